@@ -1,0 +1,40 @@
+"""The vocabulary between a registry and everything that follows leases.
+
+A watch yields one Snapshot first and again whenever continuity was lost (a compacted etcd watch, a
+Kubernetes 410 Gone); between them Added and Removed, in registry order. Every event is idempotent:
+each renewal by anybody arrives as Added for a lease that is already known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from udpoverlay.model.lease import Lease, Subnet
+
+__all__ = ["Added", "Event", "Removed", "Snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All leases that the registry holds at `revision`; what is not in it is gone."""
+
+    leases: tuple[Lease, ...]
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """`lease` was created, renewed or changed."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The lease of `subnet` was deleted or ran out."""
+
+    subnet: Subnet
+
+
+Event = Union[Snapshot, Added, Removed]

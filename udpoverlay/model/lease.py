@@ -1,0 +1,66 @@
+"""What a lease is: a host's claim on a subnet, as every part of the program speaks of it.
+
+Owns: the value types. Must not know: how a lease is spelled in a registry (model/leasecodec.py for
+etcd's keys and values; the Kubernetes annotations live beside their manager).
+Addresses and subnets are netaddr values in the control plane; nothing here assumes 4 bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netaddr import IPAddress, IPNetwork
+
+__all__ = ["Lease", "LeaseAttrs", "Subnet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """The range of one host: an IPv4 network, an IPv6 network, or both.
+
+    At least one is set. Both are pure networks (host bits zero).
+    """
+
+    v4: IPNetwork | None = None
+    v6: IPNetwork | None = None
+
+    def __post_init__(self) -> None:
+        if self.v4 is None and self.v6 is None:
+            raise ValueError("a subnet needs an IPv4 or an IPv6 network")
+
+    def __str__(self) -> str:
+        return "&".join(str(net) for net in (self.v4, self.v6) if net is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAttrs:
+    """What a host publishes with its subnet (flannel pkg/lease/lease.go, LeaseAttrs).
+
+    `backend_data` and `backend_v6_data` are the raw JSON text as stored, "" when absent: they
+    belong to the backend that wrote them and are kept byte for byte.
+    """
+
+    public_ip: IPAddress
+    """Where the host receives tunnel traffic; 0.0.0.0 when it has no IPv4 address."""
+    public_ipv6: IPAddress | None = None
+    backend_type: str = ""
+    """"" for flannel's udp and alloc backends."""
+    backend_data: str = ""
+    backend_v6_data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A subnet and who holds it.
+
+    `expires_at` is in seconds of the registry's clock parameter (model/schedule.py), None when it
+    never runs out (a reservation) or is not known (other hosts' leases: nobody needs it).
+    `revision` is the registry's version of this entry, for conditional renewal; 0 when it has none.
+    `registry_lease` is etcd's lease id, 0 for a reservation or a registry without lease ids.
+    """
+
+    subnet: Subnet
+    attrs: LeaseAttrs
+    expires_at: float | None = None
+    revision: int = field(default=0, compare=False)
+    registry_lease: int = field(default=0, compare=False)

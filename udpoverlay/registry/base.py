@@ -1,0 +1,65 @@
+"""The one face of every registry: etcd, Kubernetes, memory.
+
+Who implements it owns retries of a single request, fail-over between endpoints, and turning what
+the registry says into udpoverlay.errors. Who calls it (control.py, daemon.py) owns when to acquire,
+renew and give up. One contract suite (tests/registry_contract.py) runs against all implementations.
+
+    network_config ──► acquire ──► watch (Snapshot, Added, Removed …, for ever)
+                          │
+                          └──► renew … renew ;  watch_own (Added, Removed of our own key, for ever)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from udpoverlay.model.events import Event
+from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+from udpoverlay.model.netconf import NetConf
+
+__all__ = ["Registry"]
+
+
+class Registry(Protocol):
+    """Subnet leases kept outside this host."""
+
+    async def network_config(self) -> NetConf:
+        """Read and validate the network configuration, once.
+
+        Raises RegistryUnavailable (not reachable, or no configuration stored yet: the daemon
+        retries every second), OperatorError (the stored text is wrong: names the key and value).
+        """
+
+    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+        """Claim a subnet for this host: its own one again, `previous`, or a free one at random.
+
+        Never takes over a subnet that another host holds. Raises OutOfSubnets, RegistryError.
+        """
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Extend `lease` by its full term if it is still ours; the returned one replaces it.
+
+        Raises RegistryConflict when the entry now belongs to another host.
+        """
+
+    async def complete(self, lease: Lease) -> None:
+        """Tell the registry that the data path of this host is up (Kubernetes' condition)."""
+
+    def renews(self) -> bool:
+        """Whether leases of this registry run out and need `renew` (etcd yes, Kubernetes no)."""
+
+    def watch(self) -> AsyncIterator[Event]:
+        """All leases, for ever: survives reconnects, compaction and outages without an exception.
+
+        Entries that cannot be understood are skipped and counted, never reported as a loss.
+        """
+
+    def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
+        """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out."""
+
+    def counters(self) -> dict[str, int]:
+        """Plain counts since start: requests, failures, reconnects, compactions, skipped entries."""
+
+    async def aclose(self) -> None:
+        """Close connections; leases stay in the registry."""
