@@ -1,0 +1,83 @@
+"""What the daemon was told to do: one frozen dataclass, one docstring a field.
+
+Owns: names, types and defaults of settings. Must not know: how a flag or an environment variable is
+spelled (cli/) or what carries a setting out. Defaults are flanneld's (flannel main.go).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["DaemonConfig", "EtcdConfig", "KubeConfigSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdConfig:
+    """How to reach etcd and where in it our network lives."""
+
+    endpoints: tuple[str, ...] = ("http://127.0.0.1:4001", "http://127.0.0.1:2379")
+    prefix: str = "/coreos.com/network"
+    keyfile: str = ""
+    certfile: str = ""
+    cafile: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KubeConfigSource:
+    """How to reach the Kubernetes API and who we are in it (flannel pkg/subnet/kube/kube.go)."""
+
+    api_url: str = ""
+    kubeconfig_file: str = ""
+    annotation_prefix: str = "flannel.alpha.coreos.com"
+    net_config_path: str = "/etc/kube-flannel/net-conf.json"
+    set_node_network_unavailable: bool = True
+    node_name: str = ""
+    """NODE_NAME; empty: looked up through pod_name and pod_namespace."""
+    pod_name: str = ""
+    pod_namespace: str = ""
+    event_queue_depth: int = 5000
+    """Accepted and checked; events are coalesced per node, so nothing is lost when it is exceeded."""
+    continue_when_cache_not_ready: bool = False
+    """CONT_WHEN_CACHE_NOT_READY."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """All settings of `udpoverlayd` after flags and environment were merged."""
+
+    etcd: EtcdConfig = field(default_factory=EtcdConfig)
+    kube_subnet_mgr: bool = False
+    kube: KubeConfigSource = field(default_factory=KubeConfigSource)
+    iface: tuple[str, ...] = ()
+    iface_regex: tuple[str, ...] = ()
+    iface_can_reach: str = ""
+    public_ip: str = ""
+    public_ipv6: str = ""
+    subnet_file: str = "/run/flannel/subnet.env"
+    subnet_lease_renew_margin: int = 60
+    """Minutes before expiry at which the lease is renewed; 1..1439."""
+    ip_masq: bool = False
+    ip_masq_fully_random_disable: bool = False
+    healthz_ip: str = "0.0.0.0"  # noqa: S104 - flanneld's default
+    healthz_port: int = 0
+    iptables_resync: int = 5
+    """Seconds; clamped to at least 1."""
+    iptables_forward_rules: bool = True
+    ip_blackhole_route: bool = False
+    verbosity: int = 0
+    vmodule: str = ""
+    log_backtrace_at: str = ""
+
+    # udpoverlay's own; flanneld has none of these.
+    admin_socket: str = "/run/udpoverlay/admin.sock"
+    """"" turns it off."""
+    driver: str = "auto"
+    """auto, threads or loop."""
+    workers: str = "auto"
+    """auto, 0 (in the event loop) or a number of threads."""
+    busy_poll_us: int = -1
+    """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
+    offloads_off: frozenset[str] = frozenset()
+    """Names of levers that are switched off (docs/performance.md lists them)."""
