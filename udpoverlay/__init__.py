@@ -1,4 +1,7 @@
-"""udpoverlay: a userspace overlay on flannel's udp wire. The layers are drawn in docs/architecture.md."""
+"""udpoverlay: a userspace overlay on flannel's udp wire.
+
+The layers are drawn in docs/architecture.md.
+"""
 
 from udpoverlay._version import VERSION as __version__
 

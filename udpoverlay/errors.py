@@ -1,10 +1,10 @@
 """Every error udpoverlay raises on purpose; the class says who is to blame.
 
 A bad *packet* is never an exception: it is a counter (ext/verdict.h). What is here ends a command
-or a retry, so each error carries the facts a person needs: what failed, which value, how to mend it.
+or a retry, so each error carries the facts a person needs: what failed, which value, the fix.
 
     UdpOverlayError
-    ├── OperatorError      a flag, an environment variable, the network configuration: mend it, start again
+    ├── OperatorError      a flag, an environment variable, the network configuration
     ├── RegistryError      the registry's side: what it holds, or that it cannot be reached
     │   ├── RegistryUnavailable   it did not answer; retrying may help
     │   ├── RegistryDenied        it refused us: credentials, roles, certificates

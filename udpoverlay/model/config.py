@@ -38,7 +38,7 @@ class KubeConfigSource:
     pod_name: str = ""
     pod_namespace: str = ""
     event_queue_depth: int = 5000
-    """Accepted and checked; events are coalesced per node, so nothing is lost when it is exceeded."""
+    """Accepted and checked; events are coalesced per node, so nothing is ever dropped."""
     continue_when_cache_not_ready: bool = False
     """CONT_WHEN_CACHE_NOT_READY."""
 

@@ -8,7 +8,7 @@ each renewal by anybody arrives as Added for a lease that is already known.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 from udpoverlay.model.lease import Lease, Subnet
 
@@ -37,4 +37,4 @@ class Removed:
     subnet: Subnet
 
 
-Event = Union[Snapshot, Added, Removed]
+Event: TypeAlias = Snapshot | Added | Removed

@@ -59,7 +59,7 @@ class Registry(Protocol):
         """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out."""
 
     def counters(self) -> dict[str, int]:
-        """Plain counts since start: requests, failures, reconnects, compactions, skipped entries."""
+        """Plain counts since start: requests, failures, reconnects, skipped entries …"""
 
     async def aclose(self) -> None:
         """Close connections; leases stay in the registry."""

@@ -1,0 +1,1 @@
+"""Fakes, twins and fixtures of the tests; the program never imports from here."""

@@ -1,0 +1,131 @@
+"""Imports point down only: docs/architecture.md's floors, asserted."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "udpoverlay"
+
+FLOORS = {
+    "_version": 0,
+    "errors": 0,
+    "model": 0,
+    "_fastpath": 1,
+    "_traffic": 1,
+    "log": 1,
+    "registry": 2,
+    "host": 2,
+    "dataplane": 3,
+    "control": 3,
+    "observe": 3,
+    "lab": 4,
+    "daemon": 5,
+    "cli": 6,
+}
+PURE_MUST_NOT_IMPORT = {"asyncio", "socket", "os", "time", "logging", "subprocess", "threading"}
+ONLY_IN = {
+    "pyroute2": {"host", "lab"},
+    "pytun": {"dataplane"},
+    "uvloop": {"daemon", "lab", "cli"},
+    "argparse": {"cli"},
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of every module that `path` imports, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the floor"
+            found.add(node.module or "")
+            if node.module == "udpoverlay":
+                found.update(f"udpoverlay.{alias.name}" for alias in node.names)
+    return found
+
+
+def parts_imported(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("udpoverlay.")} & set(
+        FLOORS
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_a_module_imports_only_from_floors_below_its_own(path: Path) -> None:
+    own = part(path)
+    if own == "__init__":
+        return
+    for other in parts_imported(path) - {own}:
+        assert FLOORS[other] < FLOORS[own], f"{own} must not import {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_every_module_belongs_to_a_floor(path: Path) -> None:
+    assert part(path) in FLOORS or part(path) in {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if part(path) in {"model", "errors"}], ids=relative
+)
+def test_the_pure_floor_does_no_io_and_reads_no_clock(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & PURE_MUST_NOT_IMPORT
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_foreign_library_is_used_in_one_place(library: str) -> None:
+    users = {
+        part(path)
+        for path in MODULES
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users <= ONLY_IN[library]
+
+
+def test_only_programs_read_the_environment_or_exit() -> None:
+    """The command line is one; the lab's agents are the other."""
+    for path in MODULES:
+        if part(path) in {"cli", "lab"}:
+            continue
+        text = path.read_text()
+        assert "os.environ" not in text, path
+        assert "sys.exit" not in text, path
+
+
+def test_every_module_can_be_imported_first() -> None:
+    """A circular import shows only when its module comes first, so each one does once."""
+    names = [
+        ".".join(("udpoverlay", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        )
+        for path in MODULES
+        if path.name != "__main__.py"
+    ]
+    script = (
+        "import importlib, sys\n"
+        "compiled = ('udpoverlay._fastpath', 'udpoverlay._traffic')\n"
+        f"for name in {names!r}:\n"
+        "    for loaded in list(sys.modules):\n"
+        "        if loaded.startswith('udpoverlay') and not loaded.startswith(compiled):\n"
+        "            del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
