@@ -1,0 +1,98 @@
+"""What an engine was told to do: one frozen dataclass, one docstring a field.
+
+Owns: names, types, defaults and the names of the levers. Must not know: flags, registries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netaddr import IPAddress
+
+from udpoverlay.errors import OperatorError
+
+__all__ = ["LEVERS", "DataplaneConfig"]
+
+LEVERS: dict[str, str] = {
+    "vnet-hdr": "super-packets on the TUN: IFF_VNET_HDR with TCP segmentation and checksum offload",
+    "uso": "UDP super-packets on the TUN (TUN_F_USO4/USO6, Linux 6.2)",
+    "udp-segment": "many equal datagrams in one send (UDP_SEGMENT, Linux 4.18)",
+    "udp-gro": "many equal datagrams in one receive (UDP_GRO, Linux 5.0)",
+    "fold-tcp": "runs of TCP segments as one write to the TUN",
+    "fold-udp": "runs of UDP datagrams as one write to the TUN (Linux 6.2)",
+    "mmsg": "several packets a system call (recvmmsg, sendmmsg)",
+    "busy-poll": "spin a little after the last packet before sleeping",
+    "multi-queue": "one TUN queue per sending worker (IFF_MULTI_QUEUE)",
+}
+"""Every lever that can be switched off, with what it does; per-packet mode uses none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneConfig:
+    """Settings of one engine; nothing in it changes while the engine lives."""
+
+    mtu: int
+    """Longest inner packet in bytes: underlay MTU - 28 for flannel's udp wire."""
+    tun_address: IPAddress
+    """Source of the ICMP errors we originate: the device's own address."""
+    bind: tuple[str, int]
+    """Interface address and UDP port (host byte order) to receive on and to send from."""
+    tun_pattern: str = "flannel%d"
+    """Device name; the kernel replaces %d with the first free number."""
+    driver: str = "auto"
+    """auto, threads, or loop (packets move inside the event loop)."""
+    workers: str = "auto"
+    """auto, 0 (the same as driver loop) or a number of threads."""
+    busy_poll_us: int = -1
+    """Microseconds to spin after the last packet; 0: never; -1: the measured default."""
+    offloads_off: frozenset[str] = frozenset()
+    """Levers switched off, by their names in LEVERS."""
+    per_packet: bool = False
+    """One packet a system call and no lever at all, as flannel's own proxy works."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.offloads_off - LEVERS.keys())
+        if unknown:
+            raise OperatorError(
+                f"unknown offload {unknown[0]!r}", fix=f"use one of {', '.join(sorted(LEVERS))}"
+            )
+        if self.driver not in {"auto", "threads", "loop"}:
+            raise OperatorError(f"unknown driver {self.driver!r}", fix="use auto, threads or loop")
+        if self.workers != "auto" and not (
+            self.workers.isascii() and self.workers.isdigit() and int(self.workers) <= MAX_WORKERS
+        ):
+            raise OperatorError(
+                f"workers is {self.workers!r}", fix=f"use auto or a number from 0 to {MAX_WORKERS}"
+            )
+        if self.driver == "threads" and self.workers == "0":
+            raise OperatorError(
+                "driver threads with 0 workers moves no packet",
+                fix="use driver loop, or at least 1 worker",
+            )
+        if self.driver == "loop" and self.workers not in {"auto", "0"}:
+            raise OperatorError(
+                f"driver loop has no worker threads, but workers is {self.workers}",
+                fix="use driver threads, or workers 0",
+            )
+        if not MIN_MTU <= self.mtu <= MAX_MTU:
+            raise OperatorError(
+                f"the tunnel's MTU would be {self.mtu}",
+                fix=f"it must be {MIN_MTU} to {MAX_MTU}; check the interface's MTU",
+            )
+        if not 0 < self.bind[1] < 65536:
+            raise OperatorError(
+                f"Backend.Port is {self.bind[1]}", fix="use a UDP port from 1 to 65535"
+            )
+        if self.busy_poll_us < -1 or self.busy_poll_us > MAX_BUSY_POLL_US:
+            raise OperatorError(
+                f"busy-poll-us is {self.busy_poll_us}",
+                fix=f"use -1 (default) or 0 to {MAX_BUSY_POLL_US}",
+            )
+
+
+MIN_MTU = 68
+"""Every IPv4 link carries 68 bytes (RFC 791)."""
+MAX_MTU = 65507
+"""The longest payload of a UDP datagram over IPv4."""
+MAX_WORKERS = 64
+MAX_BUSY_POLL_US = 1000

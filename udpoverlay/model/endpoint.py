@@ -1,0 +1,27 @@
+"""Where packets for a peer's subnet go: the value between the lease table and the C routes.
+
+Owns: the value type. Must not know: sockets, the registry, how a route table is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netaddr import IPAddress
+
+__all__ = ["Endpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A peer's UDP address.
+
+    Two routes with an equal endpoint share one next hop in C.
+    """
+
+    address: IPAddress
+    """IPv4 or IPv6 address on the underlay, of the family of our own socket."""
+    port: int
+    """UDP port in host byte order, 1..65535."""
+    mtu: int = 0
+    """Longest inner packet in bytes that this peer takes; 0: no limit but our own tunnel's MTU."""
