@@ -1,0 +1,180 @@
+"""host/netlink.py against a real kernel, in network namespaces of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+from netaddr import IPAddress, IPNetwork
+
+from tests.support.namespace import in_new_namespace, run_in_new_namespace, tun
+from udpoverlay.errors import KernelError
+from udpoverlay.host.links import DefaultRoute, Link
+from udpoverlay.host.netlink import LinkWatch, Netlink, host_view
+
+pytestmark = pytest.mark.root
+
+
+async def link_called(netlink: Netlink, name: str) -> Link:
+    return next(link for link in await netlink.links() if link.name == name)
+
+
+def proc_net(name: str) -> str:
+    return Path("/proc/thread-self/net", name).read_text()
+
+
+async def configured_tun_is_seen_as_it_was_configured() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.add_address(index, IPAddress("10.5.72.0"))
+            await netlink.set_mtu(index, 1472)
+            await netlink.set_gso_max_size(index, 60000)
+            await netlink.set_up(index)
+            assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+            link = await link_called(netlink, name)
+            assert (link.mtu, link.up) == (1472, True)
+            assert link.of_family(4) == (IPAddress("10.5.72.0"),)
+            assert link.addresses[0].prefixlen == 32
+            assert link.addresses[0].permanent
+            answer = await netlink.route_to(IPAddress("10.5.9.9"))
+            assert (answer.index, answer.source) == (index, IPAddress("10.5.72.0"))
+            route = next(
+                line.split() for line in proc_net("route").splitlines() if line.startswith(name)
+            )
+            assert route[1] == "0000050A"  # 10.5.0.0, bytes as they lie in memory
+            assert route[7] == "0000FFFF"
+
+
+def test_a_configured_tun_is_seen_as_it_was_configured() -> None:
+    run_in_new_namespace(configured_tun_is_seen_as_it_was_configured)
+
+
+def test_it_works_inside_uvloop_too() -> None:
+    def run() -> None:
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(configured_tun_is_seen_as_it_was_configured())
+        finally:
+            loop.close()
+
+    in_new_namespace(run)
+
+
+def test_a_route_that_exists_already_is_no_error() -> None:
+    async def scenario() -> None:
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+                await netlink.set_up(index)
+                assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+                assert not await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+
+    run_in_new_namespace(scenario)
+
+
+def test_no_broadcast_route_comes_with_the_address() -> None:
+    async def scenario() -> None:
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+                await netlink.add_address(index, IPAddress("10.5.72.0"))
+                await netlink.set_up(index)
+            trie = proc_net("fib_trie")
+            assert "BROADCAST" not in trie.replace("127.255.255.255", "")
+
+    run_in_new_namespace(scenario)
+
+
+def test_an_empty_namespace_has_no_default_route_and_no_way_out() -> None:
+    async def scenario() -> None:
+        view = await host_view(IPAddress("192.0.2.1"))
+        assert [link.name for link in view.links if link.up] == []
+        assert (view.default_v4, view.default_v6, view.reach) == (None, None, None)
+        assert "Network is unreachable" in view.reach_error
+
+    run_in_new_namespace(scenario)
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_the_default_route_is_found_behind_other_routes(network: str) -> None:
+    async def scenario() -> None:
+        version = IPNetwork(network).version
+        prefixes = [f"10.{n}.0.0/16" if version == 4 else f"fd00:{n:x}::/32" for n in range(200)]
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+                await netlink.set_up(index)
+                for prefix in prefixes:
+                    await netlink.add_link_route(IPNetwork(prefix), index)
+                assert await netlink.default_route(version) is None
+                await netlink.add_link_route(IPNetwork(network), index)
+                assert await netlink.default_route(version) == DefaultRoute(index)
+
+    run_in_new_namespace(scenario)
+
+
+def test_an_error_names_the_action_and_keeps_the_number() -> None:
+    async def scenario() -> None:
+        async with Netlink() as netlink:
+            with pytest.raises(KernelError, match="set MTU 1400: No such device") as caught:
+                await netlink.set_mtu(4711, 1400)
+            assert caught.value.errno == errno.ENODEV
+
+    run_in_new_namespace(scenario)
+
+
+def test_missing_privilege_names_the_capability() -> None:
+    script = (
+        "import asyncio, os\n"
+        "from udpoverlay.host.netlink import Netlink\n"
+        "from udpoverlay.errors import KernelError\n"
+        "async def main():\n"
+        "    async with Netlink() as netlink:\n"
+        "        try:\n"
+        "            await netlink.set_mtu(1, 1400)\n"
+        "        except KernelError as error:\n"
+        "            print(error)\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "asyncio.run(main())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Operation not permitted: needs CAP_NET_ADMIN" in result.stdout
+
+
+def test_a_vanished_link_is_noticed() -> None:
+    async def scenario() -> None:
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+            watch = asyncio.create_task(LinkWatch(index).deleted())
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(watch), 0.2)
+        await asyncio.wait_for(watch, 30)
+
+    run_in_new_namespace(scenario)
+
+
+def test_a_link_that_never_was_counts_as_vanished() -> None:
+    async def scenario() -> None:
+        await asyncio.wait_for(LinkWatch(4711).deleted(), 30)
+
+    run_in_new_namespace(scenario)
+
+
+def test_importing_it_leaves_the_whole_pyroute2_importable_and_unloaded() -> None:
+    script = (
+        "import sys, udpoverlay.host.netlink\n"
+        "assert 'pyroute2.ndb' not in sys.modules\n"
+        "assert 'pyroute2.nftables' not in sys.modules\n"
+        "from pyroute2 import IPRoute\n"
+        "assert IPRoute.__module__ == 'pyroute2.iproute.linux'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,0 +1,1 @@
+"""What is asked of the host: links, addresses, routes, the subnet file, readiness."""
