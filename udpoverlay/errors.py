@@ -10,13 +10,15 @@ or a retry, so each error carries the facts a person needs: what failed, which v
     │   ├── RegistryDenied        it refused us: credentials, roles, certificates
     │   ├── RegistryConflict      another host holds what we wanted
     │   └── OutOfSubnets          nothing free in the configured range
-    └── KernelError        the host refused: privilege, module, device, address
+    ├── KernelError        the host refused: privilege, module, device, address
+    └── LabError           the lab: a host that died, a daemon that never got ready
 """
 
 from __future__ import annotations
 
 __all__ = [
     "KernelError",
+    "LabError",
     "OperatorError",
     "OutOfSubnets",
     "RegistryConflict",
@@ -70,3 +72,7 @@ class KernelError(UdpOverlayError):
     def __init__(self, what: str, *, fix: str = "", errno: int = 0) -> None:
         self.errno = errno
         super().__init__(what, fix=fix)
+
+
+class LabError(UdpOverlayError):
+    """A part of the lab ended or did not answer; the overlay itself is not to blame."""

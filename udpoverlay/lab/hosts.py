@@ -1,0 +1,323 @@
+"""Hosts on this machine: `Host`, a `Process` in it, and `Fabric`, the switch that joins hosts.
+
+    with Fabric(["n1", "n2"]) as fabric:                 198.18.0.0/24, RFC 2544's range
+        n1 = fabric.hosts["n1"]                          eth0 198.18.0.11, default route 198.18.0.1
+        daemon = n1.popen(["udpoverlayd", "--ip-masq=false"])
+        n1.call("links.add_bridge", name="cni0")         any action of the agent
+        n1.run(["cat", "/run/flannel/subnet.env"])       its own /run
+        raw = n1.socket(AF_PACKET, SOCK_RAW, 0)          a socket of its namespace, here
+        daemon.stop()
+
+            n1 eth0 ──┐
+            n2 eth0 ──┤ br0 198.18.0.1   `fabric.switch`: a host too; the registry runs there
+            n3 eth0 ──┘
+
+Everything ends with `close()`, with this process, and with the *thread* that made the host (the
+kernel's parent-death signal is per thread): make hosts in a thread that lives long enough. Calls
+may come from any thread; `start_call` returns a future, also fit for `asyncio.wrap_future`.
+
+Owns: life and death of hosts. Must not know: daemons, registries, traffic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from types import TracebackType
+from typing import Any
+
+from udpoverlay.errors import KernelError, LabError
+from udpoverlay.lab.message import HELLO, MAX_DESCRIPTORS, MAX_MESSAGE
+
+__all__ = ["Fabric", "Host", "Process"]
+
+_START_SECONDS = 30.0
+_CALL_SECONDS = 60.0
+
+
+class Process:
+    """A process in a host; it ends with the host at the latest."""
+
+    def __init__(self, host: Host, argv: Sequence[str], pid: int, log: str) -> None:
+        self.host = host
+        self.argv = tuple(argv)
+        self.pid = pid
+        """Inside the host's PID namespace."""
+        self._log = log
+
+    def poll(self) -> int | None:
+        """Exit status (negative: signal number), None while it runs."""
+        status: int | None = self.host.call("processes.poll", pid=self.pid)
+        return status
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait for its end; None when it still runs after `seconds`."""
+        status: int | None = self.host.call(
+            "processes.wait", timeout=seconds + _CALL_SECONDS, pid=self.pid, seconds=seconds
+        )
+        return status
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.host.call("processes.send_signal", pid=self.pid, number=int(number))
+
+    def stop(self, seconds: float = 10.0) -> int:
+        """SIGTERM, then SIGKILL if it has not ended within `seconds`; returns its exit status."""
+        self.signal(signal.SIGTERM)
+        status = self.wait(seconds)
+        if status is None:
+            self.signal(signal.SIGKILL)
+            status = self.wait(_CALL_SECONDS)
+        if status is None:
+            raise LabError(f"{self.argv[0]} in {self.host.name} cannot be killed")
+        return status
+
+    def log(self, last_bytes: int = 65536) -> str:
+        """The end of what it wrote to stdout and stderr."""
+        text: str = self.host.call("processes.read_log", log=self._log, last_bytes=last_bytes)
+        return text
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its threads so far."""
+        seconds: float = self.host.call("processes.cpu_seconds", pid=self.pid)
+        return seconds
+
+
+class Host:
+    """A host: an agent process in its own network, mount, PID and UTS namespaces.
+
+    Comes up in the background; the first call waits for it. Raises KernelError when the kernel
+    refuses a namespace, LabError when the agent dies.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = ours
+        self._lock = threading.Lock()
+        self._ids = itertools.count(HELLO + 1)
+        self._hello: Future[Any] = Future()
+        self._waiting: dict[int, Future[Any]] = {HELLO: self._hello}
+        self._netns_fd = -1
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+            self._agent = subprocess.Popen(
+                [sys.executable, "-m", "udpoverlay.lab.agent", str(theirs.fileno()), name],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, name=f"host-{name}", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._socket, MAX_MESSAGE, MAX_DESCRIPTORS
+                )
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                break
+            reply = json.loads(data)
+            with self._lock:
+                future = self._waiting.pop(reply["id"])
+            if future is self._hello and descriptors:
+                self._netns_fd = descriptors[0]
+            if "error" in reply:
+                text = f"{self.name}: {reply['error']}"
+                code = reply["errno"]
+                future.set_exception(KernelError(text, errno=code) if code else LabError(text))
+            else:
+                future.set_result((reply["result"], descriptors))
+        with self._lock:
+            abandoned = list(self._waiting.values())
+            self._waiting.clear()
+        for future in abandoned:
+            future.set_exception(LabError(f"host {self.name} is gone"))
+
+    def _start(self, call: str, descriptors: Sequence[int], args: Mapping[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        number = next(self._ids)
+        data = json.dumps({"id": number, "call": call, "args": args}).encode()
+        with self._lock:
+            self._waiting[number] = future
+        try:
+            socket.send_fds(self._socket, [data], list(descriptors))
+        except OSError:
+            with self._lock:
+                self._waiting.pop(number, None)
+            raise LabError(f"host {self.name} is gone") from None
+        return future
+
+    def _result(self, future: Future[Any], call: str, timeout: float) -> tuple[Any, list[int]]:
+        try:
+            self._hello.result(_START_SECONDS)
+            value, descriptors = future.result(timeout)
+        except FutureTimeout:
+            raise LabError(f"{self.name}: no answer to {call} within {timeout:g} s") from None
+        return value, descriptors
+
+    def start_call(self, call: str, **args: Any) -> Future[Any]:
+        """Start an action; the future yields its result."""
+        outer: Future[Any] = Future()
+
+        def done(inner: Future[Any]) -> None:
+            error = inner.exception()
+            if error is not None:
+                outer.set_exception(error)
+            else:
+                outer.set_result(inner.result()[0])
+
+        self._start(call, (), args).add_done_callback(done)
+        return outer
+
+    def call(self, call: str, /, *, timeout: float = _CALL_SECONDS, **args: Any) -> Any:
+        """Run the action "module.function" of udpoverlay.lab in the host; returns its result.
+
+        An OSError there is a KernelError here (with errno), any other error a LabError.
+        """
+        return self._result(self._start(call, (), args), call, timeout)[0]
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        log: str | None = None,
+        stdio: tuple[int, int, int] | None = None,
+        cwd: str | None = None,
+    ) -> Process:
+        """Start a program in the host, its output in a log or its stdio on our descriptors."""
+        name = log or f"{os.path.basename(argv[0])}.log"
+        args = {"argv": list(argv), "env": dict(env or {}), "log": name, "cwd": cwd}
+        future = self._start("processes.spawn", stdio or (), args)
+        pid, _ = self._result(future, f"start of {argv[0]}", _CALL_SECONDS)
+        return Process(self, argv, pid, name)
+
+    def run(self, argv: Sequence[str], seconds: float = 30.0) -> tuple[int, str]:
+        """Run a program to its end; returns exit status and output."""
+        status, output = self.call(
+            "processes.run", timeout=seconds + _CALL_SECONDS, argv=list(argv), seconds=seconds
+        )
+        return status, output
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket that lives in the host's network namespace, usable here."""
+        args = {"family": int(family), "kind": int(kind), "protocol": protocol}
+        call = "sockets.open_socket"
+        _, descriptors = self._result(self._start(call, (), args), call, _CALL_SECONDS)
+        return socket.socket(fileno=descriptors[0])
+
+    def netns_fd(self) -> int:
+        """A descriptor of the host's network namespace; ours to close, not the caller's."""
+        self._result(self._hello, "start", _START_SECONDS)
+        return self._netns_fd
+
+    def add_veth(self, name: str, peer: Host, peer_name: str, mtu: int = 1500) -> None:
+        """Join this host and `peer` by a veth pair; both ends come up without an address."""
+        args = {"name": name, "peer": peer_name, "mtu": mtu}
+        call = "links.add_veth"
+        future = self._start(call, (peer.netns_fd(),), args)
+        self._result(future, call, _CALL_SECONDS)
+        self.call("links.set_link", name=name)
+        peer.call("links.set_link", name=peer_name)
+
+    def close(self) -> None:
+        """End the host and everything in it; idempotent."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._agent.wait()
+        self._reader.join()
+        self._socket.close()
+        if self._netns_fd >= 0:
+            os.close(self._netns_fd)
+            self._netns_fd = -1
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Fabric:
+    """Hosts joined by one switch; see the drawing on top.
+
+    `mtu` is that of every link. `offload=False` makes the links like network cards that cannot
+    segment UDP. Ends, also half-made, with `close()`.
+    """
+
+    NETWORK_LEN = 24
+    GATEWAY = "198.18.0.1"
+
+    def __init__(self, names: Iterable[str], *, mtu: int = 1500, offload: bool = True) -> None:
+        self.hosts: dict[str, Host] = {}
+        self._stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self.switch = self._stack.enter_context(Host("switch"))
+            for name in names:
+                self.hosts[name] = self._stack.enter_context(Host(name))
+            self.switch.call("links.add_bridge", name="br0", mtu=mtu)
+            self.switch.call(
+                "links.add_address",
+                name="br0",
+                address=self.GATEWAY,
+                prefix_len=self.NETWORK_LEN,
+            )
+            for name in self.hosts:
+                self._join(name, mtu, offload)
+            undo.pop_all()
+
+    def _join(self, name: str, mtu: int, offload: bool) -> None:
+        host = self.hosts[name]
+        port = f"port-{name}"
+        host.add_veth("eth0", self.switch, port, mtu)
+        self.switch.call("links.set_link", name=port, master="br0")
+        host.call(
+            "links.add_address",
+            name="eth0",
+            address=self.address(name),
+            prefix_len=self.NETWORK_LEN,
+        )
+        host.call("links.add_route", destination="default", via=self.GATEWAY)
+        if not offload:
+            host.call("links.set_segmentation", name="eth0", on=False)
+            self.switch.call("links.set_segmentation", name=port, on=False)
+
+    def address(self, name: str) -> str:
+        """The address of a host on its eth0."""
+        return f"198.18.0.{11 + list(self.hosts).index(name)}"
+
+    def close(self) -> None:
+        """End all hosts and the switch; idempotent."""
+        self._stack.close()
+
+    def __enter__(self) -> Fabric:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
