@@ -10,8 +10,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 # No -march and no instruction-set flag: wide code is chosen at run time (ext/checksum.c).
-CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-Wall", "-Wextra"]
-LDFLAGS: list[str] = []
+CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
+LDFLAGS = ["-pthread"]
 if os.environ.get("UDPOVERLAY_STRICT") == "1":
     # Cython's own output is not ours to mend: unused helpers and sign games are its style.
     CFLAGS += ["-Werror", "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-sign-compare"]
@@ -37,7 +37,9 @@ def extension(name: str, *units: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("_fastpath", "verdict", "checksum", "packet", "icmp", "routes"),
+            extension(
+                "_fastpath", "verdict", "checksum", "packet", "icmp", "encap", "trie", "routes"
+            ),
         ],
         language_level=3,
         compiler_directives={"binding": True, "embedsignature": False},

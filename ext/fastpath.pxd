@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mirror of the C headers in ext/, one block a header, in the order of their layers.
+
+Everything is nogil: no function here knows Python.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "verdict.h" nogil:
+    enum direction:
+        DIRECTION_OUTBOUND
+        DIRECTION_INBOUND
+        DIRECTION_NONE
+
+    enum verdict_kind:
+        VERDICT_KIND_OK
+        VERDICT_KIND_DROP
+
+    ctypedef int verdict "enum verdict"
+    int VERDICT_COUNT
+    int TALLY_COUNT
+
+    struct verdict_facts_t "verdict_facts":
+        const char *name
+        direction direction
+        verdict_kind kind
+        const char *help
+
+    const verdict_facts_t verdict_facts[]
+    const verdict_facts_t tally_facts[]
+
+
+cdef extern from "checksum.h" nogil:
+    struct checksum_implementation:
+        const char *name
+        uint32_t (*add)(uint32_t sum, const void *data, size_t length)
+
+    const checksum_implementation *c_checksum_implementations "checksum_implementations" ()
+    uint32_t checksum_pseudo(
+        const uint8_t *addresses, size_t addresses_length, uint8_t protocol, uint32_t length
+    )
+    uint16_t checksum_finish(uint32_t sum)
+
+
+cdef extern from "packet.h" nogil:
+    unsigned PACKET_IPV4
+    unsigned PACKET_IPV6
+
+    enum packet_check_t "packet_check":
+        PACKET_OK
+
+    struct packet_t "packet":
+        uint32_t length
+        uint8_t header_length
+        uint8_t version
+        uint8_t protocol
+
+    packet_check_t packet_check(
+        const uint8_t *bytes, size_t received, unsigned families, packet_t *packet
+    )
+    verdict packet_refusal(direction direction, packet_check_t check)
+    int packet_decrease_ttl(uint8_t *bytes, const packet_t *packet)
+
+
+cdef extern from "icmp.h" nogil:
+    int ICMP_ERROR_MAX
+    uint32_t ICMP_RATE_DEFAULT
+    uint32_t ICMP_BURST_DEFAULT
+
+    enum icmp_error_t "icmp_error":
+        ICMP_ERROR_NET_UNREACHABLE
+        ICMP_ERROR_TIME_EXCEEDED
+
+    struct icmp_limiter:
+        pass
+
+    size_t icmp_error_build(
+        uint8_t *out,
+        icmp_error_t error,
+        const uint8_t *source,
+        const uint8_t *offender,
+        const packet_t *packet,
+    )
+    int icmp_limiter_init(icmp_limiter *limiter, uint32_t rate, uint32_t burst)
+    int icmp_limiter_take(icmp_limiter *limiter, uint64_t now_ns)
+
+
+cdef extern from "encap.h" nogil:
+    struct encap:
+        const char *name
+
+    const encap encap_udp
+
+
+cdef extern from "routes.h" nogil:
+    struct endpoint:
+        pass
+
+    int endpoint_set(endpoint *endpoint, const uint8_t *address, size_t length, uint16_t port)
+    size_t endpoint_get(const endpoint *endpoint, uint8_t *address, uint16_t *port)
+
+    struct peer_state:
+        uint32_t id
+
+    struct nexthop:
+        endpoint endpoint
+        uint32_t mtu
+        peer_state *peer
+
+    struct route:
+        uint8_t address[16]
+        uint8_t version
+        uint8_t length
+        uint32_t mtu
+        endpoint endpoint
+
+    struct route_table:
+        pass
+
+    struct route_reader:
+        pass
+
+    struct route_slot:
+        pass
+
+    struct route_facts:
+        uint64_t generation
+        size_t routes
+        size_t memory
+        size_t retired
+        size_t peers
+
+    int route_slot_init(route_slot *slot)
+    void route_slot_destroy(route_slot *slot)
+    int routes_publish(
+        route_slot *slot, const route *routes, size_t count, const encap *encap
+    )
+    size_t routes_collect(route_slot *slot)
+    int routes_find(
+        route_slot *slot, unsigned version, const uint8_t *address, nexthop *found
+    )
+    void routes_facts(route_slot *slot, route_facts *facts)
+    void route_reader_add(route_slot *slot, route_reader *reader)
+    void route_reader_remove(route_reader *reader)
+    void route_reader_online(route_reader *reader)
+    void route_reader_pass(route_reader *reader)
+    void route_reader_offline(route_reader *reader)
+    const route_table *routes_current(route_slot *slot)
+    const nexthop *routes_lookup(
+        const route_table *table, unsigned version, const uint8_t *address
+    )

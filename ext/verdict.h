@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * verdict: every fate of a packet and every tally, each in one list.
+ *
+ * Owns: their names, directions, kinds and help texts; the enums, the name tables and what Python
+ * sees are all made from the two lists below. Must not know: who counts, or where.
+ *
+ * A packet ends in exactly one verdict, so the verdicts of a direction add up to the packets of that
+ * direction. Tallies count everything else: system calls, batches, which path was taken, our ICMP.
+ * The names that people see are the enumerators in lower case.
+ */
+#ifndef UDPOVERLAY_VERDICT_H
+#define UDPOVERLAY_VERDICT_H
+
+/* outbound is always TUN -> UDP, inbound always UDP -> TUN. */
+enum direction { DIRECTION_OUTBOUND, DIRECTION_INBOUND, DIRECTION_COUNT, DIRECTION_NONE = DIRECTION_COUNT };
+
+enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
+
+/* X(name, direction, kind, help), in the order in which a packet can meet them. */
+#define VERDICT_LIST(X)                                                                            \
+    X(OUTBOUND_SENT, OUTBOUND, OK, "handed to the kernel for a peer")                              \
+    X(OUTBOUND_TOO_SHORT, OUTBOUND, DROP, "shorter than an IP header")                             \
+    X(OUTBOUND_WRONG_VERSION, OUTBOUND, DROP, "not an IP version that this tunnel carries")        \
+    X(OUTBOUND_BAD_HEADER, OUTBOUND, DROP, "header length under 20 bytes or beyond the packet")    \
+    X(OUTBOUND_BAD_LENGTH, OUTBOUND, DROP, "total length under the header or beyond the packet")   \
+    X(OUTBOUND_NO_ROUTE, OUTBOUND, DROP, "no peer has a subnet with the destination")              \
+    X(OUTBOUND_TTL_EXPIRED, OUTBOUND, DROP, "TTL would become zero")                               \
+    X(OUTBOUND_TOO_BIG, OUTBOUND, DROP, "longer than the peer's MTU; the peer would cut it")       \
+    X(OUTBOUND_QUEUE_FULL, OUTBOUND, DROP, "the UDP socket's send queue was full")                 \
+    X(OUTBOUND_SEND_FAILED, OUTBOUND, DROP, "the kernel refused to send the datagram")             \
+    X(INBOUND_DELIVERED, INBOUND, OK, "written to the TUN device")                                 \
+    X(INBOUND_OVERSIZE, INBOUND, DROP, "datagram longer than the receive buffer, not cut")         \
+    X(INBOUND_TOO_SHORT, INBOUND, DROP, "shorter than an IP header")                               \
+    X(INBOUND_WRONG_VERSION, INBOUND, DROP, "not an IP version that this tunnel carries")          \
+    X(INBOUND_BAD_HEADER, INBOUND, DROP, "header length under 20 bytes or beyond the packet")      \
+    X(INBOUND_BAD_LENGTH, INBOUND, DROP, "total length under the header or beyond the packet")     \
+    X(INBOUND_TTL_EXPIRED, INBOUND, DROP, "TTL would become zero")                                 \
+    X(INBOUND_QUEUE_FULL, INBOUND, DROP, "the TUN device's queue was full")                        \
+    X(INBOUND_WRITE_FAILED, INBOUND, DROP, "the kernel refused the packet on the TUN device")
+
+/* X(name, direction, help); NONE: belongs to no direction. */
+#define TALLY_LIST(X)                                                                              \
+    X(TUN_READ_CALLS, OUTBOUND, "read system calls on the TUN device")                             \
+    X(TUN_WRITE_CALLS, INBOUND, "write system calls on the TUN device")                            \
+    X(UDP_SEND_CALLS, OUTBOUND, "send system calls on the UDP socket")                             \
+    X(UDP_RECEIVE_CALLS, INBOUND, "receive system calls on the UDP socket")                        \
+    X(OUTBOUND_BATCHES, OUTBOUND, "batches of packets read from the TUN device")                   \
+    X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \
+    X(OUTBOUND_BYTES, OUTBOUND, "inner bytes sent")                                                \
+    X(INBOUND_BYTES, INBOUND, "inner bytes delivered")                                             \
+    X(OUTBOUND_FAST_PACKETS, OUTBOUND, "packets sent by the fast path (segmented sends)")          \
+    X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
+    X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (folded writes)")         \
+    X(INBOUND_PLAIN_PACKETS, INBOUND, "packets delivered one write each")                          \
+    X(ICMP_SENT, NONE, "ICMP errors that we originated")                                           \
+    X(ICMP_LIMITED, NONE, "ICMP errors kept back by the rate limit")                               \
+    X(ICMP_SUPPRESSED, NONE, "ICMP errors not due: the offender must not be answered")             \
+    X(ICMP_FAILED, NONE, "ICMP errors that the kernel refused on the TUN device")
+
+enum verdict {
+#define X(name, direction, kind, help) VERDICT_##name,
+    VERDICT_LIST(X)
+#undef X
+        VERDICT_COUNT
+};
+
+enum tally {
+#define X(name, direction, help) TALLY_##name,
+    TALLY_LIST(X)
+#undef X
+        TALLY_COUNT
+};
+
+struct verdict_facts {
+    const char *name; /* the enumerator without VERDICT_ or TALLY_ */
+    enum direction direction;
+    enum verdict_kind kind; /* OK for a tally */
+    const char *help;
+};
+
+extern const struct verdict_facts verdict_facts[VERDICT_COUNT];
+extern const struct verdict_facts tally_facts[TALLY_COUNT];
+
+#endif

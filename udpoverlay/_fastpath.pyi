@@ -1,0 +1,115 @@
+"""The compiled data path (ext/): what may be forwarded, where to, and what is counted.
+
+All addresses and packets are bytes in network byte order; every number is a plain int. A bad packet
+is a result, never an exception; ValueError and MemoryError mean that the caller's own arguments or
+this machine are at fault. The rules are in the headers of ext/, one unit each.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+_Facts = tuple[str, str, str, str]
+_Route = tuple[bytes, int, bytes, int, int]
+
+VERDICTS: tuple[_Facts, ...]
+"""Every fate of a packet, as (name, direction, kind, help); exactly one per packet.
+
+`direction` is "outbound" (TUN → UDP) or "inbound" (UDP → TUN), `kind` "ok" or "drop". The position
+is the number that the C code uses (ext/verdict.h).
+"""
+
+TALLIES: tuple[_Facts, ...]
+"""Everything else that is counted, laid out as VERDICTS; `direction` is "" where neither fits."""
+
+def checksum_implementations() -> tuple[str, ...]:
+    """Names of the checksum codes that this CPU can run, best first; "portable" is the last."""
+
+def checksum(data: bytes, implementation: str = "") -> int:
+    """The internet checksum (RFC 1071) of `data`, as the number that stands in a header.
+
+    `implementation` forces one of checksum_implementations(); "" takes the best. An odd length
+    counts as if a zero byte followed.
+    """
+
+def transport_checksum(addresses: bytes, protocol: int, data: bytes) -> int:
+    """The checksum of a TCP or UDP header and payload with its pseudo header.
+
+    `addresses` is source and destination together: 8 bytes for IPv4, 32 for IPv6. The checksum
+    field within `data` must be zero to compute one; with it in place a correct packet gives 0.
+    """
+
+def check(packet: bytes, ipv4: bool = True, ipv6: bool = False) -> tuple[str, int, int]:
+    """Whether `packet` may be forwarded: ("ok", length, header length) or (reason, 0, 0).
+
+    `length` is where the packet ends by its own header; bytes after it are not forwarded. Reasons:
+    "too_short", "wrong_version", "bad_header", "bad_length". `ipv4` and `ipv6`: what the tunnel
+    carries. The header checksum is not verified (ext/packet.h).
+    """
+
+def decrease_ttl(packet: bytes) -> bytes | None:
+    """The packet with one hop less and its checksum patched; None when it has none to spare.
+
+    ValueError for a packet that does not pass check() (of either IP version).
+    """
+
+def icmp_error(
+    error: Literal["net_unreachable", "time_exceeded"], source: bytes, offender: bytes
+) -> bytes | None:
+    """The IPv4 packet that tells the sender of `offender` about its fate, or None if none is due.
+
+    `source` is our own address on the TUN device, 4 bytes. ext/icmp.h says who is not answered.
+    """
+
+class IcmpLimiter:
+    """The token bucket over all ICMP errors that a tunnel originates."""
+
+    def __init__(self, rate: int = ..., burst: int = ...) -> None:
+        """At most `burst` errors (1..1,000) at once and `rate` (1..10,000) a second thereafter."""
+
+    def take(self, now_ns: int) -> bool:
+        """Whether an error may be sent now; `now_ns` is a monotonic clock in nanoseconds."""
+
+class RouteTable:
+    """Subnets and the peers that hold them: longest prefix wins, tables are replaced whole.
+
+    Any thread may call any method. A table that was replaced is freed once every worker has passed
+    a batch boundary (ext/routes.h); each `publish` and `collect` tries that.
+    """
+
+    def publish(self, routes: Sequence[_Route]) -> None:
+        """Replace all routes by `routes`; packets see either the old or the new table, whole.
+
+        A route is (address, prefix length, peer address, peer port, MTU): addresses of 4 or 16
+        bytes, host bits ignored; MTU is the longest inner packet in bytes, 0 for no limit. Of two
+        with the same prefix the last counts. ValueError names the route that is wrong; MemoryError
+        or OSError (E2BIG: the table would take more than 1 GiB) leave the old table in place.
+        """
+
+    def collect(self) -> int:
+        """Free what no worker can see any more; returns how many replaced tables are left."""
+
+    def lookup(self, address: bytes) -> tuple[bytes, int, int] | None:
+        """Where a packet to `address` goes: (peer address, port, MTU); None without a route."""
+
+    def lookup_many(self, addresses: bytes, address_length: int, rounds: int = 1) -> int:
+        """Look up each address of `addresses` (laid end to end) `rounds` times, without the GIL.
+
+        For benchmarks and tests: a worker's loop without its packets. Returns how many had a route.
+        """
+
+    def __len__(self) -> int: ...
+    @property
+    def generation(self) -> int:
+        """How often routes were published."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the current table takes."""
+
+    @property
+    def retired(self) -> int:
+        """Replaced tables that are not freed yet."""
+
+    @property
+    def peers(self) -> int:
+        """Distinct peer addresses (with port) that current or retired tables refer to."""
