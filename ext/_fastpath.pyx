@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+# cython: auto_pickle=False, autotestdict=False
 """The compiled data path: checks, checksums, ICMP errors and routes (documented in _fastpath.pyi).
 
 Thin on purpose: values in, values out. Every rule is in the C unit that the call goes to.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport E2BIG, EINVAL, ENOMEM
+from libc.errno cimport EINVAL, ENOMEM
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -144,10 +146,11 @@ def icmp_error(str error not None, bytes source not None, bytes offender not Non
     return out[:length] if length else None
 
 
+@cython.final
 cdef class IcmpLimiter:
     cdef icmp_limiter limiter
 
-    def __cinit__(self, uint32_t rate=ICMP_RATE_DEFAULT, uint32_t burst=ICMP_BURST_DEFAULT):
+    def __init__(self, uint32_t rate=ICMP_RATE_DEFAULT, uint32_t burst=ICMP_BURST_DEFAULT):
         if icmp_limiter_init(&self.limiter, rate, burst) < 0:
             raise ValueError(
                 f"rate {rate} must be within 1..10000 a second, burst {burst} within 1..1000"
@@ -184,6 +187,7 @@ cdef unsigned _version(Py_ssize_t length) except 0:
     raise ValueError(f"an address takes 4 or 16 bytes, not {length}")
 
 
+@cython.final
 cdef class RouteTable:
     cdef route_slot *slot  # on the heap, aligned to cache lines; valid as long as this object
 

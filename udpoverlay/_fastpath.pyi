@@ -6,7 +6,7 @@ this machine are at fault. The rules are in the headers of ext/, one unit each.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, final
 
 _Facts = tuple[str, str, str, str]
 _Route = tuple[bytes, int, bytes, int, int]
@@ -60,6 +60,7 @@ def icmp_error(
     `source` is our own address on the TUN device, 4 bytes. ext/icmp.h says who is not answered.
     """
 
+@final
 class IcmpLimiter:
     """The token bucket over all ICMP errors that a tunnel originates."""
 
@@ -69,6 +70,7 @@ class IcmpLimiter:
     def take(self, now_ns: int) -> bool:
         """Whether an error may be sent now; `now_ns` is a monotonic clock in nanoseconds."""
 
+@final
 class RouteTable:
     """Subnets and the peers that hold them: longest prefix wins, tables are replaced whole.
 
