@@ -1,0 +1,1 @@
+"""What the program knows, for people and programs to read."""

@@ -1,0 +1,113 @@
+"""The status document: what the daemon knows about itself, as versioned JSON.
+
+Owns: the schema (docs/reference/admin.md) and its version. Must not know: where facts come from.
+Within one version keys are only added; a key that is renamed, removed or means something else
+raises the version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "DataplaneFacts",
+    "LeaseFacts",
+    "NodeFacts",
+    "PeerFacts",
+    "RegistryFacts",
+    "Status",
+    "counters_document",
+    "status_document",
+]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What was chosen at start; texts are addresses and networks as flannel writes them."""
+
+    public_ip: str
+    """Where peers send to; "" when IPv4 is off."""
+    interface: str
+    interface_address: str
+    """What the UDP socket is bound to."""
+    interface_mtu: int
+    backend: str
+    port: int
+    """UDP port, ours and every peer's."""
+    network: str
+    tun: str
+    """Name of the TUN device."""
+    tun_address: str
+    mtu: int
+    """MTU of the TUN device in bytes."""
+    subnet_file: str
+    subnet_file_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFacts:
+    """Our own lease."""
+
+    subnet: str
+    expires_in_seconds: float | None
+    """None when it never runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFacts:
+    """A lease of another host as the registry has it."""
+
+    subnet: str
+    public_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryFacts:
+    """The registry's side."""
+
+    kind: str
+    """etcd or kube."""
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DataplaneFacts:
+    """The engine's side."""
+
+    features: Mapping[str, str]
+    """Lever → "on", "off (switch)" or "unavailable: reason"."""
+    routes: int
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything at one moment."""
+
+    version: str
+    """The program's version."""
+    pid: int
+    uptime_seconds: float
+    state: str
+    """running or stopping."""
+    node: NodeFacts
+    lease: LeaseFacts
+    registry: RegistryFacts
+    dataplane: DataplaneFacts
+    peers: tuple[PeerFacts, ...] = field(default=())
+
+
+def status_document(status: Status) -> dict[str, object]:
+    """The JSON object of `GET /v1/status`."""
+    return {"schema": SCHEMA_VERSION, **asdict(status)}
+
+
+def counters_document(
+    dataplane: Mapping[str, int], registry: Mapping[str, int]
+) -> dict[str, object]:
+    """The JSON object of `GET /v1/counters`."""
+    return {"schema": SCHEMA_VERSION, "dataplane": dict(dataplane), "registry": dict(registry)}
