@@ -17,15 +17,10 @@ __all__ = ["Added", "Event", "Removed", "Snapshot"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All leases that the registry holds at `revision`; what is not in it is gone.
-
-    `lost_history`: the registry does not continue what it told before: its store was wiped, replaced
-    or restored from an older copy. Then a missing lease was forgotten rather than given up.
-    """
+    """All leases that the registry holds at `revision`; what is not in it is gone."""
 
     leases: tuple[Lease, ...]
     revision: int = 0
-    lost_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
