@@ -17,10 +17,15 @@ __all__ = ["Added", "Event", "Removed", "Snapshot"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All leases that the registry holds at `revision`; what is not in it is gone."""
+    """All leases that the registry holds at `revision`; what is not in it is gone.
+
+    `lost_history`: the registry does not continue what it told before: its store was wiped, replaced
+    or restored from an older copy. Then a missing lease was forgotten rather than given up.
+    """
 
     leases: tuple[Lease, ...]
     revision: int = 0
+    lost_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
