@@ -38,7 +38,9 @@ setup(
     ext_modules=cythonize(
         [
             extension(
-                "_fastpath", "verdict", "checksum", "packet", "icmp", "encap", "trie", "routes"
+                "_fastpath",
+                *("verdict", "checksum", "packet", "icmp", "encap", "trie", "routes"),
+                *("vnet", "cut", "fold", "fold_view"),
             ),
         ],
         language_level=3,

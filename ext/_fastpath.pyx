@@ -7,7 +7,7 @@ Thin on purpose: values in, values out. Every rule is in the C unit that the cal
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINVAL, ENOMEM
+from libc.errno cimport EINVAL, ENOMEM, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -283,3 +283,154 @@ cdef class RouteTable:
     @property
     def peers(self):
         return self._read_facts().peers
+
+
+# ---- offload.h
+
+
+cdef int _load_vnet(bytes header, vnet *loaded) except -1:
+    if len(header) != VNET_HEADER_LENGTH:
+        raise ValueError(f"a vnet header takes {VNET_HEADER_LENGTH} bytes, not {len(header)}")
+    vnet_load(loaded, header)
+    return 0
+
+
+cdef bytes _copy(bytes data):
+    return PyBytes_FromStringAndSize(<const char *>data, len(data))
+
+
+cdef bytes _gather(const iovec *iov, unsigned count):
+    return b"".join([(<char *>iov[i].iov_base)[:iov[i].iov_len] for i in range(count)])
+
+
+def finish_checksum(bytes header not None, bytes packet not None):
+    cdef vnet loaded
+    _load_vnet(header, &loaded)
+    cdef bytes patched = _copy(packet)
+    cdef uint8_t *start = <uint8_t *><char *>patched
+    return None if vnet_finish_checksum(&loaded, start, len(patched)) < 0 else patched
+
+
+@cython.final
+cdef class _Cutter:
+    """Memory and limits of one cut."""
+    cdef cut_limits limits
+    cdef cut_space space
+    cdef cut_t cut
+    cdef vnet header
+    cdef bytes encap, packet
+    cdef uint8_t *start
+    cdef size_t length
+
+    def __cinit__(self, bytes header, bytes packet, unsigned max_segments, size_t max_bytes,
+                  bytes encap, size_t arena_size):
+        _load_vnet(header, &self.header)
+        self.encap, self.packet = encap, packet
+        self.start, self.length = <uint8_t *><char *>self.packet, len(packet)
+        self.limits.segments, self.limits.bytes = max_segments, max_bytes
+        self.limits.encap, self.limits.encap_length = encap, len(encap)
+        self.space.arena_size, self.space.iov_size = arena_size, 2 * max_segments
+        self.space.arena = <uint8_t *>calloc(arena_size or 1, 1)
+        self.space.iov = <iovec *>calloc(self.space.iov_size or 1, sizeof(iovec))
+        if self.space.arena == NULL or self.space.iov == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.space.arena)
+        free(self.space.iov)
+
+    cdef int begin(self) noexcept nogil:
+        return cut_begin(&self.cut, &self.header, self.start, self.length)
+
+
+def cut(bytes header not None, bytes packet not None, *, unsigned max_segments=CUT_MAX_SEGMENTS,
+        size_t max_bytes=CUT_MAX_BYTES, bytes encap not None=b"",
+        size_t arena_size=CUT_ARENA_SIZE):
+    cdef _Cutter cutter = _Cutter(header, packet, max_segments, max_bytes, encap, arena_size)
+    cdef cut_group group
+    cdef int rc = cutter.begin()
+    if rc < 0:
+        return "unsupported" if rc == -EOPNOTSUPP else "malformed"
+    if not cut_fits(&cutter.cut, &cutter.limits, &cutter.space):
+        return "too_large"
+    groups = []
+    while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
+        datagrams = [_gather(cutter.space.iov + 2 * i, 2) for i in range(group.segments)]
+        groups.append((group.datagram, datagrams))
+    return groups
+
+
+def cut_many(bytes header not None, bytes packet not None, size_t rounds):
+    cdef _Cutter cutter = _Cutter(
+        header, packet, CUT_MAX_SEGMENTS, CUT_MAX_BYTES, b"", CUT_ARENA_SIZE
+    )
+    cdef cut_group group
+    cdef size_t segments = 0
+    with nogil:
+        for _ in range(rounds):
+            if cutter.begin() == 0:
+                while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
+                    segments += group.segments
+    return segments
+
+
+cdef void _keep_write(void *context, const fold_write *write) noexcept with gil:
+    cdef unsigned i
+    cdef iovec one
+    originals = []
+    for i in range(write.packets):
+        one = fold_original(write, i)
+        originals.append(_gather(&one, 1))
+    (<list>context).append((_gather(write.iov, write.iov_count), originals))
+
+
+cdef void _count_write(void *context, const fold_write *write) noexcept nogil:
+    (<size_t *>context)[0] += 1
+
+
+@cython.final
+cdef class _Folder:
+    """Room for the pending flows; some 70 KB, so not on the stack."""
+    cdef fold_t *fold
+
+    def __cinit__(self):
+        self.fold = <fold_t *>calloc(1, sizeof(fold_t))
+        if self.fold == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.fold)
+
+
+def fold(packets, *, unsigned kinds=FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6,
+         unsigned max_segments=64):
+    cdef _Folder folder = _Folder()
+    cdef bytes packet
+    cdef list copies = [_copy(each) for each in packets], writes = []
+    fold_init(folder.fold, kinds, max_segments, _keep_write, <void *>writes)
+    for packet in copies:
+        fold_add(folder.fold, <uint8_t *><char *>packet, len(packet))
+    fold_flush(folder.fold)
+    return writes, folder.fold.tally
+
+
+def fold_many(packets, size_t rounds):
+    cdef _Folder folder = _Folder()
+    cdef bytes packet, joined = b"".join(packets)
+    cdef size_t count = len(packets), writes = 0, i
+    cdef iovec *each = <iovec *>calloc(count or 1, sizeof(iovec))
+    if each == NULL:
+        raise MemoryError
+    cdef uint8_t *start = <uint8_t *><char *>joined
+    for i, packet in enumerate(packets):
+        each[i].iov_base, each[i].iov_len = start, len(packet)
+        start += len(packet)
+    fold_init(folder.fold, FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6, 64, _count_write,
+              &writes)
+    with nogil:
+        for _ in range(rounds):
+            for i in range(count):
+                fold_add(folder.fold, <uint8_t *>each[i].iov_base, each[i].iov_len)
+            fold_flush(folder.fold)
+    free(each)
+    return writes

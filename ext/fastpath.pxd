@@ -150,3 +150,81 @@ cdef extern from "routes.h" nogil:
     const nexthop *routes_lookup(
         const route_table *table, unsigned version, const uint8_t *address
     )
+
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+
+cdef extern from "offload.h" nogil:
+    int VNET_HEADER_LENGTH
+    unsigned CUT_MAX_SEGMENTS
+    size_t CUT_MAX_BYTES
+    size_t CUT_ARENA_SIZE
+    unsigned FOLD_TCP4
+    unsigned FOLD_TCP6
+    unsigned FOLD_UDP4
+    unsigned FOLD_UDP6
+
+    struct vnet:
+        pass
+
+    void vnet_load(vnet *vnet, const uint8_t *header)
+    int vnet_finish_checksum(const vnet *vnet, uint8_t *packet, size_t length)
+
+    struct cut_t "cut":
+        unsigned segments
+
+    struct cut_limits:
+        unsigned segments
+        size_t bytes
+        const uint8_t *encap
+        size_t encap_length
+        void *patch
+        void *context
+
+    struct cut_space:
+        uint8_t *arena
+        size_t arena_size
+        iovec *iov
+        unsigned iov_size
+
+    struct cut_group:
+        unsigned segments
+        size_t datagram
+        size_t last
+        size_t bytes
+
+    int cut_begin(cut_t *cut, const vnet *vnet, uint8_t *packet, size_t length)
+    bint cut_fits(const cut_t *cut, const cut_limits *limits, const cut_space *space)
+    bint cut_next(
+        cut_t *cut, const cut_limits *limits, const cut_space *space, cut_group *group
+    )
+
+    struct fold_write:
+        const iovec *iov
+        unsigned iov_count
+        unsigned packets
+
+    struct fold_tally:
+        uint64_t supers
+        uint64_t folded
+        uint64_t plain
+        uint64_t bad_checksum
+        uint64_t evicted
+
+    struct fold_t "fold":
+        fold_tally tally
+
+    void fold_init(
+        fold_t *fold,
+        unsigned kinds,
+        unsigned max_segments,
+        void (*deliver)(void *context, const fold_write *write) noexcept,
+        void *context,
+    )
+    void fold_add(fold_t *fold, uint8_t *packet, size_t length)
+    void fold_flush(fold_t *fold)
+    iovec fold_original(const fold_write *write, unsigned index)
