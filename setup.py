@@ -42,6 +42,7 @@ setup(
                 *("verdict", "checksum", "packet", "icmp", "encap", "trie", "routes"),
                 *("vnet", "cut", "fold", "fold_view"),
             ),
+            extension("_traffic", "traffic", "traffic_datagram", "traffic_icmp"),
         ],
         language_level=3,
         compiler_directives={"binding": True, "embedsignature": False},
