@@ -434,3 +434,136 @@ def fold_many(packets, size_t rounds):
             fold_flush(folder.fold)
     free(each)
     return writes
+
+
+# ---- kernel.h
+
+TUNGETFEATURES = <unsigned>c_TUNGETFEATURES
+TUNSETOFFLOAD = <unsigned>c_TUNSETOFFLOAD
+TUN_F_CSUM = c_TUN_F_CSUM
+TUN_F_TSO4 = c_TUN_F_TSO4
+TUN_F_TSO6 = c_TUN_F_TSO6
+TUN_F_TSO_ECN = c_TUN_F_TSO_ECN
+TUN_F_USO4 = c_TUN_F_USO4
+TUN_F_USO6 = c_TUN_F_USO6
+SO_RCVBUFFORCE = c_SO_RCVBUFFORCE
+SO_SNDBUFFORCE = c_SO_SNDBUFFORCE
+SOL_UDP = c_SOL_UDP
+UDP_SEGMENT = c_UDP_SEGMENT
+UDP_GRO = c_UDP_GRO
+
+
+# ---- pump.h
+
+OUTBOUND = c_WORKER_OUTBOUND
+INBOUND = c_WORKER_INBOUND
+MORE_OUTBOUND = c_WORKER_MORE_OUTBOUND
+MORE_INBOUND = c_WORKER_MORE_INBOUND
+BLOCKED = c_WORKER_BLOCKED
+RETRY = c_WORKER_RETRY
+BATCH_MAX = PUMP_BATCH_MAX
+
+
+@cython.final
+cdef class Pump:
+    cdef pump_t pump
+    cdef RouteTable routes
+
+    def __cinit__(
+        self,
+        RouteTable routes not None,
+        *,
+        uint32_t mtu,
+        bytes tun_address not None,
+        int icmp_fd=-1,
+        uint32_t batch=PUMP_BATCH_MAX,
+        uint32_t busy_poll_us=0,
+        bint vnet_header=False,
+        bint udp_segment=False,
+        bint udp_gro=False,
+        uint32_t icmp_rate=ICMP_RATE_DEFAULT,
+        uint32_t icmp_burst=ICMP_BURST_DEFAULT,
+    ):
+        if len(tun_address) != 4:
+            raise ValueError(f"the TUN's IPv4 address takes 4 bytes, not {len(tun_address)}")
+        self.routes = routes
+        self.pump.routes = routes.slot
+        self.pump.encap = &encap_udp
+        self.pump.families = PACKET_IPV4
+        self.pump.icmp_fd = icmp_fd
+        self.pump.mtu = mtu
+        self.pump.batch = batch
+        self.pump.busy_poll_us = busy_poll_us
+        self.pump.levers = (
+            (PUMP_VNET_HEADER if vnet_header else 0)
+            | (PUMP_UDP_SEGMENT if udp_segment else 0)
+            | (PUMP_UDP_GRO if udp_gro else 0)
+        )
+        memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
+        _check(icmp_limiter_init(&self.pump.icmp_limiter, icmp_rate, icmp_burst))
+
+
+@cython.final
+cdef class Worker:
+    cdef worker_t *worker
+    cdef Pump pump
+    cdef bint busy
+    cdef object last
+
+    def __cinit__(self, Pump pump not None, *, unsigned roles, int tun_fd, int udp_fd):
+        self.pump = pump
+        _check(worker_create(&self.worker, &pump.pump, roles, tun_fd, udp_fd))
+
+    def __dealloc__(self):
+        worker_destroy(self.worker)
+
+    cdef worker_t *_take(self) except NULL:
+        """One thread at a time, and none after close."""
+        if self.worker == NULL:
+            raise ValueError("the worker is closed")
+        if self.busy:
+            raise RuntimeError("the worker is moving packets in another thread")
+        self.busy = True
+        return self.worker
+
+    def run(self):
+        cdef worker_t *worker = self._take()
+        cdef int rc
+        with nogil:
+            rc = worker_run(worker)
+        self.busy = False
+        _check(rc)
+
+    def step(self, unsigned directions, unsigned batches):
+        cdef worker_t *worker = self._take()
+        cdef int rc
+        with nogil:
+            rc = worker_step(worker, directions, batches)
+        self.busy = False
+        _check(rc)
+        return rc
+
+    def stop(self):
+        if self.worker != NULL:
+            worker_stop(self.worker)
+
+    def close(self):
+        if self.worker != NULL:
+            self._take()
+            with nogil:
+                worker_finish(self.worker)
+            self.last = self.counts()
+            worker_destroy(self.worker)
+            self.worker = NULL
+            self.busy = False
+
+    def counts(self):
+        cdef uint64_t verdicts[64]
+        cdef uint64_t tallies[64]
+        if self.worker == NULL:
+            return self.last
+        worker_counts(self.worker, verdicts, tallies)
+        return (
+            [verdicts[i] for i in range(VERDICT_COUNT)],
+            [tallies[i] for i in range(TALLY_COUNT)],
+        )

@@ -228,3 +228,56 @@ cdef extern from "offload.h" nogil:
     void fold_add(fold_t *fold, uint8_t *packet, size_t length)
     void fold_flush(fold_t *fold)
     iovec fold_original(const fold_write *write, unsigned index)
+
+
+cdef extern from "kernel.h" nogil:
+    int c_TUNGETFEATURES "(int)TUNGETFEATURES"
+    int c_TUNSETOFFLOAD "(int)TUNSETOFFLOAD"
+    int c_TUN_F_CSUM "TUN_F_CSUM"
+    int c_TUN_F_TSO4 "TUN_F_TSO4"
+    int c_TUN_F_TSO6 "TUN_F_TSO6"
+    int c_TUN_F_TSO_ECN "TUN_F_TSO_ECN"
+    int c_TUN_F_USO4 "TUN_F_USO4"
+    int c_TUN_F_USO6 "TUN_F_USO6"
+    int c_SO_RCVBUFFORCE "SO_RCVBUFFORCE"
+    int c_SO_SNDBUFFORCE "SO_SNDBUFFORCE"
+    int c_SOL_UDP "SOL_UDP"
+    int c_UDP_SEGMENT "UDP_SEGMENT"
+    int c_UDP_GRO "UDP_GRO"
+
+
+cdef extern from "pump.h" nogil:
+    unsigned PUMP_VNET_HEADER
+    unsigned PUMP_UDP_SEGMENT
+    unsigned PUMP_UDP_GRO
+    uint32_t PUMP_BATCH_MAX
+
+    unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"
+    unsigned c_WORKER_INBOUND "WORKER_INBOUND"
+    int c_WORKER_MORE_OUTBOUND "WORKER_MORE_OUTBOUND"
+    int c_WORKER_MORE_INBOUND "WORKER_MORE_INBOUND"
+    int c_WORKER_BLOCKED "WORKER_BLOCKED"
+    int c_WORKER_RETRY "WORKER_RETRY"
+
+    struct pump_t "pump":
+        route_slot *routes
+        const encap *encap
+        icmp_limiter icmp_limiter
+        int icmp_fd
+        unsigned levers
+        unsigned families
+        uint32_t mtu
+        uint32_t batch
+        uint32_t busy_poll_us
+        uint8_t tun_address[4]
+
+    struct worker_t "worker":
+        pass
+
+    int worker_create(worker_t **out, pump_t *pump, unsigned roles, int tun_fd, int udp_fd)
+    void worker_finish(worker_t *worker)
+    void worker_destroy(worker_t *worker)
+    int worker_run(worker_t *worker)
+    int worker_step(worker_t *worker, unsigned directions, unsigned batches)
+    void worker_stop(worker_t *worker)
+    void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *tallies)

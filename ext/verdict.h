@@ -27,16 +27,21 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_NO_ROUTE, OUTBOUND, DROP, "no peer has a subnet with the destination")              \
     X(OUTBOUND_TTL_EXPIRED, OUTBOUND, DROP, "TTL would become zero")                               \
     X(OUTBOUND_TOO_BIG, OUTBOUND, DROP, "longer than the peer's MTU; the peer would cut it")       \
-    X(OUTBOUND_QUEUE_FULL, OUTBOUND, DROP, "the UDP socket's send queue was full")                 \
-    X(OUTBOUND_SEND_FAILED, OUTBOUND, DROP, "the kernel refused to send the datagram")             \
+    X(OUTBOUND_QUEUE_FULL, OUTBOUND, DROP, "no room to send it, in the end")                       \
+    X(OUTBOUND_UNREACHABLE, OUTBOUND, DROP, "the underlay has no way to the peer")                 \
+    X(OUTBOUND_FORBIDDEN, OUTBOUND, DROP, "a firewall rule of this host forbids the datagram")     \
+    X(OUTBOUND_UNDERLAY_TOO_BIG, OUTBOUND, DROP, "the underlay refuses a datagram so long")        \
+    X(OUTBOUND_SEND_FAILED, OUTBOUND, DROP, "the kernel refused to send it for another reason")    \
     X(INBOUND_DELIVERED, INBOUND, OK, "written to the TUN device")                                 \
-    X(INBOUND_OVERSIZE, INBOUND, DROP, "datagram longer than the receive buffer, not cut")         \
+    X(INBOUND_OVERSIZE, INBOUND, DROP, "longer than the tunnel's MTU; dropped, not cut")           \
     X(INBOUND_TOO_SHORT, INBOUND, DROP, "shorter than an IP header")                               \
+    X(INBOUND_NOT_IP, INBOUND, DROP, "neither IPv4 nor IPv6: flannel's kernel refuses these too")  \
     X(INBOUND_WRONG_VERSION, INBOUND, DROP, "not an IP version that this tunnel carries")          \
     X(INBOUND_BAD_HEADER, INBOUND, DROP, "header length under 20 bytes or beyond the packet")      \
     X(INBOUND_BAD_LENGTH, INBOUND, DROP, "total length under the header or beyond the packet")     \
     X(INBOUND_TTL_EXPIRED, INBOUND, DROP, "TTL would become zero")                                 \
     X(INBOUND_QUEUE_FULL, INBOUND, DROP, "the TUN device's queue was full")                        \
+    X(INBOUND_DEVICE_DOWN, INBOUND, DROP, "the TUN device is down")                                \
     X(INBOUND_WRITE_FAILED, INBOUND, DROP, "the kernel refused the packet on the TUN device")
 
 /* X(name, direction, help); NONE: belongs to no direction. */
@@ -45,6 +50,12 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(TUN_WRITE_CALLS, INBOUND, "write system calls on the TUN device")                            \
     X(UDP_SEND_CALLS, OUTBOUND, "send system calls on the UDP socket")                             \
     X(UDP_RECEIVE_CALLS, INBOUND, "receive system calls on the UDP socket")                        \
+    X(TUN_READ_FAILED, OUTBOUND, "reads on the TUN device that the kernel refused")                \
+    X(UDP_SEND_BLOCKED, OUTBOUND, "sends that had to wait for room in the kernel")                 \
+    X(UDP_SEGMENT_REFUSED, OUTBOUND, "segmented sends refused, sent one datagram each instead")    \
+    X(UDP_RECEIVE_FAILED, INBOUND, "receives that reported an error of the network")               \
+    X(UDP_GRO_RECEIVES, INBOUND, "messages in which the kernel had merged several datagrams")      \
+    X(SLEEPS, NONE, "times a worker slept until there was something to do")                        \
     X(OUTBOUND_BATCHES, OUTBOUND, "batches of packets read from the TUN device")                   \
     X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \
     X(OUTBOUND_BYTES, OUTBOUND, "inner bytes sent")                                                \
@@ -53,10 +64,11 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
     X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (folded writes)")         \
     X(INBOUND_PLAIN_PACKETS, INBOUND, "packets delivered one write each")                          \
-    X(ICMP_SENT, NONE, "ICMP errors that we originated")                                           \
+    X(ICMP_SENT, NONE, "ICMP errors that we originated, through the raw socket")                   \
     X(ICMP_LIMITED, NONE, "ICMP errors kept back by the rate limit")                               \
     X(ICMP_SUPPRESSED, NONE, "ICMP errors not due: the offender must not be answered")             \
-    X(ICMP_FAILED, NONE, "ICMP errors that the kernel refused on the TUN device")
+    X(ICMP_TO_TUN, NONE, "ICMP errors written to the TUN device for want of a raw socket")         \
+    X(ICMP_FAILED, NONE, "ICMP errors that the kernel refused")
 
 enum verdict {
 #define X(name, direction, kind, help) VERDICT_##name,

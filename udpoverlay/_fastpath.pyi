@@ -8,6 +8,8 @@ this machine are at fault. The rules are in the headers of ext/, one unit each.
 from collections.abc import Sequence
 from typing import Literal, final
 
+from typing_extensions import Self
+
 _Facts = tuple[str, str, str, str]
 _Route = tuple[bytes, int, bytes, int, int]
 
@@ -117,7 +119,7 @@ class RouteTable:
         """Distinct peer addresses (with port) that current or retired tables refer to."""
 
 def finish_checksum(header: bytes, packet: bytes) -> bytes | None:
-    """The packet read behind a vnet header (10 bytes), its checksum finished where that asks for it.
+    """The packet read behind a vnet header (10 bytes), its checksum finished where it asks for it.
 
     None where the header names a place outside the packet or inside its IP header.
     """
@@ -160,3 +162,86 @@ def fold_many(packets: Sequence[bytes], rounds: int) -> int:
 
     For benchmarks: what a worker does, without its writes.
     """
+
+TUNGETFEATURES: int
+"""ioctl numbers and flags of <linux/if_tun.h>; the numbers differ between CPU architectures."""
+TUNSETOFFLOAD: int
+TUN_F_CSUM: int
+TUN_F_TSO4: int
+TUN_F_TSO6: int
+TUN_F_TSO_ECN: int
+TUN_F_USO4: int
+TUN_F_USO6: int
+SO_RCVBUFFORCE: int
+"""Socket options that Python's socket module lacks."""
+SO_SNDBUFFORCE: int
+SOL_UDP: int
+UDP_SEGMENT: int
+UDP_GRO: int
+
+OUTBOUND: int
+"""Directions of a Worker, or-ed: TUN → UDP."""
+INBOUND: int
+"""UDP → TUN."""
+MORE_OUTBOUND: int
+"""What Worker.step returns, or-ed: the budget ended, the TUN may have more."""
+MORE_INBOUND: int
+"""The budget ended, the UDP socket may have more."""
+BLOCKED: int
+"""Packets wait for room in the UDP socket: step outbound when it is writable, until then no more
+is read from the TUN."""
+RETRY: int
+"""Packets wait for kernel memory: step outbound again in a millisecond."""
+BATCH_MAX: int
+"""Most packets a batch."""
+
+@final
+class Pump:
+    """What all workers of a tunnel share (ext/pump.h, struct pump)."""
+
+    def __new__(
+        cls,
+        routes: RouteTable,
+        *,
+        mtu: int,
+        tun_address: bytes,
+        icmp_fd: int = -1,
+        batch: int = ...,
+        busy_poll_us: int = 0,
+        vnet_header: bool = False,
+        udp_segment: bool = False,
+        udp_gro: bool = False,
+        icmp_rate: int = ...,
+        icmp_burst: int = ...,
+    ) -> Self:
+        """`mtu` is the longest inner packet in bytes, `tun_address` 4 bytes, source of our ICMP.
+
+        `icmp_fd` is a raw socket that takes whole packets, -1 for none. `batch` is 1..BATCH_MAX.
+        `vnet_header` and `udp_gro` are facts about the descriptors that workers get. ValueError.
+        """
+
+@final
+class Worker:
+    """Moves packets between one TUN queue and one UDP socket, by run() or by step().
+
+    Both descriptors must be non-blocking and stay open until close(); they are borrowed. run, step
+    and close are for one thread at a time (RuntimeError); the rest may be called from any thread.
+    """
+
+    def __new__(cls, pump: Pump, *, roles: int, tun_fd: int, udp_fd: int) -> Self:
+        """`roles`: OUTBOUND, INBOUND or both. ValueError, MemoryError, OSError."""
+
+    def run(self) -> None:
+        """Move packets until stop(), without the GIL. OSError: the device or socket is gone."""
+
+    def step(self, directions: int, batches: int) -> int:
+        """Move up to `batches` batches for each of `directions`; what is left, or-ed. OSError."""
+
+    def stop(self) -> None:
+        """Make run() return soon, now or when it is called next."""
+
+    def close(self) -> None:
+        """Free the memory; packets that wait to be sent get a last try. Idempotent."""
+
+    def counts(self) -> tuple[list[int], list[int]]:
+        """(one number for each of VERDICTS, one for each of TALLIES); also after close()."""

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
+ *
+ *     receive -> whole? -> encapsulation check -> check -> TTL -> write
+ *
+ * A check of the sender belongs between "whole?" and the encapsulation check; flannel's wire has
+ * none, any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+/* Receives up to a batch of messages. How many, 0 when there is none, or -errno. */
+static int receive(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+
+    for (uint32_t i = 0; i < worker->pump->batch; i++) {
+        inbound->iov[i] = (struct iovec){.iov_base = inbound->slots + (size_t)i * INBOUND_SLOT,
+                                         .iov_len = inbound->slot_bytes};
+        inbound->headers[i].msg_hdr = (struct msghdr){
+            .msg_iov = &inbound->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = inbound->controls[i],
+            .msg_controllen = INBOUND_CONTROL,
+        };
+    }
+    for (;;) {
+        int count =
+            recvmmsg(worker->udp_fd, inbound->headers, worker->pump->batch, MSG_DONTWAIT, NULL);
+        worker_tally(worker, TALLY_UDP_RECEIVE_CALLS, 1);
+        if (count >= 0)
+            return count;
+        if (errno == EINTR)
+            continue;
+        if (errno == EBADF || errno == ENOTSOCK)
+            return -errno;
+        /* The rest are errors of earlier sends that the kernel reports here, once each. */
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            worker_tally(worker, TALLY_UDP_RECEIVE_FAILED, 1);
+        return 0;
+    }
+}
+
+/* The size of the equal datagrams that the kernel merged into this message; 0: it is one. */
+static size_t merged_size(struct msghdr *header)
+{
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+        if (cmsg->cmsg_level == SOL_UDP && cmsg->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(cmsg), sizeof(size));
+            return size > 0 ? (size_t)size : 0;
+        }
+    }
+    return 0;
+}
+
+static enum verdict write_verdict(int error)
+{
+    switch (error) {
+    case EIO:
+        return VERDICT_INBOUND_DEVICE_DOWN;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+        return VERDICT_INBOUND_QUEUE_FULL;
+    default:
+        return VERDICT_INBOUND_WRITE_FAILED;
+    }
+}
+
+ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
+{
+    static const uint8_t no_offload[VNET_HEADER_LENGTH];
+    /* writev reads only, whatever the type of iov_base says. */
+    struct iovec iov[2] = {
+        {.iov_base = (void *)(uintptr_t)no_offload, .iov_len = sizeof(no_offload)},
+        {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length},
+    };
+    int skip = worker->pump->levers & PUMP_VNET_HEADER ? 0 : 1;
+    ssize_t written;
+
+    do {
+        written = writev(worker->tun_fd, iov + skip, 2 - skip);
+        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+    } while (written < 0 && errno == EINTR);
+    return written;
+}
+
+/* Writes one packet as it is. */
+static void deliver(struct worker *worker, uint8_t *bytes, uint32_t length)
+{
+    const struct iovec all = {.iov_base = bytes, .iov_len = length};
+
+    if (tun_write(worker, bytes, length) < 0) {
+        if (device_is_gone(errno))
+            worker->fatal = -errno;
+        worker_verdict(worker, write_verdict(errno), &all, 1);
+        return;
+    }
+    worker_verdict(worker, VERDICT_INBOUND_DELIVERED, &all, 1);
+    worker_tally(worker, TALLY_INBOUND_BYTES, length);
+    worker_tally(worker, TALLY_INBOUND_PLAIN_PACKETS, 1);
+}
+
+/* Decides about one datagram. */
+static void forward(struct worker *worker, uint8_t *datagram, size_t length)
+{
+    const struct pump *pump = worker->pump;
+    const size_t header = pump->encap->header_length;
+    const struct iovec all = {.iov_base = datagram, .iov_len = length};
+    struct packet packet;
+
+    if (length > header + pump->mtu) {
+        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &all, 1);
+        return;
+    }
+    if (pump->encap->check) {
+        enum verdict verdict = pump->encap->check(datagram, length);
+        if (verdict != VERDICT_INBOUND_DELIVERED) {
+            worker_verdict(worker, verdict, &all, 1);
+            return;
+        }
+        datagram += header;
+        length -= header;
+    }
+    enum packet_check check = packet_check(datagram, length, pump->families, &packet);
+    if (check != PACKET_OK) {
+        enum verdict verdict = packet_refusal(DIRECTION_INBOUND, check);
+        if (check == PACKET_WRONG_VERSION && datagram[0] >> 4 != 4 && datagram[0] >> 4 != 6)
+            verdict = VERDICT_INBOUND_NOT_IP;
+        worker_verdict(worker, verdict, &all, 1);
+        return;
+    }
+    if (!packet_decrease_ttl(datagram, &packet)) {
+        worker_verdict(worker, VERDICT_INBOUND_TTL_EXPIRED, &all, 1);
+        refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
+        return;
+    }
+    deliver(worker, datagram, packet.length);
+}
+
+int inbound_batch(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    int count = receive(worker);
+    if (count <= 0)
+        return count;
+
+    worker_tally(worker, TALLY_INBOUND_BATCHES, 1);
+    for (int i = 0; i < count; i++) {
+        struct msghdr *header = &inbound->headers[i].msg_hdr;
+        uint8_t *bytes = inbound->iov[i].iov_base;
+        size_t length = inbound->headers[i].msg_len;
+        if (header->msg_flags & MSG_TRUNC) {
+            const struct iovec seen = {.iov_base = bytes, .iov_len = length};
+            worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
+            continue;
+        }
+        size_t size = merged_size(header);
+        if (size == 0)
+            size = length;
+        else
+            worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
+        do { /* an empty datagram is one, too */
+            size_t one = size < length ? size : length;
+            forward(worker, bytes, one);
+            bytes += one;
+            length -= one;
+        } while (length > 0);
+    }
+    if (worker->fatal)
+        return worker->fatal;
+    return (uint32_t)count < worker->pump->batch ? BATCH_IDLE : BATCH_MORE;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A worker's memory, its two drivers (epoll loop, single steps), stop, and its counters.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { RETRY_MS = 1 };
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+static size_t lines(size_t bytes)
+{
+    return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+/* A TUN read, a receive and the counters must have what they were promised. */
+static int check(const struct pump *pump, unsigned roles)
+{
+    if (pump->batch < 1 || pump->batch > PUMP_BATCH_MAX || roles == 0 ||
+        (roles & ~(unsigned)(WORKER_OUTBOUND | WORKER_INBOUND)))
+        return -EINVAL;
+    if (pump->mtu < IPV4_HEADER_MIN || pump->mtu > SEND_BYTES_MAX || pump->families == 0)
+        return -EINVAL;
+    return 0;
+}
+
+int worker_create(struct worker **out, struct pump *pump, unsigned roles, int tun_fd, int udp_fd)
+{
+    struct worker *worker = MAP_FAILED;
+    int error = check(pump, roles);
+    if (error)
+        return error;
+
+    /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
+     * do receive slots that no burst ever fills. */
+    size_t arena = lines(sizeof(*worker));
+    size_t slots = arena + lines(OUTBOUND_ARENA);
+    size_t mapped = slots + (size_t)PUMP_BATCH_MAX * INBOUND_SLOT;
+    worker = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (worker == MAP_FAILED)
+        return -errno;
+    worker->mapped = mapped;
+    worker->pump = pump;
+    worker->roles = roles;
+    worker->tun_fd = tun_fd;
+    worker->udp_fd = udp_fd;
+    worker->outbound.arena = (uint8_t *)worker + arena;
+    worker->inbound.slots = (uint8_t *)worker + slots;
+    worker->inbound.slot_bytes = pump->levers & PUMP_UDP_GRO
+                                     ? PUMP_PACKET_MAX
+                                     : pump->encap->header_length + (size_t)pump->mtu + 1;
+    worker->epoll_fd = worker->wake_fd = -1;
+
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (worker->epoll_fd < 0)
+        goto failed;
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (worker->wake_fd < 0)
+        goto failed;
+    route_reader_add(pump->routes, &worker->reader);
+    *out = worker;
+    return 0;
+
+failed:
+    error = -errno;
+    if (worker->epoll_fd >= 0)
+        close(worker->epoll_fd);
+    munmap(worker, mapped);
+    return error;
+}
+
+void worker_finish(struct worker *worker)
+{
+    if (outbox_empty(&worker->outbound.outbox))
+        return;
+    outbox_flush(worker);
+    outbox_abandon(worker);
+}
+
+void worker_destroy(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    worker_finish(worker);
+    route_reader_remove(&worker->reader);
+    close(worker->wake_fd);
+    close(worker->epoll_fd);
+    munmap(worker, worker->mapped);
+}
+
+/* ---- turns ------------------------------------------------------------------------------------ */
+
+/* One batch in each of `directions`: enum worker_state, or -errno. */
+static int turn(struct worker *worker, unsigned directions)
+{
+    int state = 0;
+
+    route_reader_pass(&worker->reader);
+    worker->table = routes_current(worker->pump->routes);
+    if (directions & WORKER_OUTBOUND) {
+        int end = outbound_batch(worker);
+        if (end < 0)
+            return end;
+        if (end == BATCH_MORE)
+            state |= WORKER_MORE_OUTBOUND;
+        else if (end == BATCH_BLOCKED)
+            state |= WORKER_BLOCKED;
+        else if (end == BATCH_RETRY)
+            state |= WORKER_RETRY;
+    }
+    if (directions & WORKER_INBOUND) {
+        int end = inbound_batch(worker);
+        if (end < 0)
+            return end;
+        if (end == BATCH_MORE)
+            state |= WORKER_MORE_INBOUND;
+    }
+    return state;
+}
+
+int worker_step(struct worker *worker, unsigned directions, unsigned batches)
+{
+    int state = 0;
+
+    directions &= worker->roles;
+    route_reader_online(&worker->reader);
+    while (batches-- > 0 && directions) {
+        state = turn(worker, directions);
+        if (state < 0)
+            break;
+        if (!(state & WORKER_MORE_OUTBOUND))
+            directions &= ~(unsigned)WORKER_OUTBOUND;
+        if (!(state & WORKER_MORE_INBOUND))
+            directions &= ~(unsigned)WORKER_INBOUND;
+    }
+    route_reader_offline(&worker->reader);
+    return state;
+}
+
+/* ---- the epoll loop --------------------------------------------------------------------------- */
+
+/* What the descriptors are watched for, as bits; each set is one EPOLL_CTL_MOD away. */
+struct watch {
+    uint32_t tun, udp;
+};
+
+static int set_watch(struct worker *worker, int operation, const struct watch *wanted,
+                     struct watch *current)
+{
+    struct epoll_event event;
+
+    if (wanted->tun != current->tun || operation == EPOLL_CTL_ADD) {
+        event = (struct epoll_event){.events = wanted->tun, .data.u32 = WORKER_OUTBOUND};
+        if ((worker->roles & WORKER_OUTBOUND) &&
+            epoll_ctl(worker->epoll_fd, operation, worker->tun_fd, &event) < 0)
+            return -errno;
+    }
+    if (wanted->udp != current->udp || operation == EPOLL_CTL_ADD) {
+        event = (struct epoll_event){.events = wanted->udp, .data.u32 = WORKER_INBOUND};
+        if (epoll_ctl(worker->epoll_fd, operation, worker->udp_fd, &event) < 0)
+            return -errno;
+    }
+    *current = *wanted;
+    return 0;
+}
+
+/* Sleeps until there is something to do; the directions to look at, 0 for none, or -errno. */
+static int sleep_until_ready(struct worker *worker, int state, struct watch *watch)
+{
+    enum { DESCRIPTORS = 3 };
+    struct epoll_event events[DESCRIPTORS];
+    bool waiting = state & (WORKER_BLOCKED | WORKER_RETRY);
+    struct watch wanted = {
+        .tun = waiting ? 0 : EPOLLIN,
+        .udp = (worker->roles & WORKER_INBOUND ? EPOLLIN : 0) |
+               (state & WORKER_BLOCKED ? EPOLLOUT : 0),
+    };
+    int directions = 0;
+    int error = set_watch(worker, EPOLL_CTL_MOD, &wanted, watch);
+    if (error)
+        return error;
+
+    route_reader_offline(&worker->reader);
+    int ready = epoll_wait(worker->epoll_fd, events, DESCRIPTORS,
+                           state & WORKER_RETRY ? RETRY_MS : -1);
+    error = errno;
+    route_reader_online(&worker->reader);
+    worker_tally(worker, TALLY_SLEEPS, 1);
+    if (ready < 0)
+        return error == EINTR ? 0 : -error;
+    if (waiting) /* whatever woke us, what waits comes first */
+        directions |= WORKER_OUTBOUND;
+    for (int i = 0; i < ready; i++)
+        directions |= (int)events[i].data.u32;
+    return directions & (int)worker->roles;
+}
+
+int worker_run(struct worker *worker)
+{
+    struct watch watch = {0}, nothing = {0};
+    struct epoll_event wake = {.events = EPOLLIN, .data.u32 = 0};
+    int state = 0;
+    int result = 0;
+
+    if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &wake) < 0)
+        return -errno;
+    result = set_watch(worker, EPOLL_CTL_ADD, &nothing, &watch);
+    if (result)
+        return result;
+
+    route_reader_online(&worker->reader);
+    int directions = (int)worker->roles;
+    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        if (directions) {
+            state = turn(worker, (unsigned)directions);
+            if (state < 0) {
+                result = state;
+                break;
+            }
+        }
+        if (state & (WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND)) {
+            directions = (int)worker->roles; /* never one direction alone while it is loaded */
+            continue;
+        }
+        directions = sleep_until_ready(worker, state, &watch);
+        if (directions < 0) {
+            result = directions;
+            break;
+        }
+    }
+    route_reader_offline(&worker->reader);
+    return result;
+}
+
+void worker_stop(struct worker *worker)
+{
+    const uint64_t one = 1;
+
+    atomic_store_explicit(&worker->stopping, 1, memory_order_release);
+    /* Fails only when the counter is full, and then the worker is awake anyway. */
+    ssize_t written = write(worker->wake_fd, &one, sizeof(one));
+    (void)written;
+}
+
+void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
+                   uint64_t tallies[static TALLY_COUNT])
+{
+    for (int i = 0; i < VERDICT_COUNT; i++)
+        verdicts[i] = atomic_load_explicit(&worker->verdicts[i], memory_order_relaxed);
+    for (int i = 0; i < TALLY_COUNT; i++)
+        tallies[i] = atomic_load_explicit(&worker->tallies[i], memory_order_relaxed);
+}
