@@ -1,0 +1,173 @@
+"""The engine: opens device and socket, makes workers, drives them, and sums up what they count.
+
+Owns: the life of descriptors and workers. Must not know: registries, addresses and link state of
+the device, flags. No packet passes through Python.
+
+    open ─► start ─► (packets flow; replace(routes) at any time) ─► stop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+from netaddr import IPNetwork
+
+from udpoverlay import _fastpath as fp
+from udpoverlay.dataplane import sink
+from udpoverlay.dataplane.config import DataplaneConfig
+from udpoverlay.dataplane.driver import Driver, LoopDriver, ThreadDriver
+from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.tun import Tun, open_tun
+from udpoverlay.dataplane.udp import open_icmp, open_udp
+from udpoverlay.errors import KernelError
+from udpoverlay.model.endpoint import Endpoint
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """One tunnel: a TUN device, a UDP socket and what moves packets between them.
+
+    The constructor adopts open descriptors, which `stop` closes; `open` makes them.
+    """
+
+    def __init__(
+        self,
+        config: DataplaneConfig,
+        tun: Tun,
+        udp: socket.socket,
+        icmp: socket.socket | None,
+        features: Features | None = None,
+    ) -> None:
+        self.config = config
+        self._tun = tun
+        self._udp = udp
+        self._icmp = icmp
+        self._features = features or Features.wanted(config)
+        for lever, reason in tun.refused.items():
+            self._features.refuse(lever, reason)
+        self._features.probe_udp(udp)
+        self._table = fp.RouteTable()
+        self._pump = fp.Pump(
+            self._table,
+            mtu=config.mtu,
+            tun_address=config.tun_address.packed,
+            icmp_fd=-1 if icmp is None else icmp.fileno(),
+            batch=fp.BATCH_MAX if self._features.on("mmsg") else 1,
+            vnet_header=tun.vnet_header,
+            udp_segment=self._features.on("udp-segment"),
+            udp_gro=self._features.on("udp-gro"),
+        )
+        self._workers = [
+            fp.Worker(
+                self._pump,
+                roles=fp.OUTBOUND | fp.INBOUND,
+                tun_fd=tun.filenos()[0],
+                udp_fd=udp.fileno(),
+            )
+        ]
+        self._driver: Driver | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._stopped = False
+
+    @classmethod
+    def open(cls, config: DataplaneConfig) -> Engine:
+        """Create the device and bind the socket; nothing is left behind on KernelError."""
+        features = Features.wanted(config)
+        with contextlib.ExitStack() as undo:
+            udp = undo.enter_context(open_udp(*config.bind))
+            icmp = open_icmp()
+            if icmp is not None:
+                undo.enter_context(icmp)
+            tun = open_tun(config.tun_pattern)
+            undo.callback(tun.close)
+            for lever in ("vnet-hdr", "uso", "fold-tcp", "fold-udp", "busy-poll", "multi-queue"):
+                features.refuse(lever, "not in this version")
+            engine = cls(config, tun, udp, icmp, features)
+            undo.pop_all()
+        return engine
+
+    @property
+    def tun_name(self) -> str:
+        """The device's name as the kernel made it, for example flannel0."""
+        return self._tun.name
+
+    @property
+    def tun_index(self) -> int:
+        """The device's interface index."""
+        return self._tun.index
+
+    def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
+        """Publish `routes` as the whole of what is known; packets see the old or the new table.
+
+        Raises MemoryError; OSError (E2BIG) when the table would take more than 1 GiB.
+        """
+        sink.publish(self._table, routes)
+
+    def route_count(self) -> int:
+        """Routes in the current table."""
+        return len(self._table)
+
+    async def start(self) -> None:
+        """Packets flow from here until stop()."""
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        if self.config.driver == "loop" or self.config.workers == "0":
+            self._driver = LoopDriver(self._workers[0], self._tun.filenos()[0], self._udp.fileno())
+        else:
+            self._driver = ThreadDriver(self._workers)
+        self._driver.start(loop, self._failed)
+
+    async def wait(self) -> None:
+        """Return after stop(); KernelError when packets stopped flowing by themselves."""
+        assert self._ended is not None, "start() comes first"
+        await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        """Stop, then close device and socket: the device vanishes. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._driver is not None:
+            await self._driver.stop()
+        for worker in self._workers:
+            worker.close()
+        self._tun.close()
+        self._udp.close()
+        if self._icmp is not None:
+            self._icmp.close()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def counters(self) -> dict[str, int]:
+        """Verdicts and tallies by name, summed over workers; also after stop()."""
+        names = [facts[0] for facts in (*fp.VERDICTS, *fp.TALLIES)]
+        sums = [0] * len(names)
+        for worker in self._workers:
+            verdicts, tallies = worker.counts()
+            for position, count in enumerate((*verdicts, *tallies)):
+                sums[position] += count
+        return dict(zip(names, sums, strict=True))
+
+    def features(self) -> dict[str, str]:
+        """Lever → "on", "off (switch)" or "unavailable: reason"."""
+        return dict(self._features.state)
+
+    def _failed(self, error: BaseException) -> None:
+        """A worker ended by itself."""
+        if self._ended is None or self._ended.done():
+            return
+        code = error.errno or 0 if isinstance(error, OSError) else 0
+        failure = KernelError(
+            f"packets stopped flowing through {self.tun_name}: "
+            f"{os.strerror(code) if code else error!r}",
+            fix="the device was removed or the socket closed: start again",
+            errno=code,
+        )
+        failure.__cause__ = error
+        self._ended.set_exception(failure)
+        self._ended.exception()  # retrieved: nobody may be waiting yet

@@ -1,0 +1,51 @@
+"""Which levers are on: what the operator switched off, what the kernel grants, and why not.
+
+Owns: the probes of the UDP socket and the answer for each lever of config.LEVERS. Must not know:
+what a lever does to packets (ext/).
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from udpoverlay import _fastpath as fp
+from udpoverlay.dataplane.config import LEVERS, DataplaneConfig
+
+__all__ = ["Features"]
+
+ON = "on"
+SWITCHED_OFF = "off (switch)"
+
+
+@dataclass(slots=True)
+class Features:
+    """The state of each lever: "on", "off (switch)" or "unavailable: reason"."""
+
+    state: dict[str, str]
+
+    @classmethod
+    def wanted(cls, config: DataplaneConfig) -> Features:
+        """All that is not switched off; the kernel has not been asked yet."""
+        off = LEVERS.keys() if config.per_packet else config.offloads_off
+        return cls({lever: SWITCHED_OFF if lever in off else ON for lever in LEVERS})
+
+    def on(self, lever: str) -> bool:
+        """Whether `lever` is in use."""
+        return self.state[lever] == ON
+
+    def refuse(self, lever: str, reason: str) -> None:
+        """The kernel or the set-up does not grant `lever`; what is switched off stays so."""
+        if self.on(lever):
+            self.state[lever] = f"unavailable: {reason}"
+
+    def probe_udp(self, udp: socket.socket) -> None:
+        """Ask the socket what it knows, and set UDP_GRO on it or not."""
+        try:
+            udp.getsockopt(fp.SOL_UDP, fp.UDP_SEGMENT)
+        except OSError as error:
+            self.refuse("udp-segment", f"needs Linux 4.18 ({error.strerror})")
+        try:
+            udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, int(self.on("udp-gro")))
+        except OSError as error:
+            self.refuse("udp-gro", f"needs Linux 5.0 ({error.strerror})")

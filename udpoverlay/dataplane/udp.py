@@ -1,0 +1,73 @@
+"""Opens the tunnel's UDP socket and the raw socket for the ICMP errors that we originate.
+
+Owns: how they are bound and sized, and errors that name the fix. Must not know: what is sent.
+The UDP socket is bound as flannel binds its own (pkg/backend/udp/udp_network_amd64.go): to the
+interface's address and the port, without reuse flags, in the kernel's default path-MTU mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+
+from udpoverlay import _fastpath as fp
+from udpoverlay.errors import KernelError
+
+__all__ = ["open_icmp", "open_udp"]
+
+BUFFER_BYTES = 8 << 20
+"""Asked for in each direction; a burst of 64 super-packets waits here rather than being lost."""
+
+
+def open_udp(address: str, port: int) -> socket.socket:
+    """Bind a non-blocking UDP socket to `address`, `port` (host byte order). Raises KernelError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _enlarge(udp, fp.SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        _enlarge(udp, fp.SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        udp.bind((address, port))
+    except OSError as error:
+        udp.close()
+        fix = {
+            errno.EADDRINUSE: "another process has the port (is flanneld still running?): "
+            "stop it, or set Backend.Port in the network configuration",
+            errno.EADDRNOTAVAIL: "no interface of this host has the address: check --iface and "
+            "--public-ip",
+            errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        }.get(error.errno or 0, "")
+        raise KernelError(
+            f"cannot bind UDP {address} port {port}: {error.strerror}",
+            fix=fix,
+            errno=error.errno or 0,
+        ) from error
+    return udp
+
+
+def open_icmp() -> socket.socket | None:
+    """A send-only raw IPv4 socket that takes whole packets; None without CAP_NET_RAW.
+
+    Linux drops an ICMP error that is written to the TUN with the TUN's own address as its source
+    (a martian, fib_validate_source) unless accept_local is set, which would let peers spoof our
+    addresses. Through a raw socket the error reaches the sender on a host with default settings.
+    """
+    try:
+        raw = socket.socket(
+            socket.AF_INET,
+            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+            socket.IPPROTO_RAW,
+        )
+    except PermissionError:
+        return None
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # IPPROTO_RAW never receives
+    return raw
+
+
+def _enlarge(udp: socket.socket, forced: int, plain: int) -> None:
+    """Set a buffer beyond the system's limit where we may, else up to the limit."""
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+    except PermissionError:
+        with contextlib.suppress(OSError):  # the default size works too
+            udp.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
