@@ -131,6 +131,11 @@ class EtcdClient:
         reply = await self._call("/lease/grant", etcd_json.grant_body(ttl))
         return int(reply["ID"]), int(reply.get("TTL", ttl))
 
+    async def time_to_live(self, lease_id: int) -> int:
+        """Seconds that a lease still has, 0 when it ran out or never was."""
+        reply = await self._call("/lease/timetolive", {"ID": str(lease_id)})
+        return max(0, int(reply.get("TTL", 0)))
+
     async def revoke(self, lease_id: int) -> None:
         """End a lease; keys attached to it vanish."""
         await self._call("/kv/lease/revoke", {"ID": str(lease_id)})

@@ -56,6 +56,7 @@ class KeyValue(NamedTuple):
 
     key: bytes
     value: bytes
+    create_revision: int
     mod_revision: int
     version: int
     lease: int
@@ -230,6 +231,7 @@ def key_value(kv: Json) -> KeyValue:
     return KeyValue(
         base64.b64decode(kv["key"]),
         base64.b64decode(kv.get("value", "")),
+        int(kv.get("create_revision", 0)),
         int(kv.get("mod_revision", 0)),
         int(kv.get("version", 0)),
         int(kv.get("lease", 0)),
