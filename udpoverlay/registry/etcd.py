@@ -162,7 +162,9 @@ class EtcdRegistry:
                     fix="two hosts claimed one subnet: this one stops; restart it and its "
                     "containers to get a free subnet",
                 )
-            lease = replace(lease, revision=current.mod_revision, registry_lease=current.lease)
+            # A damaged value says nothing of a reservation, though its key has no etcd lease.
+            kept = current.lease if holder is not None else _FRESH
+            lease = replace(lease, revision=current.mod_revision, registry_lease=kept)
         raise RegistryUnavailable(f"the lease of {lease.subnet} changes faster than it is renewed")
 
     async def _current(self, subnet: Subnet) -> KeyValue | None:

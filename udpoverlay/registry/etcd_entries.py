@@ -107,14 +107,19 @@ class LeaseReader:
             return None
         subnet = self._paths.subnet_of(kv.key)
         if subnet is None:
-            return self._skip(kv, "its key is no subnet")
+            self._skip(kv, "its key is no subnet", "etcdctl del it")
+            return None
         if self._paths.of(subnet) != kv.key:
-            return self._skip(kv, "its key is not how a subnet is written")
+            self._skip(kv, f"its key should be {subnet_key(subnet)}", "etcdctl del it")
+            return None
         known = self._good.get(kv.key)
         try:
             attrs = decode_attrs(kv.value)
         except BadLeaseValue as error:
-            return self._skip(kv, str(error))
+            self._skip(
+                kv, str(error), "its host mends it when it renews; if none does, etcdctl del it"
+            )
+            return None
         if known is not None and known.attrs == attrs:
             attrs = known.attrs  # one object for what every renewal repeats
         return Lease(
@@ -125,12 +130,10 @@ class LeaseReader:
             registry_lease=kv.lease,
         )
 
-    def _skip(self, kv: KeyValue, why: str) -> None:
+    def _skip(self, kv: KeyValue, why: str, fix: str) -> None:
         self._counters["entries_skipped"] += 1
         key = kv.key[:200].decode("utf-8", "backslashreplace")
-        self._log.warning(
-            "entry skipped", "registry entry skipped", key=key, why=why, fix=f"etcdctl del {key}"
-        )
+        self._log.warning("entry skipped", "registry entry skipped", key=key, why=why, fix=fix)
 
 
 def _join(prefix: str, name: str) -> bytes:

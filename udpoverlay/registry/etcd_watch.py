@@ -25,7 +25,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -142,7 +142,7 @@ class Follower:
         self._anchor: _Anchor | None = None
         self._received = 0
 
-    async def follow(self) -> AsyncIterator[Reset | Changes]:
+    async def follow(self) -> AsyncGenerator[Reset | Changes, None]:
         """Yield a Reset first, then Changes and Resets, for ever; only cancellation ends it."""
         delay = self._timing.first_retry
         while True:
