@@ -10,8 +10,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 # No -march and no instruction-set flag: wide code is chosen at run time (ext/checksum.c).
-CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fno-strict-aliasing", "-pthread"]
-CFLAGS += ["-Wall", "-Wextra"]
+CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
 LDFLAGS = ["-pthread"]
 if os.environ.get("UDPOVERLAY_STRICT") == "1":
     # Cython's own output is not ours to mend: unused helpers and sign games are its style.
@@ -44,6 +43,7 @@ setup(
                 *("vnet", "cut", "fold", "fold_view"),
                 *("worker", "outbound", "outbox", "inbound", "refuse"),
             ),
+            extension("_traffic", "traffic", "traffic_datagram", "traffic_icmp"),
         ],
         language_level=3,
         compiler_directives={"binding": True, "embedsignature": False},

@@ -7,6 +7,7 @@
  * A check of the sender belongs between "whole?" and the encapsulation check; flannel's wire has
  * none, any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
  */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

@@ -7,6 +7,7 @@
  * The lookup comes before the TTL test (flannel pkg/backend/udp/proxy_amd64.c, tun_to_udp): a
  * packet nobody can take is answered "net unreachable" whatever its TTL.
  */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>

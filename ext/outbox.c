@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include "outbox.h"
 
 #include <errno.h>

@@ -9,6 +9,7 @@
  * source, which Linux drops as a martian (net/ipv4/fib_frontend.c, fib_validate_source) unless
  * accept_local is set on the device. Without a raw socket the TUN is tried all the same.
  */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include <errno.h>
 #include <string.h>
 #include <time.h>

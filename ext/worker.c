@@ -2,6 +2,7 @@
  *
  * A worker's memory, its two drivers (epoll loop, single steps), stop, and its counters.
  */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include "worker.h"
 
 #include <errno.h>

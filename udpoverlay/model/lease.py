@@ -14,6 +14,13 @@ from netaddr import IPAddress, IPNetwork
 __all__ = ["Lease", "LeaseAttrs", "Subnet"]
 
 
+def _overlap(one: IPNetwork | None, other: IPNetwork | None, width: int) -> bool:
+    if one is None or other is None:
+        return False
+    host_bits = width - min(one.prefixlen, other.prefixlen)
+    return bool((one.value ^ other.value) >> host_bits == 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Subnet:
     """The range of one host: an IPv4 network, an IPv6 network, or both.
@@ -27,6 +34,10 @@ class Subnet:
     def __post_init__(self) -> None:
         if self.v4 is None and self.v6 is None:
             raise ValueError("a subnet needs an IPv4 or an IPv6 network")
+
+    def overlaps(self, other: Subnet) -> bool:
+        """Whether the two share an address of either family."""
+        return _overlap(self.v4, other.v4, 32) or _overlap(self.v6, other.v6, 128)
 
     def __str__(self) -> str:
         return "&".join(str(net) for net in (self.v4, self.v6) if net is not None)
