@@ -7,7 +7,7 @@ Thin on purpose: values in, values out. Every rule is in the C unit that the cal
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINVAL, ENOMEM, EOPNOTSUPP
+from libc.errno cimport E2BIG, EINVAL, ENOMEM, EOPNOTSUPP
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -24,6 +24,8 @@ cdef int _check(int rc) except -1:
         return 0
     if rc == -ENOMEM:
         raise MemoryError
+    if rc == -E2BIG:
+        raise MemoryError(f"routes would take more than {ROUTES_MEMORY_MAX >> 20} MiB")
     if rc == -EINVAL:
         raise ValueError(os.strerror(-rc))
     raise OSError(-rc, os.strerror(-rc))

@@ -94,6 +94,8 @@ cdef extern from "encap.h" nogil:
 
 
 cdef extern from "routes.h" nogil:
+    size_t ROUTES_MEMORY_MAX
+
     struct endpoint:
         pass
 

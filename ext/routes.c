@@ -241,7 +241,7 @@ static int table_build(struct route_slot *slot, const struct route *routes, size
     if (!table)
         goto cleanup;
     rc = -E2BIG;
-    if (count > TRIE_VALUE_MAX || count > ROUTES_MEMORY_MAX / sizeof(*table->hops))
+    if (count > TRIE_NUMBER_MAX || count > ROUTES_MEMORY_MAX / sizeof(*table->hops))
         goto cleanup;
     rc = -ENOMEM;
     table->hop_room = count ? count : 1;

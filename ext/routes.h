@@ -122,7 +122,7 @@ void route_slot_destroy(struct route_slot *slot);
 int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
                    const struct encap *encap);
 
-enum { ROUTES_MEMORY_MAX = 1 << 30 };
+enum { ROUTES_MEMORY_MAX = 1 << 28 };
 
 /* Frees the tables that no reader can still see; returns how many are left. */
 size_t routes_collect(struct route_slot *slot);

@@ -6,81 +6,161 @@
 
 enum { NODE_BYTES = TRIE_FANOUT * sizeof(uint32_t), ROOT_NODES = TRIE_ROOT / TRIE_FANOUT };
 
+/* The first `length` bits of `address`, ready to be compared. */
+static struct trie_bits bits_of(const uint8_t *address, unsigned width, unsigned length)
+{
+    uint8_t bytes[16] = {0}, mask[16] = {0};
+    memset(mask, 0xFF, length / 8);
+    if (length % 8)
+        mask[length / 8] = (uint8_t)(0xFF00U >> length % 8);
+    for (unsigned i = 0; i < width; i++)
+        bytes[i] = address[i] & mask[i];
+
+    struct trie_bits bits = {{0, 0}, {0, 0}};
+    if (width == 4) {
+        uint32_t word;
+        memcpy(&word, bytes, 4);
+        bits.bits[0] = word;
+        memcpy(&word, mask, 4);
+        bits.mask[0] = word;
+    } else {
+        memcpy(bits.bits, bytes, 16);
+        memcpy(bits.mask, mask, 16);
+    }
+    return bits;
+}
+
+/* Byte `at` of a lone prefix: the inverse of bits_of. */
+static uint8_t byte_of(const struct trie_lone *lone, unsigned width, unsigned at)
+{
+    uint8_t bytes[16];
+    if (width == 4) {
+        uint32_t word = (uint32_t)lone->prefix.bits[0];
+        memcpy(bytes, &word, 4);
+    } else {
+        memcpy(bytes, lone->prefix.bits, 16);
+    }
+    return bytes[at];
+}
+
 static void find_shared(struct trie *trie, const struct trie_prefix *prefixes, size_t count)
 {
     /* Two bytes must be left for the root; the first prefix is the shortest. */
-    unsigned skip = trie->width - 2U;
+    unsigned skip = trie->width - 2;
     if (prefixes[0].length / 8U < skip)
         skip = prefixes[0].length / 8U;
     for (size_t i = 1; i < count && skip > 0; i++)
         while (skip > 0 && memcmp(prefixes[0].address, prefixes[i].address, skip) != 0)
             skip--;
-
-    uint8_t bytes[16] = {0}, mask[16] = {0};
-    memcpy(bytes, prefixes[0].address, skip);
-    memset(mask, 0xFF, skip);
-    if (trie->width == 4) {
-        uint32_t word;
-        memcpy(&word, bytes, 4);
-        trie->shared[0] = word;
-        memcpy(&word, mask, 4);
-        trie->mask[0] = word;
-    } else {
-        memcpy(trie->shared, bytes, 16);
-        memcpy(trie->mask, mask, 16);
-    }
-    trie->skip = (uint8_t)skip;
+    trie->skip = skip;
+    trie->shared = bits_of(prefixes[0].address, trie->width, 8 * skip);
 }
 
-static int reserve(struct trie *trie, size_t memory_max)
+size_t trie_memory(const struct trie *trie)
 {
-    if (trie->nodes < trie->room)
+    return trie->node_room * NODE_BYTES + trie->lone_room * sizeof(struct trie_lone);
+}
+
+/* Makes room for one more element of `size` bytes: by half as much again, within memory_max. */
+static int reserve(const struct trie *trie, void **array, size_t count, size_t *room, size_t size)
+{
+    if (count < *room)
         return 0;
-    size_t most = memory_max / NODE_BYTES;
-    if (trie->nodes >= most)
+    size_t more = *room / 2 + 16, left = (trie->memory_max - trie_memory(trie)) / size;
+    if (more > left)
+        more = left;
+    if (more == 0 || count >= TRIE_NUMBER_MAX)
         return -E2BIG;
-    size_t room = trie->room + trie->room / 2;
-    if (room > most)
-        room = most;
-    uint32_t *entries = realloc(trie->entries, room * NODE_BYTES);
-    if (!entries)
+    void *grown = realloc(*array, (*room + more) * size);
+    if (!grown)
         return -ENOMEM;
-    trie->entries = entries;
-    trie->room = room;
+    *array = grown;
+    *room += more;
     return 0;
 }
 
-static int insert(struct trie *trie, const struct trie_prefix *prefix, size_t memory_max)
+/* Stands `prefix` alone where `*at` was; offsets, because the entries may move. */
+static int add_lone(struct trie *trie, size_t at, const struct trie_prefix *prefix)
 {
-    const uint8_t *address = prefix->address + trie->skip;
-    unsigned bits = prefix->length - 8U * trie->skip, stride = 16;
-    size_t base = 0;
+    void *lones = trie->lones;
+    int rc = reserve(trie, &lones, trie->lone_count, &trie->lone_room, sizeof(*trie->lones));
+    if (rc < 0)
+        return rc;
+    trie->lones = lones;
+    struct trie_lone *lone = &trie->lones[trie->lone_count];
+    lone->prefix = bits_of(prefix->address, trie->width, prefix->length);
+    lone->length = prefix->length;
+    lone->value = prefix->value;
+    lone->otherwise = trie->entries[at];
+    trie->entries[at] = TRIE_LONE | (uint32_t)trie->lone_count++;
+    return 0;
+}
+
+/* Replaces the lone prefix at `at` by a node for the address byte `byte` that has it one level
+ * further down. */
+static int split(struct trie *trie, size_t at, unsigned byte)
+{
+    void *entries = trie->entries;
+    int rc = reserve(trie, &entries, trie->nodes, &trie->node_room, NODE_BYTES);
+    if (rc < 0)
+        return rc;
+    trie->entries = entries;
+    uint32_t entry = trie->entries[at];
+    const struct trie_lone *lone = &trie->lones[entry & TRIE_NUMBER_MAX];
+    uint32_t *node = trie->entries + trie->nodes * TRIE_FANOUT;
+    for (size_t i = 0; i < TRIE_FANOUT; i++)
+        node[i] = lone->otherwise;
+    size_t index = byte_of(lone, trie->width, byte);
+    if (lone->length > 8 * (byte + 1))
+        node[index] = entry;
+    else
+        for (size_t i = 0; i < (size_t)1 << (8 * (byte + 1) - lone->length); i++)
+            node[index + i] = lone->value;
+    trie->entries[at] = TRIE_NODE | (uint32_t)trie->nodes++;
+    return 0;
+}
+
+static int insert(struct trie *trie, const struct trie_prefix *prefix)
+{
+    const uint8_t *address = prefix->address;
+    unsigned byte = trie->skip + 2; /* the address bytes up to here lead to `at` */
+    size_t at = (size_t)address[trie->skip] << 8 | address[trie->skip + 1];
 
     for (;;) {
-        size_t index = stride == 16 ? (size_t)address[0] << 8 | address[1] : address[0];
-        if (bits <= stride) {
-            /* No node lies below these entries yet: those belong to longer prefixes. */
-            size_t span = (size_t)1 << (stride - bits);
-            uint32_t *entry = trie->entries + base + (index & ~(span - 1));
+        if (prefix->length <= 8 * byte) {
+            /* Nothing lies below these entries yet: that would be longer prefixes. */
+            size_t span = (size_t)1 << (8 * byte - prefix->length);
+            uint32_t *entry = trie->entries + (at & ~(span - 1));
             for (size_t i = 0; i < span; i++)
                 entry[i] = prefix->value;
             return 0;
         }
-        uint32_t entry = trie->entries[base + index];
-        if (!(entry & TRIE_NODE)) {
-            int rc = reserve(trie, memory_max);
+        uint32_t entry = trie->entries[at];
+        if (!(entry & (TRIE_NODE | TRIE_LONE)))
+            return add_lone(trie, at, prefix);
+        if (entry & TRIE_LONE) {
+            struct trie_lone *lone = &trie->lones[entry & TRIE_NUMBER_MAX];
+            if (lone->length == prefix->length &&
+                trie_holds(&lone->prefix, trie->width, address)) {
+                lone->value = prefix->value;
+                return 0;
+            }
+            int rc = split(trie, at, byte);
             if (rc < 0)
                 return rc;
-            uint32_t *node = trie->entries + trie->nodes * TRIE_FANOUT;
-            for (size_t i = 0; i < TRIE_FANOUT; i++)
-                node[i] = entry;
-            entry = TRIE_NODE | (uint32_t)trie->nodes++;
-            trie->entries[base + index] = entry;
         }
-        base = (size_t)(entry & TRIE_VALUE_MAX) * TRIE_FANOUT;
-        address += stride / 8;
-        bits -= stride;
-        stride = 8;
+        at = (size_t)(trie->entries[at] & TRIE_NUMBER_MAX) * TRIE_FANOUT + address[byte];
+        byte++;
+    }
+}
+
+/* Gives back what growing left over; where that fails the larger block serves as well. */
+static void trim(void **array, size_t count, size_t *room, size_t size)
+{
+    void *less = count ? realloc(*array, count * size) : NULL;
+    if (less) {
+        *array = less;
+        *room = count;
     }
 }
 
@@ -89,7 +169,8 @@ int trie_build(struct trie *trie, unsigned width, const struct trie_prefix *pref
 {
     int rc = -E2BIG;
     memset(trie, 0, sizeof(*trie));
-    trie->width = (uint8_t)width;
+    trie->width = width;
+    trie->memory_max = memory_max;
     if (count == 0)
         return 0;
     find_shared(trie, prefixes, count);
@@ -99,18 +180,17 @@ int trie_build(struct trie *trie, unsigned width, const struct trie_prefix *pref
     trie->entries = calloc(ROOT_NODES, NODE_BYTES);
     if (!trie->entries)
         goto cleanup;
-    trie->nodes = trie->room = ROOT_NODES;
+    trie->nodes = trie->node_room = ROOT_NODES;
     for (size_t i = 0; i < count; i++) {
-        rc = insert(trie, &prefixes[i], memory_max);
+        rc = insert(trie, &prefixes[i]);
         if (rc < 0)
             goto cleanup;
     }
-    /* Give back what growing left over; when that fails the larger block serves as well. */
-    uint32_t *entries = realloc(trie->entries, trie->nodes * NODE_BYTES);
-    if (entries) {
-        trie->entries = entries;
-        trie->room = trie->nodes;
-    }
+    void *entries = trie->entries, *lones = trie->lones;
+    trim(&entries, trie->nodes, &trie->node_room, NODE_BYTES);
+    trim(&lones, trie->lone_count, &trie->lone_room, sizeof(*trie->lones));
+    trie->entries = entries;
+    trie->lones = lones;
     return 0;
 cleanup:
     trie_free(trie);
@@ -120,11 +200,6 @@ cleanup:
 void trie_free(struct trie *trie)
 {
     free(trie->entries);
-    trie->entries = NULL;
-    trie->nodes = trie->room = 0;
-}
-
-size_t trie_memory(const struct trie *trie)
-{
-    return trie->room * NODE_BYTES;
+    free(trie->lones);
+    memset(trie, 0, sizeof(*trie));
 }

@@ -85,8 +85,8 @@ class RouteTable:
 
         A route is (address, prefix length, peer address, peer port, MTU): addresses of 4 or 16
         bytes, host bits ignored; MTU is the longest inner packet in bytes, 0 for no limit. Of two
-        with the same prefix the last counts. ValueError names the route that is wrong; MemoryError
-        or OSError (E2BIG: the table would take more than 1 GiB) leave the old table in place.
+        with the same prefix the last counts. ValueError names the route that is wrong, MemoryError
+        tells of too little memory or a table of more than 256 MiB; the old table then stays.
         """
 
     def collect(self) -> int:
