@@ -1,0 +1,45 @@
+"""What the compiled code and its twin have in common, as types; mypy checks both against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from tests.support import twin
+from udpoverlay import _fastpath
+
+__all__ = ["CODES", "Code", "Limiter", "Routes"]
+
+Route = tuple[bytes, int, bytes, int, int]
+
+
+class Routes(Protocol):
+    def publish(self, routes: Sequence[Route]) -> None: ...
+    def lookup(self, address: bytes) -> tuple[bytes, int, int] | None: ...
+    def __len__(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+
+
+class Limiter(Protocol):
+    def take(self, now_ns: int) -> bool: ...
+
+
+class Code(Protocol):
+    @property
+    def RouteTable(self) -> type[Any]: ...
+    @property
+    def IcmpLimiter(self) -> type[Any]: ...
+    def check(self, packet: bytes, ipv4: bool = ..., ipv6: bool = ...) -> tuple[str, int, int]: ...
+    def decrease_ttl(self, packet: bytes) -> bytes | None: ...
+    def checksum(self, data: bytes) -> int: ...
+    def transport_checksum(self, addresses: bytes, protocol: int, data: bytes) -> int: ...
+    def icmp_error(
+        self,
+        error: Literal["net_unreachable", "time_exceeded"],
+        source: bytes,
+        offender: bytes,
+    ) -> bytes | None: ...
+
+
+CODES: dict[str, Code] = {"c": _fastpath, "twin": twin}
