@@ -1,0 +1,324 @@
+"""The life of our lease and of everybody else's: registry in, routes out, renewals back.
+
+Owns: when routes are published, when the lease is renewed, what ends the daemon.
+Must not know: which registry, sockets, C. Registry, sink and clock are parameters.
+
+    registry.watch ──► Holdover ──► LeaseTable ──► RoutePlan ──► sink.replace
+    registry.watch_own ──► renewed by others · revoked · claimed by another host
+    clock ──► registry.renew, before the term is over; tried again every minute
+
+What a registry that cannot be reached changes: nothing. Every known peer keeps its route, and our
+own lease is renewed when the registry is back, even if it ran out meanwhile, unless another host
+took the subnet. Only these end the daemon:
+
+    our entry was deleted while it still had a term   `run` returns: an administrator revoked it
+    another host holds our subnet                     `run` raises RegistryConflict
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+from netaddr import IPNetwork
+
+from udpoverlay.errors import RegistryConflict, RegistryError
+from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.events import Added, Event, Removed, Snapshot
+from udpoverlay.model.holdover import Holdover
+from udpoverlay.model.lease import Lease
+from udpoverlay.model.leasetable import LeaseTable
+from udpoverlay.model.routeplan import RoutePlan
+from udpoverlay.model.schedule import LEASE_SECONDS, Moment, Renewal, jump
+from udpoverlay.registry.base import Registry
+
+__all__ = ["Clock", "Control", "RouteSink", "SystemClock"]
+
+_log = get_logger(__name__)
+
+_PUBLISH_SHARE = 4
+"""After a publication, pause this many times its duration: a burst cannot take the loop over."""
+_PUBLISH_PAUSE = 0.002
+"""Seconds, the least pause: what comes in the meantime is published together."""
+_JUMP_SECONDS = 5.0
+"""A wall clock that ran ahead or behind by more than this is worth a line."""
+
+
+class RouteSink(Protocol):
+    """Where routes go (dataplane.Engine)."""
+
+    def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
+        """Publish `routes` as the whole of what is known; the mapping is only read during the call.
+
+        Raises MemoryError or OSError when the table cannot be built; then the old one stays.
+        """
+
+
+class Clock(Protocol):
+    """Time, so that tests need none."""
+
+    def now(self) -> Moment:
+        """Both clocks at this instant."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when the monotonic clock has advanced by `seconds`."""
+
+
+class SystemClock:
+    """The machine's clocks and the event loop's timer."""
+
+    def now(self) -> Moment:
+        """Both clocks at this instant."""
+        return Moment(time.monotonic(), time.time())
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+_SYSTEM_CLOCK = SystemClock()
+
+
+class Control:
+    """Follows the registry for one host that has its lease. Call `run` once."""
+
+    def __init__(  # noqa: PLR0913 - its surroundings are its parameters
+        self,
+        registry: Registry,
+        sink: RouteSink,
+        lease: Lease,
+        *,
+        port: int,
+        renew_margin: float = 3600.0,
+        hold_seconds: float = LEASE_SECONDS,
+        clock: Clock = _SYSTEM_CLOCK,
+    ) -> None:
+        """`port`: UDP port of every peer. `renew_margin`: seconds before the end of the term.
+
+        `hold_seconds`: how long peers are kept that a registry without memory forgot.
+        `lease.expires_at` counts on the clock's monotonic side.
+        """
+        self._registry = registry
+        self._sink = sink
+        self._clock = clock
+        self._lease = lease
+        self._holdover = Holdover(hold_seconds)
+        self._table = LeaseTable(lease)
+        self._plan = RoutePlan(lease.subnet, port)
+        now = clock.now()
+        self._renewal = Renewal(now, _term(lease, now), renew_margin)
+        self._dirty = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._waiting: frozenset[object] = frozenset()
+        self._limited = RateLimited(_log, lambda: clock.now().monotonic)
+        self._counters: Counter[str] = Counter()
+
+    # ------------------------------------------------------------------ what others may ask
+
+    @property
+    def lease(self) -> Lease:
+        """Our lease as last written."""
+        return self._lease
+
+    def expires_in(self) -> float | None:
+        """Seconds until our lease runs out (0: it has), None when it never does."""
+        if self._lease.expires_at is None:
+            return None
+        return max(0.0, self._lease.expires_at - self._clock.now().monotonic)
+
+    def peers(self) -> list[Lease]:
+        """Leases of all other hosts."""
+        return self._table.leases()
+
+    def counters(self) -> dict[str, int]:
+        """Plain counts since start, and how many leases are held over or refused a route now."""
+        names = ("events", "publications", "publish_failures", "renewals", "renewal_failures")
+        counts = {name: self._counters[name] for name in names}
+        return {**counts, "peers_held": len(self._holdover), "leases_waiting": len(self._waiting)}
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Follow and renew for ever.
+
+        Returns when the lease was revoked. Raises RegistryConflict when another host has it.
+        """
+        works: list[Coroutine[Any, Any, None]] = [self._follow(), self._publish(), self._tick()]
+        if self._registry.renews():
+            works.append(self._follow_own())
+        tasks = [asyncio.ensure_future(work) for work in works]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------------ everybody's leases
+
+    async def _follow(self) -> None:
+        async for event in self._registry.watch():
+            self._counters["events"] += 1
+            if isinstance(event, Snapshot):
+                _log.info("lease snapshot", leases=len(event.leases), revision=event.revision)
+            now = self._clock.now().monotonic
+            events = self._holdover.admit(event, self._table.leases, now)
+            if isinstance(event, Snapshot) and event.lost_history:
+                _log.error(
+                    "the registry lost its history: peers that it forgot keep their routes",
+                    held=len(self._holdover),
+                    for_seconds=LEASE_SECONDS,
+                )
+            self._apply(events)
+
+    def _apply(self, events: list[Event]) -> None:
+        for event in events:
+            changes = self._table.apply(event)
+            # Removals and changes first settle what is waiting; the order is the registry's.
+            if self._plan.apply(changes) or isinstance(event, Snapshot):
+                self._dirty.set()
+        self._report_waiting()
+
+    def _report_waiting(self) -> None:
+        """Say once of each lease that it gets no route, and why."""
+        waiting = {lease.subnet: lease for lease in self._plan.waiting()}
+        if not waiting and not self._waiting:
+            return
+        for subnet, lease in waiting.items():
+            if subnet in self._waiting:
+                continue
+            holder = self._plan.holder(lease)
+            self._limited.error(
+                "overlap",
+                "lease refused: its range overlaps one that is in use",
+                subnet=subnet,
+                public_ip=lease.attrs.public_ip,
+                holder_subnet=self._lease.subnet if holder is None else holder.subnet,
+                holder="this host" if holder is None else holder.attrs.public_ip,
+                fix="delete the wrong entry from the registry",
+            )
+        self._waiting = frozenset(waiting)
+
+    async def _publish(self) -> None:
+        """Publish at once after quiet; in a burst, once for all that came during the pause."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            started = self._clock.now().monotonic
+            try:
+                self._sink.replace(self._plan.routes)
+            except (MemoryError, OSError) as error:
+                self._counters["publish_failures"] += 1
+                self._limited.error("publish", "routes not published", reason=error)
+                self._dirty.set()
+                await self._clock.sleep(1.0)
+                continue
+            self._counters["publications"] += 1
+            took = self._clock.now().monotonic - started
+            await self._clock.sleep(max(_PUBLISH_PAUSE, _PUBLISH_SHARE * took))
+
+    # ------------------------------------------------------------------ our own lease
+
+    async def _follow_own(self) -> None:
+        """Return when our lease was revoked; raise RegistryConflict when another host has it."""
+        async for event in self._registry.watch_own(self._lease):
+            if isinstance(event, Removed):
+                if not self._renewal.expired(self._clock.now()):
+                    _log.error("our lease was revoked", subnet=self._lease.subnet)
+                    return
+                _log.error("our lease has run out, claiming it again", subnet=self._lease.subnet)
+                self._renew_now()
+            elif isinstance(event, Snapshot):
+                _log.error("the registry lost its history, claiming our subnet again")
+                for lease in event.leases:
+                    self._check_owner(lease)
+                self._renew_now()
+            else:
+                self._noticed(event)
+
+    def _noticed(self, event: Added) -> None:
+        """Our entry was written: by us, or on our behalf by somebody who may change its term."""
+        lease = event.lease
+        if lease.revision <= self._lease.revision:
+            return
+        self._check_owner(lease)
+        self._hold(lease, self._clock.now())
+
+    def _check_owner(self, lease: Lease) -> None:
+        ours, theirs = self._lease.attrs.public_ip, lease.attrs.public_ip
+        if theirs != ours:
+            raise RegistryConflict(
+                f"subnet {self._lease.subnet} is now leased by {theirs}, not by us ({ours})",
+                fix="two hosts claimed one subnet: this one stops; restart it and its containers "
+                "to get a free subnet",
+            )
+
+    def _hold(self, lease: Lease, granted: Moment) -> None:
+        self._lease = lease
+        self._renewal = self._renewal.renewed(granted, _term(lease, granted))
+        self._wake.set()
+
+    def _renew_now(self) -> None:
+        now = self._clock.now()
+        self._renewal = self._renewal.renewed(now, 0.0)
+        self._wake.set()
+
+    async def _tick(self) -> None:
+        """Look at the clocks at least every half minute: renew when due, drop who is overdue."""
+        before = self._clock.now()
+        while True:
+            now = self._clock.now()
+            jumped = jump(before, now)
+            if abs(jumped) > _JUMP_SECONDS:
+                _log.warning("the wall clock jumped, or the machine slept", seconds=jumped)
+            before = now
+            overdue = self._holdover.expire(now.monotonic)
+            if overdue:
+                _log.error("peers that the registry forgot did not come back", dropped=len(overdue))
+                self._apply(overdue)
+            if self._registry.renews() and self._renewal.due_in(now) == 0:
+                await self._renew(now)
+            self._limited.flush()
+            await self._pause(self._renewal.sleep(self._clock.now()))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, or until the plan changed."""
+        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        wake = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleep, wake}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            wake.cancel()
+            self._wake.clear()
+
+    async def _renew(self, now: Moment) -> None:
+        try:
+            lease = await self._registry.renew(self._lease)
+        except RegistryConflict:
+            raise
+        except RegistryError as error:
+            self._counters["renewal_failures"] += 1
+            self._renewal = self._renewal.failed(now)
+            self._limited.error(
+                "renewal",
+                "lease not renewed, trying again in a minute",
+                subnet=self._lease.subnet,
+                run_out=self._renewal.expired(now),
+                reason=error,
+            )
+            return
+        self._counters["renewals"] += 1
+        self._hold(lease, now)
+        _log.info("lease renewed", subnet=lease.subnet, expires_in_seconds=self.expires_in())
+
+
+def _term(lease: Lease, granted: Moment) -> float | None:
+    """Seconds that a lease has from `granted` on, None when it never runs out."""
+    return None if lease.expires_at is None else lease.expires_at - granted.monotonic
