@@ -50,6 +50,29 @@ def run_in_new_namespace(coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 @contextmanager
+def entered_namespace() -> Iterator[int]:
+    """Moves this thread into a fresh network namespace; yields its descriptor, for `enter`."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            yield here
+        finally:
+            enter(before)
+            os.close(here)
+    finally:
+        os.close(before)
+
+
+def enter(namespace: int) -> None:
+    """Moves this thread into the network namespace of a descriptor."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+@contextmanager
 def tun(pattern: str = "flannel%d") -> Iterator[str]:
     """A TUN device while the block runs; yields its name."""
     fd = os.open("/dev/net/tun", os.O_RDWR)
