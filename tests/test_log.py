@@ -81,9 +81,11 @@ def test_an_unexpected_exception_is_still_one_line(out: io.StringIO) -> None:
     try:
         raise RuntimeError("gone\nwrong")
     except RuntimeError as error:
-        get_logger("m").exception("task failed", error, task="watch")
+        get_logger("m").exception("task failed", error=error, task="watch")
     (line,) = lines(out)
-    assert line.startswith('task failed task=watch traceback="Traceback')
+    assert line.startswith(
+        'task failed task=watch error="RuntimeError: gone\\nwrong" traceback="Traceback'
+    )
     assert "gone\\nwrong" in line
 
 

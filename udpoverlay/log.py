@@ -42,22 +42,25 @@ _URL_USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _HIDDEN = "***"
 _MAX_VALUE = 1000
 _MAX_MESSAGE = 8000
-_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_TO_QUOTE = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
 
 def escape(text: str) -> str:
-    """Escape backslashes, double quotes and everything that does not print as itself."""
-    if text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return "".join(map(_escape_char, text))
+    """Escape everything that does not print as itself: line ends, terminal controls, surrogates."""
+    return text if text.isprintable() else "".join(map(_escape_char, text))
+
+
+def _quote(text: str) -> str:
+    return f'"{escape(text.translate(_TO_QUOTE))}"'
 
 
 def _escape_char(char: str) -> str:
+    if char.isprintable():
+        return char
     short = _SHORT_ESCAPES.get(char)
     if short is not None:
         return short
-    if char.isprintable():
-        return char
     code = ord(char)
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -97,7 +100,7 @@ def render(fields: Mapping[str, object]) -> str:
         text = redact(name, _text(value))
         text = _cut(text, _MAX_VALUE)
         plain = text and text.isprintable() and not any(char in text for char in ' "=\\')
-        parts.append(f" {name}={text}" if plain else f' {name}="{escape(text)}"')
+        parts.append(f" {name}={text}" if plain else f" {name}={_quote(text)}")
     return "".join(parts)
 
 
@@ -159,7 +162,7 @@ class _KlogFormatter(logging.Formatter):
             line += render({"backtrace": _backtrace(record)})
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info))
-            line += f' traceback="{escape(redact("", text)[-_MAX_MESSAGE:])}"'
+            line += f" traceback={_quote(redact('', text)[-_MAX_MESSAGE:])}"
         return line
 
 
@@ -237,8 +240,9 @@ class Log:
         """Log something that failed."""
         self.emit(logging.ERROR, event, fields, 2)
 
-    def exception(self, event: str, error: BaseException, /, **fields: object) -> None:
+    def exception(self, event: str, /, *, error: BaseException, **fields: object) -> None:
         """Log an exception that nobody expected, with its traceback inside the same line."""
+        fields["error"] = f"{type(error).__name__}: {error}"
         self.emit(logging.ERROR, event, fields, 2, error)
 
     def emit(

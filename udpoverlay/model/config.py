@@ -6,6 +6,7 @@ spelled (cli/) or what carries a setting out. Defaults are flanneld's (flannel m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["DaemonConfig", "EtcdConfig", "KubeConfigSource"]
@@ -41,6 +42,10 @@ class KubeConfigSource:
     """Accepted and checked; events are coalesced per node, so nothing is ever dropped."""
     continue_when_cache_not_ready: bool = False
     """CONT_WHEN_CACHE_NOT_READY."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """The process's environment: where client-go looks for the cluster it runs in
+    (KUBERNETES_SERVICE_HOST and _PORT) and for KUBECONFIG and HOME, and what a credential plugin
+    inherits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +86,5 @@ class DaemonConfig:
     """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
     """Names of levers that are switched off (docs/performance.md lists them)."""
+    per_packet: bool = False
+    """One packet a system call and no lever at all, as flannel's own proxy works."""

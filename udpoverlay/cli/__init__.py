@@ -1,0 +1,1 @@
+"""Commands: flags, environment, exit codes. Nothing below knows any of the three."""

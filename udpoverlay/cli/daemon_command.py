@@ -1,0 +1,101 @@
+"""`udpoverlayd` and `udpoverlay daemon`: flags in, the daemon run, an exit code out.
+
+Owns: the order of flanneld's main before anything starts (flags, -version, environment, log,
+checks) and the exit codes: 0 asked to stop, version or help; 1 something that a person must mend;
+2 a wrong flag or a defect of ours. Must not know: what the daemon does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+
+from udpoverlay import log as log_module
+from udpoverlay._version import VERSION
+from udpoverlay.cli import daemon_flags, goflags
+from udpoverlay.cli.daemon_flags import Options
+from udpoverlay.cli.goflags import Parsed
+from udpoverlay.errors import UdpOverlayError
+from udpoverlay.log import get_logger
+from udpoverlay.model.config import DaemonConfig
+
+__all__ = ["run"]
+
+log = get_logger(__name__)
+
+_EXAMPLE = """
+Flags given as -name or --name, also as environment variables FLANNELD_NAME (UDPOVERLAY_NAME for
+admin-socket, driver, workers, busy-poll-us, offload-off and per-packet). Example:
+
+  etcdctl put /coreos.com/network/config '{"Network": "10.244.0.0/16", "Backend": {"Type": "udp"}}'
+  {program} --etcd-endpoints=http://192.0.2.1:2379 --iface=eth1
+"""
+
+
+def _usage(program: str) -> str:
+    flags = (*daemon_flags.FLANNEL_FLAGS, *daemon_flags.OWN_FLAGS)
+    example = _EXAMPLE.replace("{program}", program)
+    return f"Usage: {program} [OPTION]...\n{goflags.format_flags(flags)}{example}"
+
+
+def _hint(error: goflags.FlagError) -> str:
+    names = [flag.name for flag in (*daemon_flags.FLANNEL_FLAGS, *daemon_flags.OWN_FLAGS)]
+    close = difflib.get_close_matches(error.flag, names, n=1)
+    return f" (did you mean -{close[0]}?)" if close and close[0] != error.flag else ""
+
+
+def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
+    """Run the daemon with a command line and an environment; return the exit code."""
+    try:
+        parsed, options = daemon_flags.read(words, environ)
+    except goflags.HelpRequested:
+        sys.stderr.write(_usage(program))
+        return 0
+    except goflags.FlagError as error:
+        text = log_module.escape(str(error))
+        sys.stderr.write(f"{text}\n{_usage(program)}{program}: {text}{_hint(error)}\n")
+        return 2
+    if parsed.values["version"]:
+        sys.stderr.write(f"{VERSION}\n")
+        return 0
+    return _start(parsed, options, environ)
+
+
+def _start(parsed: Parsed, options: Options, environ: Mapping[str, str]) -> int:
+    values = options.values
+    log_module.configure(values["v"], values["vmodule"], values["log_backtrace_at"])
+    for complaint in options.complaints:
+        log.error(complaint)
+    log.info(
+        "starting",
+        version=VERSION,
+        **{name.replace("-", "_"): value for name, value in values.items() if name != "version"},
+    )
+    if parsed.rest:
+        log.warning("words after the flags are ignored", words=parsed.rest)
+    try:
+        config = options.config(environ)
+        if config.iptables_forward_rules:
+            log.warning(
+                "forward rules are not installed by this release; where the FORWARD policy is DROP,"
+                " accept the overlay network there"
+            )
+        return _run_daemon(config, environ.get("NOTIFY_SOCKET", ""))
+    except UdpOverlayError as error:
+        log.error(str(error))
+        return 1
+    except KeyboardInterrupt:
+        # Before the daemon's own handlers were installed.
+        return 0
+    except Exception as error:
+        log.exception("internal error; please report it", error=error)
+        return 2
+
+
+def _run_daemon(config: DaemonConfig, notify_socket: str) -> int:
+    # Late: -h, -version and a wrong flag must not wait for the event loop and the C code to load.
+    daemon = importlib.import_module("udpoverlay.daemon")
+    code: int = daemon.run(config, notify_socket=notify_socket)
+    return code

@@ -1,0 +1,100 @@
+"""The two programs: `udpoverlayd`, and `udpoverlay` with its commands.
+
+Owns: which commands there are. A command is a module of cli/ with `configure(parser)`, which adds
+arguments and an example, and `run(args) -> int`; it is imported only when it is called, so that
+`udpoverlay status` does not pay for the lab.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+
+from udpoverlay.cli import daemon_command
+from udpoverlay.errors import UdpOverlayError
+from udpoverlay.log import escape
+
+__all__ = ["COMMANDS", "udpoverlay", "udpoverlayd"]
+
+_DAEMON = "daemon"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    _DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
+    "version": ("udpoverlay.cli.version", "print the version"),
+}
+"""Name → module and one line of help, in the order shown."""
+
+
+def udpoverlayd() -> int:
+    """Entry point of `udpoverlayd`."""
+    program = os.path.basename(sys.argv[0]) or "udpoverlayd"
+    return daemon_command.run(sys.argv[1:], os.environ, program)
+
+
+def udpoverlay() -> int:
+    """Entry point of `udpoverlay`."""
+    name, *words = sys.argv[1:] or [""]
+    if name == _DAEMON:
+        return daemon_command.run(words, os.environ, "udpoverlay daemon")
+    if name in {"-h", "--help", "-help", "help"}:
+        sys.stdout.write(_usage())
+        return 0
+    if name == "--version":
+        name = "version"
+    if name not in COMMANDS:
+        sys.stderr.write(_unknown(name))
+        return 2
+    return _run(name, words)
+
+
+def _run(name: str, words: list[str]) -> int:
+    module_name, summary = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(
+        prog=f"udpoverlay {name}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    args = parser.parse_args(words)
+    try:
+        code: int = module.run(args)
+        sys.stdout.flush()
+        return code
+    except UdpOverlayError as error:
+        sys.stderr.write(f"udpoverlay {name}: {escape(str(error))}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: udpoverlay COMMAND [OPTION]...",
+            "",
+            "A userspace overlay network on flannel's udp wire.",
+            "",
+            *lines,
+            "",
+            "udpoverlay COMMAND -h explains a command and shows an example.",
+            "",
+        ]
+    )
+
+
+def _unknown(name: str) -> str:
+    if not name:
+        return _usage()
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
+    return f"udpoverlay: unknown command {escape(name)!r}: {hint}\n"
