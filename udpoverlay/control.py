@@ -33,7 +33,7 @@ from udpoverlay.model.holdover import Holdover
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.leasetable import LeaseTable
 from udpoverlay.model.routeplan import RoutePlan
-from udpoverlay.model.schedule import LEASE_SECONDS, Moment, Renewal, jump
+from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
 from udpoverlay.registry.base import Registry
 
 __all__ = ["Clock", "Control", "RouteSink", "SystemClock"]
@@ -271,6 +271,7 @@ class Control:
 
     async def _tick(self) -> None:
         """Look at the clocks at least every half minute: renew when due, drop who is overdue."""
+        renews = self._registry.renews()
         before = self._clock.now()
         while True:
             now = self._clock.now()
@@ -282,10 +283,11 @@ class Control:
             if overdue:
                 _log.error("peers that the registry forgot did not come back", dropped=len(overdue))
                 self._apply(overdue)
-            if self._registry.renews() and self._renewal.due_in(now) == 0:
+            if renews and self._renewal.due_in(now) == 0:
                 await self._renew(now)
             self._limited.flush()
-            await self._pause(self._renewal.sleep(self._clock.now()))
+            later = self._renewal.sleep(self._clock.now())
+            await self._pause(later if renews else LONGEST_SLEEP)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, or until the plan changed."""

@@ -1,0 +1,82 @@
+"""Running a scenario in an event loop, waiting for conditions instead of sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+
+DEADLINE = 60.0
+"""Seconds after which what must come has not come; far above what any machine needs."""
+
+
+def run(scenario: Coroutine[Any, Any, T], deadline: float = DEADLINE) -> T:
+    """Run a coroutine in a fresh uvloop, and fail when it takes longer than `deadline`."""
+
+    async def bounded() -> T:
+        return await asyncio.wait_for(scenario, deadline)
+
+    return uvloop.run(bounded())
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Run a blocking helper (a process, etcdctl) without stopping the loop."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, lambda: function(*args, **options))
+
+
+async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> None:
+    """Return when `condition()` is true."""
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        await asyncio.sleep(0.005)
+
+
+async def settle(turns: int = 30) -> None:
+    """Let everything that is ready run; for scenarios without input and output."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+class Collector(Generic[T]):
+    """Collects what an endless iterator yields, in the background."""
+
+    def __init__(self, items: AsyncIterator[T]) -> None:
+        self.items: list[T] = []
+        self._task = asyncio.ensure_future(self._collect(items))
+
+    async def _collect(self, items: AsyncIterator[T]) -> None:
+        async for item in items:
+            self.items.append(item)
+
+    async def until(self, condition: Callable[[list[T]], object]) -> list[T]:
+        """Wait until the items so far satisfy `condition`; a follower that fails fails the test."""
+        await until(lambda: self._failed() or condition(self.items))
+        return self.items
+
+    def _failed(self) -> bool:
+        if self._task.done():
+            self._task.result()
+        return False
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+
+@contextlib.asynccontextmanager
+async def collecting(items: AsyncIterator[T]) -> AsyncIterator[Collector[T]]:
+    """Follow `items` inside a with block."""
+    collector = Collector(items)
+    try:
+        yield collector
+    finally:
+        await collector.stop()

@@ -1,0 +1,44 @@
+"""Short ways to write leases in tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netaddr import IPAddress, IPNetwork
+
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+
+PORT = 8285
+
+
+def subnet(v4: str | None = None, v6: str | None = None) -> Subnet:
+    return Subnet(IPNetwork(v4) if v4 else None, IPNetwork(v6) if v6 else None)
+
+
+def attrs(public_ip: str, **more: Any) -> LeaseAttrs:
+    return LeaseAttrs(IPAddress(public_ip), **more)
+
+
+def lease(v4: str, public_ip: str, *, v6: str | None = None, **more: Any) -> Lease:
+    return Lease(subnet(v4, v6), attrs(public_ip), **more)
+
+
+def endpoint(public_ip: str, port: int = PORT) -> Endpoint:
+    return Endpoint(IPAddress(public_ip), port)
+
+
+class Sink:
+    """A route sink that remembers what was published, as text."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, str] = {}
+        self.publications = 0
+        self.fail: list[BaseException] = []
+        """Errors to raise, one a call."""
+
+    def replace(self, routes: Any) -> None:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.routes = {str(net): str(endpoint.address) for net, endpoint in routes.items()}
+        self.publications += 1
