@@ -39,7 +39,7 @@ setup(
         [
             extension(
                 "_fastpath",
-                *("verdict", "checksum", "packet", "icmp", "encap", "trie", "routes"),
+                *("verdict", "checksum", "packet", "icmp", "encap", "trie", "peers", "routes"),
                 *("vnet", "cut", "fold", "fold_view"),
                 *("worker", "outbound", "outbox", "inbound", "refuse"),
             ),

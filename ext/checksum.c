@@ -6,7 +6,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CHECKSUM_AVX2 1
 #include <immintrin.h>
-#elif defined(__aarch64__) && defined(__ARM_NEON)
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
 #define CHECKSUM_NEON 1
 #include <arm_neon.h>
 #endif

@@ -93,9 +93,7 @@ cdef extern from "encap.h" nogil:
     const encap encap_udp
 
 
-cdef extern from "routes.h" nogil:
-    size_t ROUTES_MEMORY_MAX
-
+cdef extern from "peers.h" nogil:
     struct endpoint:
         pass
 
@@ -104,6 +102,10 @@ cdef extern from "routes.h" nogil:
 
     struct peer_state:
         uint32_t id
+
+
+cdef extern from "routes.h" nogil:
+    size_t ROUTES_MEMORY_MAX
 
     struct nexthop:
         endpoint endpoint

@@ -16,140 +16,6 @@ struct route_table {
     struct route_table *older;
 };
 
-/* ---- endpoints and peers ---------------------------------------------------------------------- */
-
-int endpoint_set(struct endpoint *endpoint, const uint8_t *address, size_t length, uint16_t port)
-{
-    memset(endpoint, 0, sizeof(*endpoint));
-    if (length == 4) {
-        endpoint->address.v4.sin_family = AF_INET;
-        endpoint->address.v4.sin_port = htons(port);
-        memcpy(&endpoint->address.v4.sin_addr, address, 4);
-        endpoint->length = sizeof(struct sockaddr_in);
-        return 0;
-    }
-    if (length == 16) {
-        endpoint->address.v6.sin6_family = AF_INET6;
-        endpoint->address.v6.sin6_port = htons(port);
-        memcpy(&endpoint->address.v6.sin6_addr, address, 16);
-        endpoint->length = sizeof(struct sockaddr_in6);
-        return 0;
-    }
-    return -EINVAL;
-}
-
-size_t endpoint_get(const struct endpoint *endpoint, uint8_t address[static 16], uint16_t *port)
-{
-    if (endpoint->address.any.sa_family == AF_INET) {
-        memcpy(address, &endpoint->address.v4.sin_addr, 4);
-        *port = ntohs(endpoint->address.v4.sin_port);
-        return 4;
-    }
-    memcpy(address, &endpoint->address.v6.sin6_addr, 16);
-    *port = ntohs(endpoint->address.v6.sin6_port);
-    return 16;
-}
-
-static int endpoint_valid(const struct endpoint *endpoint)
-{
-    return (endpoint->address.any.sa_family == AF_INET &&
-            endpoint->length == sizeof(struct sockaddr_in)) ||
-           (endpoint->address.any.sa_family == AF_INET6 &&
-            endpoint->length == sizeof(struct sockaddr_in6));
-}
-
-/* What tells two endpoints apart, without padding and flow labels. */
-struct endpoint_key {
-    uint8_t address[16];
-    uint32_t scope;
-    uint16_t family, port;
-};
-
-static struct endpoint_key key_of(const struct endpoint *endpoint)
-{
-    struct endpoint_key key;
-    memset(&key, 0, sizeof(key));
-    key.family = endpoint->address.any.sa_family;
-    if (key.family == AF_INET) {
-        memcpy(key.address, &endpoint->address.v4.sin_addr, 4);
-        key.port = endpoint->address.v4.sin_port;
-    } else {
-        memcpy(key.address, &endpoint->address.v6.sin6_addr, 16);
-        key.port = endpoint->address.v6.sin6_port;
-        key.scope = endpoint->address.v6.sin6_scope_id;
-    }
-    return key;
-}
-
-static size_t key_hash(const struct endpoint_key *key)
-{
-    /* FNV-1a; peers come from the registry, which may be hostile only at its own cost. */
-    uint64_t hash = 0xCBF29CE484222325U;
-    const uint8_t *bytes = (const uint8_t *)key;
-    for (size_t i = 0; i < sizeof(*key); i++)
-        hash = (hash ^ bytes[i]) * 0x100000001B3U;
-    return (size_t)(hash ^ hash >> 32);
-}
-
-static int peers_grow(struct route_slot *slot)
-{
-    size_t buckets = slot->peer_buckets ? slot->peer_buckets * 2 : 64;
-    struct peer_state **grown = calloc(buckets, sizeof(*grown));
-    if (!grown)
-        return -ENOMEM;
-    for (size_t i = 0; i < slot->peer_buckets; i++) {
-        struct peer_state *peer = slot->peers[i], *next;
-        for (; peer; peer = next) {
-            struct endpoint_key key = key_of(&peer->endpoint);
-            struct peer_state **bucket = &grown[key_hash(&key) & (buckets - 1)];
-            next = peer->next;
-            peer->next = *bucket;
-            *bucket = peer;
-        }
-    }
-    free(slot->peers);
-    slot->peers = grown;
-    slot->peer_buckets = buckets;
-    return 0;
-}
-
-/* The peer of that endpoint, made if need be; NULL: no memory. */
-static struct peer_state *peer_find(struct route_slot *slot, const struct endpoint *endpoint)
-{
-    if (slot->peer_count >= slot->peer_buckets && peers_grow(slot) < 0)
-        return NULL;
-    struct endpoint_key key = key_of(endpoint);
-    struct peer_state **bucket = &slot->peers[key_hash(&key) & (slot->peer_buckets - 1)];
-    for (struct peer_state *peer = *bucket; peer; peer = peer->next) {
-        struct endpoint_key other = key_of(&peer->endpoint);
-        if (memcmp(&key, &other, sizeof(key)) == 0)
-            return peer;
-    }
-    struct peer_state *peer = calloc(1, sizeof(*peer));
-    if (!peer)
-        return NULL;
-    atomic_init(&peer->flags, 0);
-    peer->id = slot->next_peer_id++;
-    peer->endpoint = *endpoint;
-    peer->next = *bucket;
-    *bucket = peer;
-    slot->peer_count++;
-    return peer;
-}
-
-static void peer_release(struct route_slot *slot, struct peer_state *peer)
-{
-    if (--peer->users > 0)
-        return;
-    struct endpoint_key key = key_of(&peer->endpoint);
-    struct peer_state **link = &slot->peers[key_hash(&key) & (slot->peer_buckets - 1)];
-    while (*link != peer)
-        link = &(*link)->next;
-    *link = peer->next;
-    slot->peer_count--;
-    free(peer);
-}
-
 /* ---- building ---------------------------------------------------------------------------------- */
 
 static void table_free(struct route_slot *slot, struct route_table *table)
@@ -157,7 +23,7 @@ static void table_free(struct route_slot *slot, struct route_table *table)
     if (!table)
         return;
     for (size_t i = 0; i < table->hop_count; i++)
-        peer_release(slot, table->hops[i].peer);
+        peers_release(&slot->peers, table->hops[i].peer);
     free(table->hops);
     trie_free(&table->v4);
     trie_free(&table->v6);
@@ -175,10 +41,10 @@ static size_t table_memory(const struct route_table *table)
 static int hop_of(struct route_slot *slot, struct route_table *table, const struct route *route,
                   const struct encap *encap, uint32_t *value)
 {
-    struct peer_state *peer = peer_find(slot, &route->endpoint);
+    struct peer_state *peer = peers_find(&slot->peers, &route->endpoint);
     if (!peer)
         return -ENOMEM;
-    if (peer->built == slot->builds && table->hops[peer->hop].mtu == route->mtu) {
+    if (peer->build == slot->builds && table->hops[peer->hop].mtu == route->mtu) {
         *value = peer->hop + 1;
         return 0;
     }
@@ -188,7 +54,7 @@ static int hop_of(struct route_slot *slot, struct route_table *table, const stru
     hop->peer = peer;
     encap_fill(encap, &hop->header);
     peer->users++;
-    peer->built = slot->builds;
+    peer->build = slot->builds;
     peer->hop = (uint32_t)table->hop_count++;
     *value = peer->hop + 1;
     return 0;
@@ -328,7 +194,7 @@ void route_slot_destroy(struct route_slot *slot)
         table_free(slot, table);
     }
     table_free(slot, atomic_load_explicit(&slot->current, memory_order_relaxed));
-    free(slot->peers);
+    peers_free(&slot->peers);
     pthread_mutex_destroy(&slot->control);
 }
 
@@ -383,7 +249,7 @@ void routes_facts(struct route_slot *slot, struct route_facts *facts)
     facts->generation = slot->generation;
     facts->routes = table->routes;
     facts->memory = table_memory(table);
-    facts->peers = slot->peer_count;
+    facts->peers = slot->peers.count;
     facts->retired = 0;
     for (table = slot->retired; table; table = table->older)
         facts->retired++;

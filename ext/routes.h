@@ -2,8 +2,8 @@
  *
  * routes: which peer has the subnet that a destination is in.
  *
- * Owns: the longest-prefix table, its publication, its reclamation, what is known per peer.
- * Must not know: packets, sockets, where routes come from.
+ * Owns: the table of next hops, its publication, its reclamation. Must not know: packets, sockets,
+ * where routes come from. The prefixes themselves are trie.h's, what is known of a peer is peers.h's.
  *
  * A table is built aside from a flat array and never changed afterwards; publishing swaps one
  * pointer. Workers use whatever table the pointer shows at a batch boundary, without a lock and
@@ -22,46 +22,13 @@
 #ifndef UDPOVERLAY_ROUTES_H
 #define UDPOVERLAY_ROUTES_H
 
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
 #include "encap.h"
-
-/* Where a peer takes our datagrams; hand `address.any` to sendmsg with `length`. */
-struct endpoint {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } address;
-    socklen_t length;
-};
-
-/* From 4 or 16 bytes in network order and a port; -EINVAL for another length. */
-int endpoint_set(struct endpoint *endpoint, const uint8_t *address, size_t length, uint16_t port);
-
-/* The other way round: returns how many bytes of `address` were written, 4 or 16. */
-size_t endpoint_get(const struct endpoint *endpoint, uint8_t address[static 16], uint16_t *port);
-
-/* What was learned about a peer and outlives the tables: the same object as long as some table has
- * a route to that endpoint. Its flags may be set by any worker at any time. */
-enum {
-    PEER_NO_SEGMENT = 1U << 0, /* UDP_SEGMENT to this peer was refused: send plainly */
-};
-
-struct peer_state {
-    _Atomic uint32_t flags; /* PEER_* */
-    uint32_t id;            /* never used again for another endpoint by the same slot */
-    struct endpoint endpoint;
-    uint32_t users;          /* control side: next hops that refer to it */
-    struct peer_state *next; /* control side: hash chain */
-    uint64_t built;          /* control side: the last build that used it, and as which next hop */
-    uint32_t hop;
-};
+#include "peers.h"
 
 struct nexthop {
     struct endpoint endpoint;
@@ -95,9 +62,7 @@ struct route_slot {
     _Alignas(64) pthread_mutex_t control;
     struct route_reader *readers;
     struct route_table *retired; /* newest first */
-    struct peer_state **peers;   /* hash buckets */
-    size_t peer_buckets, peer_count;
-    uint32_t next_peer_id;
+    struct peers peers;
     uint64_t builds;
     uint64_t generation;
 };
