@@ -1,0 +1,54 @@
+"""Writes the seed inputs of the fuzz harnesses (tests/fuzz/corpus/); run after a change of formats.
+
+python -m tests.fuzz.make_corpus
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.packets import icmp, ipv4, ipv6
+
+CORPUS = Path(__file__).parent / "corpus"
+BOTH = b"\x03"
+
+PACKETS = {
+    "udp": BOTH + ipv4(bytes(8)),
+    "ttl-1": BOTH + ipv4(bytes(8), ttl=1),
+    "options": BOTH + ipv4(b"x", options=b"\x01" * 40),
+    "fragment": BOTH + ipv4(bytes(8), fragment=0x2001),
+    "echo": BOTH + ipv4(icmp(8), protocol=1),
+    "icmp-error": BOTH + ipv4(icmp(3), protocol=1),
+    "trailing": BOTH + ipv4() + b"rubbish",
+    "long-total": BOTH + ipv4(total_length=0xFFFF),
+    "ipv6": BOTH + ipv6(bytes(8)),
+    "jumbogram": BOTH + ipv6(next_header=0),
+    "ipv6-refused": b"\x01" + ipv6(),
+    "stump": BOTH + b"\x45",
+}
+
+V4 = [(bytes([10, 1, n, 0]), 24) for n in range(5)]
+ROUTES = {
+    "neighbours": bytes([5]) + b"".join(a + bytes([n]) for a, n in V4) + bytes([10, 1, 2, 9]),
+    "nested": bytes([4])
+    + b"".join(bytes([10, 1, 1, 1, n]) for n in (0, 8, 24, 32))
+    + bytes([10, 1, 1, 2, 9, 9, 9, 9]),
+    "one-bit-apart": bytes([2]) + bytes([10, 0, 0, 0, 32, 10, 0, 0, 1, 32, 10, 0, 0, 2]),
+    "twice": bytes([2]) + bytes([10, 0, 0, 0, 30] * 2) + bytes([10, 0, 0, 3, 10, 0, 0, 4]),
+    "ipv6": bytes([0x82])
+    + bytes.fromhex("fd00000000010000000000000000000040")
+    + bytes.fromhex("fd00000000020000000000000000000040")
+    + bytes.fromhex("fd000000000200000000000000000001"),
+    "ipv6-default": bytes([0x81]) + bytes(17) + bytes(range(16)),
+}
+
+
+def main() -> None:
+    for folder, inputs in (("packet", PACKETS), ("routes", ROUTES)):
+        (CORPUS / folder).mkdir(parents=True, exist_ok=True)
+        for name, data in inputs.items():
+            (CORPUS / folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
