@@ -253,14 +253,20 @@ class Netlink:
         return True
 
     async def _do(self, what: str, request: Awaitable[Any]) -> Any:
+        # Not wait_for(): before Python 3.12 it swallows a cancellation that comes with the answer.
+        task = asyncio.ensure_future(request)
         try:
-            return await asyncio.wait_for(request, _ANSWER_SECONDS)
-        except asyncio.TimeoutError as error:
-            raise KernelError(f"cannot {what}: no answer in {_ANSWER_SECONDS} s") from error
+            await asyncio.wait({task}, timeout=_ANSWER_SECONDS)
+            if not task.done():
+                raise KernelError(f"cannot {what}: no answer in {_ANSWER_SECONDS} s")
+            return task.result()
         except _exceptions.NetlinkError as error:
             raise _kernel_error(f"cannot {what}", error.code) from error
         except OSError as error:
             raise _kernel_error(f"cannot {what}", error.errno or 0) from error
+        finally:
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # seen, also when we were cancelled before we could look
 
     async def _dump(self, what: str, request: Any) -> list[Any]:
         for attempt in range(1, _DUMP_ATTEMPTS + 1):
