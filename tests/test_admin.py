@@ -187,7 +187,6 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         version="1.2.3",
         pid=1,
         uptime_seconds=2.5,
-        state="running",
         node=NodeFacts(
             public_ip="192.0.2.1",
             interface="eth0",
@@ -204,6 +203,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         ),
         lease=LeaseFacts(subnet="10.5.72.0/24", expires_in_seconds=86400.0),
         registry=RegistryFacts(kind="etcd", counters={"requests": 3}),
+        control={"renewals": 2},
         dataplane=DataplaneFacts(features={"udp-gro": "on"}, routes=1, counters={"sent": 7}),
         peers=(PeerFacts("10.5.73.0/24", "192.0.2.2"),),
     )
@@ -211,8 +211,9 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
     assert document["schema"] == SCHEMA_VERSION
     assert document["node"]["tun"] == "flannel0"
     assert document["peers"] == [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2"}]
-    assert counters_document({"a": 1}, {"b": 2}) == {
+    assert counters_document(dataplane={"a": 1}, control={"b": 2}, registry={"c": 3}) == {
         "schema": SCHEMA_VERSION,
         "dataplane": {"a": 1},
-        "registry": {"b": 2},
+        "control": {"b": 2},
+        "registry": {"c": 3},
     }

@@ -92,11 +92,11 @@ class Status:
     """The program's version."""
     pid: int
     uptime_seconds: float
-    state: str
-    """running or stopping."""
     node: NodeFacts
     lease: LeaseFacts
     registry: RegistryFacts
+    control: Mapping[str, int]
+    """Counts of what was made of the registry's events: publications, renewals, refused leases."""
     dataplane: DataplaneFacts
     peers: tuple[PeerFacts, ...] = field(default=())
 
@@ -107,7 +107,12 @@ def status_document(status: Status) -> dict[str, object]:
 
 
 def counters_document(
-    dataplane: Mapping[str, int], registry: Mapping[str, int]
+    *, dataplane: Mapping[str, int], control: Mapping[str, int], registry: Mapping[str, int]
 ) -> dict[str, object]:
     """The JSON object of `GET /v1/counters`."""
-    return {"schema": SCHEMA_VERSION, "dataplane": dict(dataplane), "registry": dict(registry)}
+    return {
+        "schema": SCHEMA_VERSION,
+        "dataplane": dict(dataplane),
+        "control": dict(control),
+        "registry": dict(registry),
+    }

@@ -1,0 +1,96 @@
+"""Assembles the admin socket's documents from the parts that know.
+
+Owns: which part answers for which key of the schema. Must not know: more of them than
+these protocols.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from udpoverlay._version import VERSION
+from udpoverlay.model.lease import Lease
+from udpoverlay.observe.status import (
+    DataplaneFacts,
+    LeaseFacts,
+    NodeFacts,
+    PeerFacts,
+    RegistryFacts,
+    Status,
+    counters_document,
+    status_document,
+)
+
+__all__ = ["Documents"]
+
+
+class _Counts(Protocol):
+    def counters(self) -> dict[str, int]: ...
+
+
+class _Engine(_Counts, Protocol):
+    def features(self) -> dict[str, str]: ...
+
+    def route_count(self) -> int: ...
+
+
+class _Control(_Counts, Protocol):
+    @property
+    def lease(self) -> Lease: ...
+
+    def expires_in(self) -> float | None: ...
+
+    def peers(self) -> Sequence[Lease]: ...
+
+
+class Documents:
+    """The documents of one running daemon."""
+
+    def __init__(
+        self,
+        node: NodeFacts,
+        *,
+        registry_kind: str,
+        registry: _Counts,
+        control: _Control,
+        engine: _Engine,
+    ) -> None:
+        self._node = node
+        self._registry_kind = registry_kind
+        self._registry = registry
+        self._control = control
+        self._engine = engine
+        self._started = time.monotonic()
+
+    def status(self) -> dict[str, object]:
+        """`GET /v1/status`."""
+        control, engine = self._control, self._engine
+        return status_document(
+            Status(
+                version=VERSION,
+                pid=os.getpid(),
+                uptime_seconds=round(time.monotonic() - self._started, 3),
+                node=self._node,
+                lease=LeaseFacts(str(control.lease.subnet), control.expires_in()),
+                registry=RegistryFacts(self._registry_kind, self._registry.counters()),
+                control=control.counters(),
+                dataplane=DataplaneFacts(
+                    engine.features(), engine.route_count(), engine.counters()
+                ),
+                peers=tuple(
+                    PeerFacts(str(peer.subnet), str(peer.attrs.public_ip))
+                    for peer in control.peers()
+                ),
+            )
+        )
+
+    def counters(self) -> dict[str, object]:
+        """`GET /v1/counters`."""
+        return counters_document(
+            dataplane=self._engine.counters(),
+            control=self._control.counters(),
+            registry=self._registry.counters(),
+        )
