@@ -1,0 +1,154 @@
+"""Each mistake gets one clear line that names it, a non-zero exit, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import (
+    ADMIN_SOCKET,
+    NETCONF,
+    PREFIX,
+    SUBNET_FILE,
+    UDPOVERLAYD,
+    Cluster,
+    Node,
+    links_of,
+    run_to_end,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.root, pytest.mark.etcd]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster("n1") as cluster:
+        host = cluster.fabric.hosts["n1"]
+        host.call("links.add_bridge", name="small0", mtu=95)
+        host.call("links.add_address", name="small0", address="192.0.2.1", prefix_len=24)
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(cluster: Cluster) -> Iterator[None]:
+    cluster.etcd.put(f"{PREFIX}/config", json.dumps(NETCONF))
+    yield
+    host = cluster.fabric.hosts["n1"]
+    assert not [name for name in links_of(host) if name.startswith("flannel")]
+    assert not host.call("files.exists", path=SUBNET_FILE)
+    assert not host.call("files.exists", path=ADMIN_SOCKET)
+
+
+def refused(node: Node, *words: str) -> str:
+    """The one line with which a daemon that fails says why; it holds all `words`."""
+    assert run_to_end(node) == 1, node.process.log()
+    lines = node.errors()
+    assert len(lines) == 1, node.process.log()
+    assert "Traceback" not in node.process.log()
+    for word in words:
+        assert word in lines[0], lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--iface=nope0"], ["iface 'nope0'", "no interface has this name", "eth0 (198.18.0.11"]),
+        (["--iface-regex=^wlan"], ["iface-regex '^wlan'", "matches no address and no name"]),
+        (["--public-ip=203.0.113.1"], ["public-ip '203.0.113.1'", "no interface has the address"]),
+        (["--public-ip=1.2.3", "--iface=eth0"], ["public-ip '1.2.3'", "not an IPv4 address"]),
+        (["--iface-can-reach=there"], ["iface-can-reach 'there'", "is not an IP address"]),
+        (["--iface=small0"], ["small0", "MTU of 95", "at least 96"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else str(value),
+)
+def test_an_interface_that_cannot_be_used(
+    cluster: Cluster, flags: list[str], words: list[str]
+) -> None:
+    refused(cluster.spawn("n1", *flags), *words)
+    assert cluster.leases() == {}
+
+
+@pytest.mark.parametrize(
+    ("netconf", "words"),
+    [
+        ({"Network": "10.5.0.0/33"}, ["Network", "10.5.0.0/33"]),
+        ({"Network": "10.5.0.0/16", "SubnetLen": 31}, ["SubnetLen", "31"]),
+        ({"Network": "10.5.0.0/16", "SubnetMin": "10.6.0.0"}, ["SubnetMin", "10.6.0.0"]),
+        ({"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}, ["vxlan", "supports: udp"]),
+        ({"Network": "10.5.0.0/16", "Backend": {}}, ["Backend.Type", "supports: udp"]),
+        ({"Network": "10.5.0.0/16", "Backend": {"Type": "udp", "Port": 70000}}, ["Port", "70000"]),
+        ({"Network": "10.5.0.0/16", "Backend": {"Type": "udp", "Port": "x"}}, ["Port", "x"]),
+        ({"EnableIPv4": False}, ["EnableIPv4", "EnableIPv6"]),
+        ("{", ["network configuration"]),
+    ],
+    ids=str,
+)
+def test_a_network_configuration_that_is_wrong(
+    cluster: Cluster, netconf: dict[str, Any] | str, words: list[str]
+) -> None:
+    text = netconf if isinstance(netconf, str) else json.dumps(netconf)
+    cluster.etcd.put(f"{PREFIX}/config", text)
+    refused(cluster.spawn("n1"), *words)
+    assert cluster.leases() == {}
+
+
+def test_the_type_of_the_backend_is_read_without_regard_to_case(cluster: Cluster) -> None:
+    netconf = {"network": "10.5.0.0/16", "backend": {"type": "UDP", "port": 9999}}
+    cluster.etcd.put(f"{PREFIX}/config", json.dumps(netconf))
+    node = cluster.start("n1")
+    assert (node.status()["node"]["backend"], node.status()["node"]["port"]) == ("udp", 9999)
+    assert node.process.stop() == 0
+    node.host.run(["rm", SUBNET_FILE])
+
+
+def test_a_port_that_is_taken(cluster: Cluster) -> None:
+    with cluster.fabric.hosts["n1"].socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((cluster.fabric.address("n1"), 8285))
+        refused(cluster.spawn("n1"), "8285", "Address already in use", "another process")
+
+
+def test_no_tun_device(cluster: Cluster) -> None:
+    hide = (
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.unshare(0x00020000) == 0\n"  # CLONE_NEWNS
+        "assert libc.mount(b'none', b'/dev/net', b'tmpfs', 0, None) == 0\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    program = [sys.executable, "-c", hide, *UDPOVERLAYD]
+    refused(cluster.spawn("n1", program=program), "TUN", "/dev/net/tun")
+
+
+def test_no_privilege(cluster: Cluster) -> None:
+    drop = (
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.prctl(24, 12, 0, 0, 0) == 0\n"  # PR_CAPBSET_DROP, CAP_NET_ADMIN
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    program = [sys.executable, "-c", drop, *UDPOVERLAYD]
+    refused(cluster.spawn("n1", program=program), "CAP_NET_ADMIN")
+
+
+def test_a_subnet_file_that_cannot_be_written_is_a_warning_and_seen_in_the_status(
+    cluster: Cluster,
+) -> None:
+    node = cluster.spawn("n1", "--subnet-file=/proc/nowhere/subnet.env")
+    wait_until(lambda: node.host.call("files.exists", path=ADMIN_SOCKET), "it runs")
+    assert node.status()["node"]["subnet_file_written"] is False
+    assert len(node.lines("subnet file is not written", "/proc/nowhere/subnet.env")) == 1
+    assert node.process.stop() == 0
+
+
+def test_an_admin_socket_that_cannot_be_had_is_a_warning(cluster: Cluster) -> None:
+    node = cluster.start("n1", "--admin-socket=/proc/nowhere.sock")
+    assert len(node.lines("no admin socket", "/proc/nowhere.sock")) == 1
+    assert node.process.stop() == 0
+    node.host.run(["rm", SUBNET_FILE])

@@ -1,0 +1,119 @@
+"""Three hosts: one joins late, leaves, loses its lease, its device or its registry."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cluster import (
+    PREFIX,
+    SUBNET_FILE,
+    Cluster,
+    Node,
+    links_of,
+    peers_of,
+    run_to_end,
+    wait_until,
+)
+from tests.support.wire import ping, transfer
+
+pytestmark = [pytest.mark.root, pytest.mark.etcd]
+
+DELETE_DEVICE = (
+    "from pyroute2 import IPRoute\n"
+    "with IPRoute() as ip: ip.link('del', index=ip.link_lookup(ifname='flannel0')[0])\n"
+)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster("n1", "n2", "n3") as cluster:
+        yield cluster
+
+
+def delete_lease(cluster: Cluster, node: Node) -> None:
+    cluster.etcd.delete(f"{PREFIX}/subnets/{node.subnet.replace('/', '-')}")
+
+
+def test_a_host_that_joins_late_is_reached_by_all_and_reaches_all(cluster: Cluster) -> None:
+    n1, n2 = cluster.start("n1"), cluster.start("n2")
+    cluster.wait_for_peers(n1, n2)
+    n3 = cluster.start("n3")
+    cluster.wait_for_peers(n1, n2, n3)
+    for a in (n1, n2, n3):
+        for b in (n1, n2, n3):
+            if a is not b:
+                assert ping(a.host, a.address, b.address) is not None
+    sent, received = transfer(n3.end, n1.end, 20 << 20)
+    assert sent == received
+    assert len({n1.subnet, n2.subnet, n3.subnet}) == 3
+
+
+def test_a_lease_that_is_deleted_ends_its_daemon_with_0_and_leaves_the_others(
+    cluster: Cluster,
+) -> None:
+    n1, n2, n3 = cluster.start("n1"), cluster.start("n2"), cluster.start("n3")
+    cluster.wait_for_peers(n1, n2, n3)
+    delete_lease(cluster, n3)
+    assert run_to_end(n3) == 0
+    assert "flannel0" not in links_of(n3.host)
+    wait_until(
+        lambda: (peers_of(n1), peers_of(n2)) == ({n2.subnet}, {n1.subnet}), "n3 is forgotten"
+    )
+    assert ping(n1.host, n1.address, n2.address) is not None
+
+
+def test_a_restart_without_the_subnet_file_still_keeps_the_subnet(cluster: Cluster) -> None:
+    n1 = cluster.start("n1")
+    assert n1.process.stop() == 0
+    n1.host.call("files.write_text", path=SUBNET_FILE, text="")
+    assert cluster.start("n1").subnet == n1.subnet
+
+
+def test_a_previous_subnet_is_claimed_again_when_etcd_forgot_it(cluster: Cluster) -> None:
+    n1 = cluster.start("n1")
+    assert n1.process.stop() == 0
+    delete_lease(cluster, n1)
+    cluster.start("n2")
+    assert cluster.start("n1").subnet == n1.subnet
+
+
+def test_a_device_that_is_deleted_ends_the_daemon_with_one_clear_line(cluster: Cluster) -> None:
+    n1 = cluster.start("n1")
+    assert n1.host.run([sys.executable, "-c", DELETE_DEVICE]) == (0, "")
+    assert run_to_end(n1) == 1
+    (line,) = n1.errors()
+    assert "flannel0" in line  # said by whoever noticed first: the watch or the packets
+
+
+def test_a_killed_daemon_leaves_no_device_and_starts_again(cluster: Cluster) -> None:
+    n1 = cluster.start("n1")
+    n1.process.signal(signal.SIGKILL)
+    assert n1.process.wait(30) == -signal.SIGKILL
+    wait_until(lambda: "flannel0" not in links_of(n1.host), "the device vanishes")
+    again = cluster.start("n1")  # its admin socket was left behind, too
+    assert again.subnet == n1.subnet
+    assert again.status()["pid"] == again.process.pid
+
+
+def test_it_waits_for_the_network_configuration_and_then_goes_on(cluster: Cluster) -> None:
+    config = cluster.etcd.read(f"{PREFIX}/config")[f"{PREFIX}/config"]
+    cluster.etcd.delete(f"{PREFIX}/config")
+    waiting = cluster.spawn("n1")
+    wait_until(lambda: bool(waiting.lines("no network configuration yet")), "it complains")
+    cluster.etcd.put(f"{PREFIX}/config", config)
+    wait_until(lambda: waiting.host.call("files.exists", path=SUBNET_FILE), "it goes on")
+    assert waiting.process.stop() == 0
+
+
+def test_a_signal_while_it_waits_for_the_configuration_ends_it_with_0(cluster: Cluster) -> None:
+    cluster.etcd.stop()
+    waiting = cluster.spawn("n1")
+    wait_until(lambda: bool(waiting.lines("no network configuration yet")), "it complains")
+    waiting.process.signal(signal.SIGTERM)
+    assert run_to_end(waiting) == 0
+    assert "flannel0" not in links_of(waiting.host)
+    assert not waiting.host.call("files.exists", path=SUBNET_FILE)
