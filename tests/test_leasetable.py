@@ -99,17 +99,6 @@ def test_entries_that_share_half_a_subnet_do_not_shadow_each_other(table: LeaseT
     assert table.leases() == [dual]
 
 
-def test_a_second_claim_does_not_take_a_peers_traffic(table: LeaseTable) -> None:
-    dual = lease(2, host=8, v6=2)
-    table.apply(Added(A))
-    table.apply(Added(dual))
-    table.apply(Added(A))
-    assert table.routes(4) == {IPNetwork("10.5.2.0/24"): A}
-    assert table.routes(6) == {IPNetwork("fd00:0:0:2::/64"): dual}
-    table.apply(Removed(A.subnet))
-    assert table.routes(4) == {IPNetwork("10.5.2.0/24"): dual}
-
-
 def test_hosts_without_an_address_are_still_told_apart() -> None:
     table = LeaseTable(Lease(Subnet(None, IPNetwork("fd00::/64")), LeaseAttrs(IPAddress(0, 4))))
     other = Lease(Subnet(None, IPNetwork("fd00:0:0:1::/64")), LeaseAttrs(IPAddress(0, 4)))

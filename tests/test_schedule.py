@@ -6,7 +6,6 @@ from udpoverlay.model.schedule import (
     LEASE_SECONDS,
     LONGEST_SLEEP,
     RETRY_SECONDS,
-    Backoff,
     Moment,
     Renewal,
     jump,
@@ -84,10 +83,3 @@ def test_nobody_sleeps_through_a_clock_jump() -> None:
 def test_a_jump_is_what_the_clocks_disagree_about() -> None:
     assert jump(START, later(100)) == 0
     assert jump(START, later(100, wall_jump=-7200)) == -7200
-
-
-def test_reconnects_back_off_from_a_tenth_of_a_second_to_five() -> None:
-    backoff = Backoff()
-    assert [backoff.next() for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    backoff.reset()
-    assert backoff.next() == 0.1

@@ -43,7 +43,7 @@ def parse_subnet_key(key: str) -> Subnet | None:
 
     As liberal as flannel: text before the address and set host bits are tolerated, so several keys
     can name one subnet. Whoever needs one key per subnet compares `subnet_key(result)` with `key`.
-    A /32 or /128 is no subnet of a host, nor is 0.0.0.0/0.
+    A /32 or /128 is no subnet of a host, nor is a whole family; 0.0.0.0-0 and ::-0 stand for none.
     """
     if len(key) > _MAX_KEY:
         return None
@@ -54,17 +54,14 @@ def parse_subnet_key(key: str) -> Subnet | None:
     address4, length4 = goip.parse_ip4(text4), int(length4_text)
     if address4 is None or length4 > 31:
         return None
-    v4: IPNetwork | None = None
-    if length4 or address4.value:
-        v4 = goip.network_of(address4.value, length4, 4)
+    v4 = goip.network_of(address4.value, length4, 4) if length4 else None
     v6: IPNetwork | None = None
     if text6 is not None:
         address6, length6 = goip.parse_ip6(text6), int(length6_text)
-        if address6 is None or length6 > 127:
+        if address6 is None or length6 > 127 or (length6 == 0 and address6.value):
             return None
-        if length6 or address6.value:
-            v6 = goip.network_of(address6.value, length6, 6)
-    if v4 is None and v6 is None:
+        v6 = goip.network_of(address6.value, length6, 6) if length6 else None
+    if v4 is None and (v6 is None or address4.value):
         return None
     return Subnet(v4, v6)
 

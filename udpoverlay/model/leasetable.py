@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netaddr import IPNetwork
-
 from udpoverlay.model.events import Event, Removed, Snapshot
 from udpoverlay.model.lease import Lease, Subnet
 
@@ -79,19 +77,6 @@ class LeaseTable:
         if isinstance(event, Removed):
             return self._remove(_key(event.subnet))
         return self._add(event.lease)
-
-    def routes(self, version: int) -> dict[IPNetwork, Lease]:
-        """Networks of IP `version` 4 or 6 and whose they are.
-
-        Where two entries name the same network, the longer known keeps it: a second claim cannot
-        take traffic away from a working peer.
-        """
-        routes: dict[IPNetwork, Lease] = {}
-        for lease in self._peers.values():
-            net = lease.subnet.v4 if version == 4 else lease.subnet.v6
-            if net is not None:
-                routes.setdefault(net, lease)
-        return routes
 
     def _is_ours(self, lease: Lease, key: _Key) -> bool:
         """Our subnet, whoever claims it, or a left-over of ours: a route to ourselves is a loop."""

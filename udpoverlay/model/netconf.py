@@ -52,11 +52,6 @@ class NetConf:
     backend: Mapping[str, Any] = field(default_factory=dict)
     """The Backend object, keys lower-cased (Go matches JSON keys without regard to case)."""
 
-    def require_family(self) -> None:
-        """Raise OperatorError when neither IPv4 nor IPv6 is enabled."""
-        if not (self.enable_ipv4 or self.enable_ipv6):
-            raise _bad("EnableIPv4", "false", "leaves no address family", "enable IPv4 or IPv6")
-
     def backend_int(self, key: str, default: int, low: int, high: int) -> int:
         """Read an integer of the Backend object, low..high; `default` when absent or null.
 
@@ -72,15 +67,6 @@ class NetConf:
                 "is out of range",
                 f"use an integer from {low} to {high}",
             )
-        return value
-
-    def backend_bool(self, key: str, default: bool) -> bool:
-        """Read a bool of the Backend object, `default` when absent. Raises OperatorError."""
-        value = self.backend.get(key.lower())
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise _bad(f"Backend.{key}", _json_like(value), "is not a bool", "use true or false")
         return value
 
     def validated(self) -> NetConf:
@@ -242,13 +228,14 @@ def _backend(raw: str) -> tuple[str, dict[str, Any]]:
         return "", {}
     if not isinstance(members, gojson.Pairs):
         raise _bad("Backend", raw, "is not an object", 'write it like {"Type": "udp"}')
-    keys = gojson.fold_keys(members)
-    kind = keys.get("type")
-    if kind is None:
-        return "", keys
-    if not isinstance(kind, str):
-        raise _bad("Backend.Type", _json_like(kind), "is not a string", 'write it like "udp"')
-    return kind, keys
+    kind = ""
+    for key, value in members:
+        if gojson.fold(key) != "type" or value is None:
+            continue
+        if not isinstance(value, str):
+            raise _bad("Backend.Type", _json_like(value), "is not a string", 'write it like "udp"')
+        kind = gojson.clean(value)
+    return kind, gojson.fold_keys(members)
 
 
 def parse_netconf(text: str) -> NetConf:

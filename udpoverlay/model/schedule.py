@@ -1,6 +1,6 @@
 """When to renew and when to try again; both clocks are parameters, nothing here reads one.
 
-Owns: the times of flannel pkg/subnet/etcd/local_manager.go (CompleteLease) and registry.go.
+Owns: the times of flannel pkg/subnet/etcd/local_manager.go (CompleteLease).
 Must not know: what is renewed. Times are seconds.
 
 Two clocks, because each lies in its own way: the monotonic clock stands still while the machine is
@@ -14,12 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 __all__ = [
-    "FIRST_BACKOFF",
-    "LAST_BACKOFF",
     "LEASE_SECONDS",
     "LONGEST_SLEEP",
     "RETRY_SECONDS",
-    "Backoff",
     "Moment",
     "Renewal",
     "jump",
@@ -33,9 +30,6 @@ RETRY_SECONDS = 60.0
 
 LONGEST_SLEEP = 30.0
 """Nobody may sleep longer than this without looking at both clocks again."""
-
-FIRST_BACKOFF = 0.1
-LAST_BACKOFF = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +93,3 @@ class Renewal:
     def renewed(self, granted: Moment, term: float | None) -> Renewal:
         """Return the plan after a success, or after somebody else wrote our entry."""
         return replace(self, granted=granted, term=term, retry_at=None)
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Pauses between reconnects: 100 ms, doubling to 5 s, from the start again after a success."""
-
-    pause: float = FIRST_BACKOFF
-
-    def next(self) -> float:
-        """Return the pause to make now, and double the one after it."""
-        pause = self.pause
-        self.pause = min(pause * 2, LAST_BACKOFF)
-        return pause
-
-    def reset(self) -> None:
-        """Data arrived: begin again with the shortest pause."""
-        self.pause = FIRST_BACKOFF
