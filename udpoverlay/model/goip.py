@@ -14,6 +14,7 @@ from netaddr import IPAddress, IPNetwork
 
 __all__ = [
     "ip6_text",
+    "is_mapped",
     "network_of",
     "parse_cidr",
     "parse_cidr4",
@@ -26,6 +27,11 @@ __all__ = [
 _OCTETS = {str(value): value for value in range(256)}
 _MAPPED = 0xFFFF << 32
 _MAX_TEXT = 64
+
+
+def is_mapped(value: int) -> bool:
+    """Whether an IPv6 address is an IPv4 one in disguise (::ffff:0:0/96, RFC 4291 2.5.5.2)."""
+    return value >> 32 == 0xFFFF
 
 
 def _value4(text: str) -> int | None:
@@ -56,7 +62,7 @@ def parse_ip(text: str) -> IPAddress | None:
     value = _value6(text)
     if value is None:
         return None
-    if value >> 32 == 0xFFFF:
+    if is_mapped(value):
         return IPAddress(value & 0xFFFFFFFF, version=4)
     return IPAddress(value, version=6)
 
@@ -66,7 +72,7 @@ def parse_ip4(text: str) -> IPAddress | None:
     value = _value4(text)
     if value is None:
         value = _value6(text)
-        if value is None or value >> 32 != 0xFFFF:
+        if value is None or not is_mapped(value):
             return None
         value &= 0xFFFFFFFF
     return IPAddress(value, version=4)
@@ -118,6 +124,6 @@ def parse_cidr(text: str) -> IPNetwork | None:
 
 def ip6_text(value: int) -> str:
     """Write an IPv6 address as Go does: RFC 5952, and an IPv4-mapped one in dotted form."""
-    if value >> 32 == 0xFFFF:
+    if is_mapped(value):
         return str(IPAddress(value & 0xFFFFFFFF, version=4))
     return IPv6Address(value).compressed

@@ -61,6 +61,8 @@ def parse_subnet_key(key: str) -> Subnet | None:
         if address6 is None or length6 > 127 or (length6 == 0 and address6.value):
             return None
         v6 = goip.network_of(address6.value, length6, 6) if length6 else None
+        if v6 is not None and goip.is_mapped(v6.value):
+            return None  # it would be written with dots, which no reader of keys takes
     if v4 is None and (v6 is None or address4.value):
         return None
     return Subnet(v4, v6)
