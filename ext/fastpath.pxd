@@ -34,7 +34,7 @@ cdef extern from "verdict.h" nogil:
 cdef extern from "checksum.h" nogil:
     struct checksum_implementation:
         const char *name
-        uint32_t (*add)(uint32_t sum, const void *data, size_t length)
+        uint32_t (*add)(uint32_t sum, const void *data, size_t length) noexcept nogil
 
     const checksum_implementation *c_checksum_implementations "checksum_implementations" ()
     uint32_t checksum_pseudo(

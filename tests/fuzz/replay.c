@@ -38,6 +38,11 @@ static size_t load(const char *path, uint8_t *input)
 
 static size_t mutate(uint8_t *input, size_t size)
 {
+    if (size == 0) { /* nothing to begin with: noise */
+        size = 1 + pseudo_random() % 256;
+        for (size_t i = 0; i < size; i++)
+            input[i] = (uint8_t)(pseudo_random() >> 24);
+    }
     for (uint32_t changes = 1 + pseudo_random() % 8; changes > 0; changes--) {
         uint32_t what = pseudo_random() % 4;
         if (what == 0 && size < INPUT_MAX / 2) { /* doubled */
