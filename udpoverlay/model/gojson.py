@@ -106,6 +106,8 @@ def _check_limits(text: str) -> None:
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] > " ":
+        return at
     match = _SPACE.match(text, at)
     return match.end() if match else at
 

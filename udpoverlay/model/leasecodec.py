@@ -45,27 +45,28 @@ def parse_subnet_key(key: str) -> Subnet | None:
     can name one subnet. Whoever needs one key per subnet compares `subnet_key(result)` with `key`.
     A /32 or /128 is no subnet of a host, nor is a whole family; 0.0.0.0-0 and ::-0 stand for none.
     """
-    if len(key) > _MAX_KEY:
-        return None
-    match = _KEY.search(key)
+    match = _KEY.search(key) if len(key) <= _MAX_KEY else None
     if match is None:
         return None
-    text4, length4_text, text6, length6_text = match.groups()
-    address4, length4 = goip.parse_ip4(text4), int(length4_text)
-    if address4 is None or length4 > 31:
+    text4, length4, text6, length6 = match.groups()
+    try:
+        v4 = _network(goip.parse_ip4(text4), int(length4), 31)
+        v6 = None if text6 is None else _network(goip.parse_ip6(text6), int(length6), 127)
+        return Subnet(v4, v6)
+    except ValueError:
         return None
-    v4 = goip.network_of(address4.value, length4, 4) if length4 else None
-    v6: IPNetwork | None = None
-    if text6 is not None:
-        address6, length6 = goip.parse_ip6(text6), int(length6_text)
-        if address6 is None or length6 > 127 or (length6 == 0 and address6.value):
-            return None
-        v6 = goip.network_of(address6.value, length6, 6) if length6 else None
-        if v6 is not None and goip.is_mapped(v6.value):
-            return None  # it would be written with dots, which no reader of keys takes
-    if v4 is None and (v6 is None or address4.value):
+
+
+def _network(address: IPAddress | None, length: int, longest: int) -> IPNetwork | None:
+    """None for 0/0, which stands for no subnet of that family; ValueError for what is none."""
+    if address is None or length > longest or (length == 0 and address.value):
+        raise ValueError("not a subnet")
+    if length == 0:
         return None
-    return Subnet(v4, v6)
+    net = goip.network_of(address.value, length, address.version)
+    if address.version == 6 and goip.is_mapped(net.value):
+        raise ValueError("it would be written with dots, which no reader of keys takes")
+    return net
 
 
 def encode_attrs(attrs: LeaseAttrs) -> bytes:
