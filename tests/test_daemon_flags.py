@@ -398,6 +398,13 @@ def test_looking_at_flags_loads_neither_the_event_loop_nor_netlink() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.flanneld
+def test_the_real_flanneld_has_the_same_flags() -> None:
+    done = subprocess.run(["flanneld", "-h"], capture_output=True, text=True, check=True)
+    theirs = set(re.findall(r"^  -([a-z0-9_-]+)", done.stderr, re.MULTILINE))
+    assert theirs == {flag.name for flag in FLANNEL_FLAGS}
+
+
 # The page.
 
 
