@@ -24,6 +24,7 @@ from udpoverlay.model import goip
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 
 __all__ = [
+    "V4_ONLY_BACKENDS",
     "AnnotationNames",
     "NodeView",
     "NotALease",
@@ -41,6 +42,9 @@ NO_DATA = "null"
 
 MAX_POD_CIDRS = 2
 """One of each family; more is refused, as flannel does."""
+
+V4_ONLY_BACKENDS = frozenset({"udp", "alloc"})
+"""Lower-cased types that carry IPv4 alone and publish no IPv6 address."""
 
 _PREFIX = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z0-9_-]+/(?:[a-z0-9_-]+-)?")
 
@@ -159,7 +163,7 @@ class StackNeeds:
     @classmethod
     def of(cls, enable_ipv4: bool, enable_ipv6: bool, backend_type: str) -> StackNeeds:
         """The needs of a network configuration; `backend_type` in any case."""
-        v4_only = backend_type.lower() in {"udp", "alloc"}
+        v4_only = backend_type.lower() in V4_ONLY_BACKENDS
         return cls(v4=enable_ipv4 or (enable_ipv6 and v4_only), v6=enable_ipv6 and not v4_only)
 
 
