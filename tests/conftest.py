@@ -12,6 +12,7 @@ import os
 import pytest
 
 from tests.support import need
+from tests.support.kubecluster import double, kube, real_apiserver  # noqa: F401 - fixtures
 
 PARTS = {
     "root": need.root,

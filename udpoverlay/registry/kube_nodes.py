@@ -133,6 +133,7 @@ class NodeFeed:
         """Keep `nodes` true for ever; only cancellation ends it."""
         timing = self._timing
         delay = timing.first_retry
+        denials = 0
         while True:
             began, events = self._clock(), self._events
             try:
@@ -146,15 +147,16 @@ class NodeFeed:
                 self._report.warning(
                     type(error).__name__, "nodes cannot be followed", error=str(error)
                 )
+            # An API server that has just started denies everything until it has read its roles.
+            denials = denials + 1 if isinstance(self.trouble, KubeDenied) else 0
+            if denials > 1 and isinstance(self.trouble, KubeDenied) and self._on_denied is not None:
+                await self._on_denied(self.trouble)
             if self._events != events or self._clock() - began > timing.max_retry:
                 delay = timing.first_retry
-            if isinstance(self.trouble, KubeDenied) and self._on_denied is not None:
-                await self._on_denied(self.trouble)
-            if isinstance(self.trouble, RegistryDenied):
-                delay = timing.denied_retry
             # Up to a quarter more: thousands of hosts lose one API server in the same moment.
             await self._sleep(delay * random.uniform(1.0, 1.25))  # noqa: S311 - spread, no secret
-            delay = min(delay * 2, timing.max_retry)
+            denied = isinstance(self.trouble, RegistryDenied)
+            delay = min(delay * 2, timing.denied_retry if denied else timing.max_retry)
 
     async def _follow_once(self) -> None:
         """List if needed, then watch until the watch ends or breaks."""

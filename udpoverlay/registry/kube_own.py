@@ -14,7 +14,12 @@ from datetime import datetime, timezone
 
 from netaddr import IPNetwork
 
-from udpoverlay.errors import OperatorError, RegistryError
+from udpoverlay.errors import (
+    OperatorError,
+    RegistryError,
+    RegistryUnavailable,
+    UdpOverlayError,
+)
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.annotations import (
     AnnotationNames,
@@ -86,30 +91,32 @@ class OwnNode:
         Raises OperatorError for what cannot change any more: a podCIDR outside Network.
         """
         try:
-            if self._feed is not None and not self._feed.synced.is_set():
-                return f"the list of Nodes is not complete yet: {self._feed.trouble or 'no answer'}"
-            view = await self.view()
-            if view is None or not (view.pod_cidr or view.pod_cidrs):
-                nodes = self._feed.nodes if self._feed is not None else {}
-                if view is not None:
-                    nodes = {**nodes, view.name: view}
-                return str(why_no_pod_cidr(self.name, nodes, self._conf))
-            subnet = self.subnet(view)
-            changes = annotations_to_write(view, self._names, attrs)
-            if changes:
-                patch = {"metadata": {"annotations": changes}}
-                await self._client.patch_node_status(self.name, patch)
-                _log.info("node annotated", node=self.name, annotations=sorted(changes))
+            return await self._claim(attrs)
+        except _OutsideNetwork:
+            raise
         except KubeDenied as error:
             return str(why_denied(error, await missing_rights(self._client, DAEMON_RIGHTS)))
         except ValueError as error:
             return f"Node {self.name}: {error}: kubectl get node {self.name} -o yaml shows it"
-        except OperatorError as error:
-            if isinstance(error, _OutsideNetwork):
-                raise
+        except UdpOverlayError as error:
             return str(error)
-        except RegistryError as error:
-            return str(error)
+
+    async def _claim(self, attrs: LeaseAttrs) -> Lease:
+        if self._feed is not None and not self._feed.synced.is_set():
+            raise self._feed.trouble or RegistryUnavailable("the list of Nodes is not complete yet")
+        view = await self.view()
+        if view is None or not (view.pod_cidr or view.pod_cidrs):
+            nodes = self._feed.nodes if self._feed is not None else {}
+            if view is not None:
+                nodes = {**nodes, view.name: view}
+            why = why_no_pod_cidr(self.name, nodes, self._conf)
+            raise RegistryUnavailable(why.what, fix=why.fix)
+        subnet = self.subnet(view)
+        changes = annotations_to_write(view, self._names, attrs)
+        if changes:
+            patch = {"metadata": {"annotations": changes}}
+            await self._client.patch_node_status(self.name, patch)
+            _log.info("node annotated", node=self.name, annotations=sorted(changes))
         self._uid = view.uid
         public_ip = published(view, self._names.public_ip_overwrite, attrs.public_ip)
         revision = int(view.resource_version) if view.resource_version.isdecimal() else 0
@@ -193,7 +200,17 @@ class OwnNode:
             if self._condition_due:
                 await self._say_network_works()
             view = self._feed.nodes.get(self.name) if self._feed is not None else None
-            if view is None or view.uid == self._uid or not self.still_holds(view, lease):
+            if view is None or view.uid == self._uid or not (view.pod_cidr or view.pod_cidrs):
+                continue
+            if not self.still_holds(view, lease):
+                self._report.error(
+                    "moved",
+                    "our node was made anew with another podCIDR",
+                    node=self.name,
+                    ours=lease.subnet,
+                    now=view.pod_cidrs or view.pod_cidr,
+                    fix="restart udpoverlayd and the pods of this node",
+                )
                 continue
             again = await self.claim(attrs)
             if isinstance(again, str):

@@ -44,8 +44,6 @@ class Faults:
 
     armed: list[Fault] = field(default_factory=list)
     held: list[tuple[Callable[[Call], bool], asyncio.Event]] = field(default_factory=list)
-    watch_lines: asyncio.Queue[bytes] = field(default_factory=asyncio.Queue)
-    """Raw lines that the next watch loops write out: garbage, bookmarks, errors."""
     mute: bool = False
     """Watches stay open and say nothing."""
 

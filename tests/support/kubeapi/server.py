@@ -9,6 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -31,6 +32,14 @@ KNOWN_QUERY = {
 }  # fmt: skip
 
 
+@dataclass(eq=False)
+class _Watch:
+    """An open watch and the raw lines that a test wants in it."""
+
+    request: web.Request
+    lines: list[bytes] = field(default_factory=list)
+
+
 class KubeApi:
     """`async with KubeApi() as api:`; `api.url`, `api.admin_token`, `api.user(name, rules)`."""
 
@@ -44,7 +53,7 @@ class KubeApi:
         self.bookmark_every = 60.0
         self.admin_token = self.user("admin", ADMIN)
         self._runner: web.AppRunner | None = None
-        self._watches: set[web.Request] = set()
+        self._watches: list[_Watch] = []
 
     @property
     def url(self) -> str:
@@ -89,9 +98,9 @@ class KubeApi:
 
     def cut_watches(self) -> None:
         """Break every open watch without a word, as a lost connection does."""
-        for request in list(self._watches):
-            if request.transport is not None:
-                request.transport.abort()
+        for watch in self._watches:
+            if watch.request.transport is not None:
+                watch.request.transport.abort()
 
     @property
     def open_watches(self) -> int:
@@ -110,8 +119,8 @@ class KubeApi:
     async def say(self, event: Json | bytes) -> None:
         """Write one line into every open watch."""
         line = event if isinstance(event, bytes) else json.dumps(event).encode() + b"\n"
-        for _ in self._watches:
-            self.faults.watch_lines.put_nowait(line)
+        for watch in self._watches:
+            watch.lines.append(line)
         await self.store.notify()
 
     # --- one request -----------------------------------------------------------------------
@@ -256,10 +265,10 @@ class KubeApi:
         ):
             raise status.conflict(key[0], key[2])
         if meta.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise status.ApiError(
-                409,
-                f'Operation cannot be fulfilled on {key[0]} "{key[2]}": Precondition failed: UID '
-                f"in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}",
+            raise status.invalid(
+                rules.KINDS[key[0]][1],
+                key[2],
+                f'metadata.uid: Invalid value: "{meta["uid"]}": field is immutable',
             )
         return await self.store.replace(key, rules.prepare_update(key[0], sub, new, old))
 
@@ -320,20 +329,26 @@ class KubeApi:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        self._watches.add(request)
+        watch = _Watch(request)
+        self._watches.append(watch)
         try:
-            await self._stream(response, resource, namespace, query)
+            await self._stream(watch, response, resource, namespace, query)
         except status.ApiError as error:
             await _line(response, {"type": "ERROR", "object": error.body()})
         except (ConnectionError, asyncio.CancelledError):
             return response
         finally:
-            self._watches.discard(request)
+            self._watches.remove(watch)
         await response.write_eof()
         return response
 
     async def _stream(
-        self, response: web.StreamResponse, resource: str, namespace: str, query: dict[str, str]
+        self,
+        watch: _Watch,
+        response: web.StreamResponse,
+        resource: str,
+        namespace: str,
+        query: dict[str, str],
     ) -> None:
         store = self.store
         cursor = int(query.get("resourceVersion") or 0)
@@ -345,8 +360,8 @@ class KubeApi:
         marks = query.get("allowWatchBookmarks") in {"1", "true"}
         next_mark = time.monotonic() + self.bookmark_every
         while True:
-            while not self.faults.watch_lines.empty():
-                await response.write(self.faults.watch_lines.get_nowait())
+            while watch.lines:
+                await response.write(watch.lines.pop(0))
             if not self.faults.mute:
                 changes = store.since(cursor, resource, namespace)
                 cursor = max(cursor, store.revision)
@@ -359,9 +374,7 @@ class KubeApi:
             if now >= end:
                 return
             async with store.changed:
-                if self.faults.watch_lines.empty() and (
-                    self.faults.mute or store.revision == cursor
-                ):
+                if not watch.lines and (self.faults.mute or store.revision == cursor):
                     try:
                         until = min(end, next_mark) if marks else end
                         await asyncio.wait_for(store.changed.wait(), max(0.0, until - now))
