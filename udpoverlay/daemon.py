@@ -4,9 +4,9 @@ Owns: the order below, what a signal does, what is fatal. Must not know: flags' 
 how anything is done: each step is one call into a part. The order is flanneld's (flannel main.go),
 because supervisors, CNI plugins and probes observe it:
 
-    registry ► signals ► network configuration (retried for ever) ► interface ► backend type
-      ► lease ► TUN ► UDP socket ► address, MTU, link up, route ► subnet file
-      ► packets and lease watch ► admin socket ► READY=1 ► renew until a signal
+    signals ► registry ► network configuration (retried for ever) ► public IP, interface
+      ► backend type ► lease ► UDP socket, TUN ► address, MTU, link up, route ► subnet file
+      ► packets ► admin socket ► READY=1 ► lease watch, complete, renew until a signal
 
 What was begun is undone in reverse, on every way out: the TUN vanishes with its address and route
 when its descriptor closes. The lease and the subnet file stay, so that a restart finds them.
@@ -119,12 +119,12 @@ class _Daemon:
     async def _run(self, undo: contextlib.AsyncExitStack) -> int:
         """Start everything in flanneld's order, then wait until something ends."""
         config = self._config
-        registry = _open_registry(config)
+        registry = await _open_registry(config)
         undo.push_async_callback(registry.aclose)
         netconf = await _network_config(registry)
         stack = Stack.of(netconf.enable_ipv4, netconf.enable_ipv6)
         _warn_without_bridge_netfilter(netconf)
-        choice = await _external_interface(config, stack)
+        choice = await _external_interface(config, stack, await registry.stored_public_ips())
         network, port = _udp_backend(netconf, choice)
         mtu = tunnel_mtu(choice)
 
@@ -177,9 +177,10 @@ class _Daemon:
             engine=engine,
         )
         await self._serve_admin(undo, documents)
-        watched = asyncio.create_task(_first_end(_vanished(engine), engine.wait(), control.run()))
         self._say_ready()
-        return await watched
+        return await _first_end(
+            _vanished(engine), engine.wait(), control.run(), _complete(registry, lease)
+        )
 
     async def _serve_admin(self, undo: contextlib.AsyncExitStack, documents: Documents) -> None:
         """Let others look in; a daemon that cannot still carries packets."""
@@ -207,7 +208,7 @@ class _Daemon:
 # --- the steps, in order -----------------------------------------------------------------------
 
 
-def _open_registry(config: DaemonConfig) -> Registry:
+async def _open_registry(config: DaemonConfig) -> Registry:
     if config.kube_subnet_mgr:
         raise OperatorError("kube-subnet-mgr is not there yet", fix="use etcd")
     return EtcdRegistry(config.etcd)
@@ -223,7 +224,13 @@ async def _network_config(registry: Registry) -> NetConf:
             complaints.error("config", "no network configuration yet", reason=str(error))
             await asyncio.sleep(CONFIG_RETRY_SECONDS)
         else:
-            _log.info("network configuration", backend=netconf.backend_type, conf=netconf)
+            _log.info(
+                "network configuration",
+                network=netconf.network,
+                subnet_len=netconf.subnet_len,
+                backend=netconf.backend_type,
+                backend_settings=dict(netconf.backend),
+            )
             return netconf
 
 
@@ -241,13 +248,16 @@ def _warn_without_bridge_netfilter(netconf: NetConf) -> None:
             )
 
 
-async def _external_interface(config: DaemonConfig, stack: Stack) -> Choice:
+async def _external_interface(
+    config: DaemonConfig, stack: Stack, stored: tuple[str, str]
+) -> Choice:
+    """`stored` are public addresses that the registry has for this host; they win over ours."""
     wanted = Wanted(
         iface=config.iface,
         iface_regex=config.iface_regex,
         iface_can_reach=config.iface_can_reach,
-        public_ip=config.public_ip,
-        public_ipv6=config.public_ipv6,
+        public_ip=stored[0] or config.public_ip,
+        public_ipv6=stored[1] or config.public_ipv6,
     )
     view = await host_view(goip.parse_ip(config.iface_can_reach))
     choice = choose_interface(
@@ -272,11 +282,13 @@ def _udp_backend(netconf: NetConf, choice: Choice) -> tuple[IPNetwork, int]:
             f"network configuration: Backend.Type {netconf.backend_type!r} is not supported",
             fix=f"this program supports: {', '.join(BACKENDS)}",
         )
-    if not netconf.enable_ipv4 or netconf.network is None:
+    if not netconf.enable_ipv4:
         raise OperatorError(
             "network configuration: EnableIPv4 false leaves nothing for the udp backend to carry",
             fix="enable IPv4: this backend carries IPv4 alone",
         )
+    if netconf.network is None:
+        raise OperatorError("network configuration: Network is missing", fix='set "Network"')
     if netconf.enable_ipv6:
         _log.warning("the udp backend carries IPv4 alone: IPv6 gets a subnet, but no tunnel")
     if choice.address in netconf.network:
@@ -332,6 +344,15 @@ def _write_subnet_file(config: DaemonConfig, netconf: NetConf, lease: Lease, mtu
 
 
 # --- while it runs -----------------------------------------------------------------------------
+
+
+async def _complete(registry: Registry, lease: Lease) -> None:
+    """Tell the registry that the data path is up, then wait for nothing."""
+    try:
+        await registry.complete(lease)
+    except RegistryError as error:
+        _log.error("cannot tell the registry that we are up", reason=str(error))
+    await asyncio.Event().wait()
 
 
 async def _vanished(engine: Engine) -> None:

@@ -31,6 +31,12 @@ class Registry(Protocol):
         retries every second), OperatorError (the stored text is wrong: names the key and value).
         """
 
+    async def stored_public_ips(self) -> tuple[str, str]:
+        """Public IPv4 and IPv6 address that the registry itself has for this host, "" each if none.
+
+        They win over the configured ones (Kubernetes' node-public-ip annotations).
+        """
+
     async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
         """Claim a subnet for this host: its own one again, `previous`, or a free one at random.
 

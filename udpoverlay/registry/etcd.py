@@ -78,6 +78,10 @@ class EtcdRegistry:
 
     # ------------------------------------------------------------------ configuration
 
+    async def stored_public_ips(self) -> tuple[str, str]:
+        """etcd knows none."""
+        return "", ""
+
     async def network_config(self) -> NetConf:
         """Read `<prefix>/config`; see registry.base."""
         key = self._paths.config

@@ -99,6 +99,10 @@ class MemoryRegistry:
         self._grants = 0
         self._counters: Counter[str] = Counter()
 
+    async def stored_public_ips(self) -> tuple[str, str]:
+        """None is kept here."""
+        return "", ""
+
     async def network_config(self) -> NetConf:
         """See registry.base."""
         self._request()

@@ -1,0 +1,385 @@
+"""daemon.py: signals, the order of start and stop, what is fatal; all parts are recording fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netaddr import IPAddress, IPNetwork
+
+from udpoverlay import daemon
+from udpoverlay.dataplane.config import DataplaneConfig
+from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
+from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
+from udpoverlay.model.config import DaemonConfig
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+from udpoverlay.model.netconf import NetConf, parse_netconf
+
+# --- signals -----------------------------------------------------------------------------------
+
+
+def signalled(body: str, *signals: int) -> int:
+    """Exit status of a process whose daemon is `body`; each line "next" it prints gets a signal."""
+    script = (
+        "import asyncio, sys\n"
+        "from udpoverlay import daemon\n"
+        "daemon.CANCEL_AGAIN_SECONDS = 0.05\n"
+        "class Fake:\n"
+        "    unwinding = False\n"
+        "    async def run(self):\n"
+        f"{body}\n"
+        "sys.exit(asyncio.run(daemon._until_signal(Fake())))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            for number in signals:
+                assert process.stdout.readline() == b"next\n"
+                process.send_signal(number)
+            return process.wait(60)
+        finally:
+            process.kill()
+
+
+ENDLESS_UNDOING = """
+        try:
+            print('next', flush=True)
+            await asyncio.sleep(3600)
+        finally:
+            self.unwinding = True
+            print('next', flush=True)
+            await asyncio.sleep(3600)
+"""
+DEAF_ONCE = """
+        try:
+            print('next', flush=True)
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+        await asyncio.sleep(3600)
+"""
+UNDOING = """
+        try:
+            print('next', flush=True)
+            await asyncio.sleep(3600)
+        finally:
+            self.unwinding = True
+            await asyncio.sleep(2 * daemon.CANCEL_AGAIN_SECONDS)
+            print('undone', flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_0(number: int) -> None:
+    assert signalled(UNDOING, number) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_kills(number: int) -> None:
+    assert signalled(ENDLESS_UNDOING, signal.SIGTERM, number) == -number
+
+
+def test_a_library_that_swallows_a_cancellation_cannot_keep_it_alive() -> None:
+    assert signalled(DEAF_ONCE, signal.SIGTERM) == 0
+
+
+def test_sighup_kills_as_it_kills_flanneld() -> None:
+    assert signalled(ENDLESS_UNDOING, signal.SIGHUP) == -signal.SIGHUP
+
+
+# --- the whole life, with fakes ----------------------------------------------------------------
+
+CONF = parse_netconf('{"Network": "10.5.0.0/16"}').validated()
+OURS = Lease(Subnet(IPNetwork("10.5.72.0/24")), LeaseAttrs(IPAddress("192.0.2.10")))
+VIEW = HostView(
+    links=(Link(2, "eth0", 1500, addresses=(Address(IPAddress("192.0.2.10"), 24),)),),
+    default_v4=DefaultRoute(2),
+)
+
+
+class World:
+    """Stands for registry, engine, netlink and control; writes down what happens to them."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.fails: dict[str, Exception] = {}
+        self.conf: NetConf = CONF
+        self.dataplane: DataplaneConfig | None = None
+        self.attrs: LeaseAttrs | None = None
+        self.previous: Subnet | None = None
+        self.stored = ("", "")
+
+    def note(self, event: str) -> None:
+        self.events.append(event)
+        if event in self.fails:
+            raise self.fails[event]
+
+    # the registry
+    async def network_config(self) -> NetConf:
+        self.note("config")
+        return self.conf
+
+    async def stored_public_ips(self) -> tuple[str, str]:
+        return self.stored
+
+    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+        self.attrs, self.previous = attrs, previous
+        self.note("acquire")
+        return OURS
+
+    async def complete(self, lease: Lease) -> None:
+        self.note("complete")
+
+    async def aclose(self) -> None:
+        self.note("close registry")
+
+    # the engine
+    tun_name, tun_index = "flannel0", 7
+
+    def open(self, config: DataplaneConfig) -> World:
+        self.dataplane = config
+        self.note("open engine")
+        return self
+
+    async def start(self) -> None:
+        self.note("start engine")
+
+    async def wait(self) -> None:
+        self.note("wait for the engine")
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self.note("stop engine")
+
+    def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
+        self.note("replace")
+
+    # netlink
+    async def add_address(self, index: int, address: IPAddress) -> None:
+        self.note(f"address {address}")
+
+    async def set_mtu(self, index: int, mtu: int) -> None:
+        self.note(f"mtu {mtu}")
+
+    async def set_up(self, index: int) -> None:
+        self.note("up")
+
+    async def add_link_route(self, network: IPNetwork, index: int) -> bool:
+        self.note(f"route {network}")
+        return True
+
+    async def __aenter__(self) -> World:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    # the rest
+    async def deleted(self) -> None:
+        await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        self.note("control")
+
+    async def view(self, reach: IPAddress | None) -> HostView:
+        self.note("look at the host")
+        return VIEW
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    world = World()
+    monkeypatch.setattr(daemon, "EtcdRegistry", lambda config: world)
+    monkeypatch.setattr(daemon, "Engine", world)
+    monkeypatch.setattr(daemon, "Netlink", lambda: world)
+    monkeypatch.setattr(daemon, "LinkWatch", lambda index: world)
+    monkeypatch.setattr(daemon, "Control", lambda *args, **kwargs: world)
+    monkeypatch.setattr(daemon, "host_view", world.view)
+    monkeypatch.setattr(daemon, "CONFIG_RETRY_SECONDS", 0.0)
+
+    def write(path: str, text: str) -> None:
+        world.note("write subnet file")
+
+    def notify(address: str, message: str) -> bool:
+        world.note(message)
+        return True
+
+    monkeypatch.setattr("udpoverlay.host.subnetfile.write_text", write)
+    monkeypatch.setattr("udpoverlay.host.notify.notify", notify)
+    return world
+
+
+def config(tmp_path: Path, **values: Any) -> DaemonConfig:
+    return DaemonConfig(admin_socket="", subnet_file=str(tmp_path / "subnet.env"), **values)
+
+
+def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> None:
+    assert daemon.run(config(tmp_path)) == 0
+    assert world.events == [
+        "config",
+        "look at the host",
+        "acquire",
+        "open engine",
+        "address 10.5.72.0",
+        "mtu 1472",
+        "up",
+        "route 10.5.0.0/16",
+        "write subnet file",
+        "start engine",
+        "READY=1",
+        "wait for the engine",
+        "control",  # the lease was revoked: the end
+        "complete",
+        "stop engine",
+        "close registry",
+    ]
+
+
+STEPS = {
+    "look at the host": [],
+    "acquire": [],
+    "open engine": [],
+    "address 10.5.72.0": ["stop engine"],
+    "route 10.5.0.0/16": ["stop engine"],
+    "start engine": ["stop engine"],
+    "wait for the engine": ["stop engine"],
+    "control": ["stop engine"],
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failure_at_any_step_undoes_what_came_before(
+    world: World, tmp_path: Path, step: str
+) -> None:
+    world.fails[step] = KernelError("refused")
+    with pytest.raises(KernelError, match="refused"):
+        daemon.run(config(tmp_path))
+    undone = world.events[world.events.index(step) + 1 :]
+    assert [event for event in undone if event.startswith(("stop", "close"))] == [
+        *STEPS[step],
+        "close registry",
+    ]
+
+
+def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -> None:
+    world.conf = parse_netconf(
+        '{"Network": "10.5.0.0/16", "Backend": {"Type": "UDP", "Port": 9999}}'
+    ).validated()
+    daemon.run(config(tmp_path, driver="loop", per_packet=True))
+    assert world.dataplane == DataplaneConfig(
+        mtu=1472,
+        tun_address=IPAddress("10.5.72.0"),
+        bind=("192.0.2.10", 9999),
+        driver="loop",
+        per_packet=True,
+    )
+
+
+def test_the_lease_tells_the_public_ip_alone(world: World, tmp_path: Path) -> None:
+    daemon.run(config(tmp_path, iface=("eth0",), public_ip="203.0.113.5"))
+    assert world.attrs == LeaseAttrs(IPAddress("203.0.113.5"))
+    assert world.dataplane is not None
+    assert world.dataplane.bind == ("192.0.2.10", 8285)
+
+
+def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -> None:
+    world.stored = ("203.0.113.9", "")
+    daemon.run(config(tmp_path, iface=("eth0",), public_ip="203.0.113.5"))
+    assert world.attrs == LeaseAttrs(IPAddress("203.0.113.9"))
+
+
+def test_the_previous_subnet_is_read_from_the_subnet_file(world: World, tmp_path: Path) -> None:
+    (tmp_path / "subnet.env").write_text("FLANNEL_SUBNET=10.5.9.1/24\n")
+    daemon.run(config(tmp_path))
+    assert world.previous == Subnet(IPNetwork("10.5.9.0/24"))
+
+
+def test_a_subnet_file_that_cannot_be_read_costs_only_the_previous_subnet(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "subnet.env").mkdir()
+    assert daemon.run(config(tmp_path)) == 0
+    assert world.previous is None
+    assert "the previous subnet is not known" in caplog.messages
+
+
+def test_the_configuration_is_asked_for_until_it_is_there(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [RegistryUnavailable("down"), RegistryDenied("who are you"), None]
+
+    async def network_config() -> NetConf:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        return CONF
+
+    monkeypatch.setattr(world, "network_config", network_config)
+    assert daemon.run(config(tmp_path)) == 0
+    assert not answers
+
+
+def test_a_configuration_that_is_wrong_is_fatal_at_once(world: World, tmp_path: Path) -> None:
+    world.fails["config"] = OperatorError("Network is wrong")
+    with pytest.raises(OperatorError, match="Network is wrong"):
+        daemon.run(config(tmp_path))
+    assert world.events == ["config", "close registry"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}', "'vxlan' is not supported"),
+        ('{"Network": "10.5.0.0/16", "Backend": {}}', "Backend.Type '' is not supported"),
+        ('{"Network": "10.5.0.0/16", "Backend": {"Port": 0, "Type": "udp"}}', "Backend.Port"),
+        ('{"EnableIPv4": false}', "disables both IPv4 and IPv6"),
+        ("{}", "Network is missing"),  # Kubernetes' configuration is not validated when read
+    ],
+)
+def test_what_this_daemon_cannot_do_is_refused_before_a_lease_is_taken(
+    world: World, tmp_path: Path, text: str, said: str
+) -> None:
+    world.conf = parse_netconf(text)
+    with pytest.raises(OperatorError, match=said):
+        daemon.run(config(tmp_path))
+    assert "acquire" not in world.events
+
+
+def test_a_ready_message_that_nobody_takes_is_an_error_in_the_log_alone(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.fails["READY=1"] = OperatorError("nobody listens")
+    assert daemon.run(config(tmp_path), notify_socket="/nobody") == 0
+    assert "cannot tell the service manager that we are ready" in caplog.messages
+
+
+def test_a_registry_that_cannot_be_told_changes_nothing(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.fails["complete"] = RegistryUnavailable("down")
+    assert daemon.run(config(tmp_path)) == 0
+    assert "cannot tell the registry that we are up" in caplog.messages
+
+
+def test_warnings_name_what_will_not_work(
+    world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(daemon, "BRIDGE_NETFILTER", {4: "/nowhere/4", 6: "/nowhere/6"})
+    world.conf = parse_netconf('{"Network": "192.0.0.0/16"}').validated()
+    with caplog.at_level(logging.WARNING):
+        daemon.run(config(tmp_path))
+    text = " ".join(caplog.messages)
+    assert "br_netfilter is not loaded" in text
+    assert "the interface's own address lies in the overlay's network" in text
+    assert sum("br_netfilter" in message for message in caplog.messages) == 1  # IPv6 is off
