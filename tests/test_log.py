@@ -144,6 +144,13 @@ def test_a_lost_stream_does_not_stop_the_program() -> None:
         log_module.configure()
 
 
+def test_a_record_that_cannot_be_written_does_not_stop_the_program(out: io.StringIO) -> None:
+    handlers = logging.getLogger().handlers
+    ours = next(one for one in handlers if type(one).__module__ == log_module.__name__)
+    ours.handle(logging.makeLogRecord({"msg": "%d files", "args": ("no number",)}))
+    assert "unprintable record: TypeError" in out.getvalue()
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0

@@ -12,6 +12,7 @@ Must not know: flags, or what is worth a line. Rules:
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import logging
 import os
@@ -176,11 +177,22 @@ def _backtrace(record: logging.LogRecord) -> str:
     )
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, to be known when `configure` runs again; a lost stream must not stop the daemon."""
+class _Handler(logging.Handler):
+    """Writes to one stream; a class of ours, to be known when `configure` runs again."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: the only place to complain is the stream that just failed."""
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line at once; neither a lost stream nor a broken record may stop the daemon."""
+        try:
+            line = self.format(record)
+        except Exception as error:
+            line = escape(f"E {record.filename}:{record.lineno}] unprintable record: {error!r}")
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
 
 
 def configure(

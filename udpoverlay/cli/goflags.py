@@ -39,6 +39,7 @@ _INTEGER = re.compile(
 )
 _BASES = {"x": 16, "b": 2, "o": 8, "zero": 8, "d": 10}
 _MAX_DIGITS = 100
+_WRAP = textwrap.TextWrapper(96, " " * 8, " " * 8, break_long_words=False, break_on_hyphens=False)
 
 
 class FlagError(Exception):
@@ -203,5 +204,5 @@ def format_flags(flags: Iterable[Flag]) -> str:
         if flag.default not in ("", False, 0, ()):
             shown = f'"{flag.default}"' if isinstance(flag.default, str) else flag.default
             text += f" (default {str(shown).lower() if flag.is_bool else shown})"
-        lines += textwrap.wrap(text, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        lines += _WRAP.wrap(text)
     return "\n".join(lines) + "\n"
