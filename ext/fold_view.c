@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fold_view.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -95,12 +96,35 @@ enum outlook view_packet(struct view *view, unsigned kinds)
     return view->tcp ? view_tcp(view) : view_udp(view);
 }
 
+/* A sum of fewer than 2^32 words of 32 bits, as checksum.h keeps it. */
+static inline uint32_t fold32(uint64_t sum)
+{
+    sum = (sum & 0xFFFFFFFFU) + (sum >> 32);
+    return (uint32_t)((sum & 0xFFFFFFFFU) + (sum >> 32));
+}
+
+/* A few words of 32 bits, summed where they stand: a call would take longer than the sum. */
+static inline uint64_t add_words(uint64_t sum, const uint8_t *words, size_t length)
+{
+    for (size_t i = 0; i < length; i += 4) {
+        uint32_t word;
+        memcpy(&word, words + i, 4);
+        sum += word;
+    }
+    return sum;
+}
+
 bool checksums_right(const uint8_t *packet, size_t length, size_t transport, bool ipv6, bool tcp)
 {
-    if (!ipv6 && checksum_fold(checksum_add(0, packet, IPV4_HEADER_MIN)) != 0xFFFF)
-        return false;
-    uint32_t sum = checksum_pseudo(packet + addresses_at(ipv6), addresses_length(ipv6),
-                                   tcp ? PROTOCOL_TCP : PROTOCOL_UDP,
-                                   (uint32_t)(length - transport));
-    return checksum_fold(checksum_add(sum, packet + transport, length - transport)) == 0xFFFF;
+    size_t rest = length - transport;
+    uint64_t sum = (uint64_t)htons((uint16_t)rest) + htons(tcp ? PROTOCOL_TCP : PROTOCOL_UDP);
+
+    if (ipv6) {
+        sum = add_words(sum, packet + IPV6_SOURCE, 32);
+    } else {
+        if (checksum_fold(fold32(add_words(0, packet, IPV4_HEADER_MIN))) != 0xFFFF)
+            return false;
+        sum = add_words(sum, packet + IPV4_SOURCE, 8);
+    }
+    return checksum_fold(checksum_add(fold32(sum), packet + transport, rest)) == 0xFFFF;
 }

@@ -77,12 +77,12 @@ static inline bool vnet_is_super(const struct vnet *vnet)
  */
 int vnet_finish_checksum(const struct vnet *vnet, uint8_t *packet, size_t length);
 
-/* ---- cut -------------------------------------------------------------------------------------- */
+/* ---- cut ------------------------------------------------------------------------------------ */
 
 enum {
     CUT_MAX_SEGMENTS = 128, /* UDP_MAX_SEGMENTS of today's kernels; 64 before Linux 6.9 */
     CUT_MAX_BYTES = 65507,  /* what one send over IPv4 takes: 65535 - 20 (IP) - 8 (UDP) */
-    /* Room for the longest headers of ordinary traffic (IPv6 40, TCP 60, VXLAN 22) for a full group;
+    /* Room for a full group of the longest headers of ordinary traffic (IPv6 40, TCP 60, VXLAN 22);
      * with longer ones (extension headers) a group holds fewer segments. */
     CUT_ARENA_SIZE = CUT_MAX_SEGMENTS * 128,
 };
@@ -93,7 +93,7 @@ struct cut {
     size_t payload_length;   /* payload bytes of the whole super-packet */
     unsigned segments;       /* how many there are in all, at least 1 */
     unsigned header_length;  /* IP and transport header, bytes; the same in each segment */
-    unsigned segment_length; /* the longest segment: header_length + gso_size, bytes, no encapsulation */
+    unsigned segment_length; /* bytes of the longest segment, encapsulation not counted */
     /* ------------------------------------------------------------------------------------------ */
     unsigned next;           /* index of the segment that the next group starts with */
     unsigned gso_size;
@@ -165,12 +165,13 @@ int cut_begin(struct cut *cut, const struct vnet *vnet, uint8_t *packet, size_t 
  * Precondition: cut_fits().
  */
 bool cut_next(struct cut *cut, const struct cut_limits *limits, const struct cut_space *space,
-          struct cut_group *group);
+              struct cut_group *group);
 
 /* True when at least one segment at a time fits limits and space: otherwise drop the packet. */
-bool cut_fits(const struct cut *cut, const struct cut_limits *limits, const struct cut_space *space);
+bool cut_fits(const struct cut *cut, const struct cut_limits *limits,
+              const struct cut_space *space);
 
-/* ---- fold ------------------------------------------------------------------------------------- */
+/* ---- fold ----------------------------------------------------------------------------------- */
 
 enum {
     FOLD_FLOWS = 32,         /* flows pending at a time; one more evicts the oldest */
@@ -195,7 +196,7 @@ struct fold_write {
     size_t length;          /* bytes in all, vnet header included */
 };
 
-/* Packet `index` (0 … packets-1) as it was added, unchanged: for verdicts, and for writing packets
+/* Packet `index` (0 … packets-1) as it was added, unchanged: for verdicts, and to write the packets
  * one by one where the kernel refused them as one. */
 static inline struct iovec fold_original(const struct fold_write *write, unsigned index)
 {
@@ -268,11 +269,13 @@ void fold_init(struct fold *fold, unsigned kinds, unsigned max_segments, fold_de
  * A packet joins a run when all of this holds, which is what makes the run the exact inverse of
  * segmentation:
  *   - IPv4 without options or IPv6 without extension headers; not a fragment; lengths that match
- *   - every header byte equal to the first packet's but for: IPv4 id (must be previous + 1),
+ *   - every header byte equal to the first packet's but for: IPv4 id (must be the previous + 1, also
+ *     with DF: a fixed id, which Linux itself folds for TCP alone, has no vnet header to say so),
  *     sequence number (must follow), PSH, lengths and checksums; CWR may be set in the first alone
  *   - TCP: ACK set; no SYN, FIN, RST, URG; payload not empty. PSH ends the run
  *   - UDP: checksum not 0; payload not empty
  *   - payload as long as the first's; a shorter one ends the run
+ *   - no IPv4 or TCP checksum of 0xFFFF: it is right, but segmentation would write 0
  *   - IP header checksum and transport checksum right. They are looked at only when two packets
  *     could be joined: a packet with a wrong one is written as it came, for the kernel to judge
  */
