@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.packets import icmp, ipv4, ipv6
+from tests.support.segments import Segment, super_packet
 
 CORPUS = Path(__file__).parent / "corpus"
 BOTH = b"\x03"
@@ -42,9 +43,37 @@ ROUTES = {
     "ipv6-default": bytes([0x81]) + bytes(17) + bytes(range(16)),
 }
 
+ANY = bytes([127, 255, 255, 255, 0])  # limits that hold back nothing
+CUT = {
+    # ext/offload.h's kinds: limits, what (kind and gso_size), payload in 16 bytes, changes
+    **{f"kind-{kind}": ANY + bytes([kind << 1 | 20 << 3, 20]) for kind in range(4)},
+    "tight": bytes([2, 20, 0, 200, 22]) + bytes([4 | 20 << 3, 20]),
+    "flags": ANY + bytes([4 | 20 << 3, 20]) + bytes([10 + 33, 0x89, 1, 0x80]),
+    "extension": ANY
+    + b"\1"
+    + b"".join(super_packet(Segment(ipv6=True, payload=bytes(90), extension=bytes(8)), 40)),
+    "options": ANY
+    + b"\1"
+    + b"".join(super_packet(Segment(payload=bytes(90), ip_options=b"\1\1\1\0"), 40)),
+    "unfinished": ANY + b"\1" + bytes([1, 0, 0, 0, 0, 0, 20, 0, 16, 0]) + Segment().build(),
+}
+
+STEADY = bytes([15, 63])  # all kinds, up to 64 packets
+FOLD = {
+    **{f"run-{flow}": STEADY + bytes([0, flow, 100, 0, 0, 0]) * 6 for flow in range(4)},
+    "interleaved": STEADY
+    + b"".join(bytes([0, flow, 100, 0, 0, 0]) for _ in range(4) for flow in range(0, 39, 3)),
+    "short-last": STEADY + bytes([0, 2, 100, 0, 0, 0]) * 3 + bytes([0, 2, 50, 0, 0, 0]) * 3,
+    "push": STEADY + bytes([0, 2, 90, 0, 0, 0, 6, 2, 90, 33, 0, 8]) * 3,
+    "damaged": STEADY + bytes([0, 2, 90, 0, 0, 0, 2, 2, 90, 60, 0, 8]) * 3,
+    "fragment": STEADY + bytes([0, 2, 90, 0, 0, 0, 6, 2, 90, 7, 0, 8]) * 3,
+    "rubbish": STEADY + bytes([0, 2, 90, 0, 0, 0, 1, 40, 0, 0, 0, 0]) * 3,
+}
+
 
 def main() -> None:
-    for folder, inputs in (("packet", PACKETS), ("routes", ROUTES)):
+    folders = {"packet": PACKETS, "routes": ROUTES, "cut": CUT, "fold": FOLD}
+    for folder, inputs in folders.items():
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
         for name, data in inputs.items():
             (CORPUS / folder / name).write_bytes(data)
