@@ -25,7 +25,7 @@ struct encap_header {
     uint8_t bytes[ENCAP_HEADER_MAX];
 };
 
-/* Looks at the header of a received datagram: VERDICT_INBOUND_DELIVERED to go on, or the refusal. */
+/* Looks at the header of a datagram: the refusal, or VERDICT_INBOUND_DELIVERED to go on. */
 typedef enum verdict encap_check(const uint8_t *datagram, size_t length);
 
 struct encap {

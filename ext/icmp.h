@@ -23,8 +23,8 @@ enum icmp_error { ICMP_ERROR_NET_UNREACHABLE, ICMP_ERROR_TIME_EXCEEDED };
 /* The longest error: IPv4 header, ICMP header, a quoted header of 60 bytes, 8 bytes. */
 enum { ICMP_ERROR_MAX = 20 + 8 + 60 + 8 };
 
-/* Writes the error about `offender`, a packet that passed packet_check, to `out`; returns its length,
- * or 0 when the offender must not be answered. `source` is the TUN device's address.
+/* Writes the error about `offender`, a packet that passed packet_check, to `out`. Returns its
+ * length, or 0 when the offender must not be answered. `source` is the TUN device's address.
  *
  * Never answered: IPv6 (no ICMPv6 is originated), fragments but the first, a source that is not one
  * host (RFC 1122 section 3.2.2: zero, loopback, multicast, broadcast), a destination that is not

@@ -25,7 +25,7 @@ static enum packet_check check_ipv6(const uint8_t *bytes, size_t received, struc
     size_t payload = get16(bytes + IPV6_PAYLOAD_LENGTH);
     if (payload > received - IPV6_HEADER)
         return PACKET_BAD_LENGTH;
-    /* Length 0 before hop-by-hop options announces a jumbogram (RFC 2675): no datagram holds one. */
+    /* Length 0 before hop-by-hop options means a jumbogram (RFC 2675); no datagram holds one. */
     if (payload == 0 && bytes[IPV6_NEXT_HEADER] == 0)
         return PACKET_BAD_LENGTH;
     packet->length = (uint32_t)(IPV6_HEADER + payload);

@@ -3,8 +3,8 @@
  * peers: where a peer takes our datagrams, and what was learned about it.
  *
  * Owns: endpoints (an address with a port), their equality, and one object for each that is in use.
- * Must not know: routes. The functions on `struct peers` are for one thread at a time; a peer's flags
- * are for all.
+ * Must not know: routes. The functions on `struct peers` are for one thread at a time; a peer's
+ * flags are for all.
  */
 #ifndef UDPOVERLAY_PEERS_H
 #define UDPOVERLAY_PEERS_H

@@ -16,7 +16,7 @@ struct route_table {
     struct route_table *older;
 };
 
-/* ---- building ---------------------------------------------------------------------------------- */
+/* ---- building ------------------------------------------------------------------------------ */
 
 static void table_free(struct route_slot *slot, struct route_table *table)
 {
@@ -66,14 +66,15 @@ static int route_valid(const struct route *route)
     return width != 0 && route->length <= width && endpoint_valid(&route->endpoint);
 }
 
-/* Sorts the routes of each version by prefix length, keeping their order (a counting sort), as
- * trie_build wants them. `starts` ends up at the end of each length; `prefixes` has room for all. */
-static int sort_routes(struct route_slot *slot, struct route_table *table, const struct route *routes,
-                       size_t count, const struct encap *encap, struct trie_prefix *prefixes,
-                       size_t *count_v4)
+/* Gives the routes their next hops and sorts them into `prefixes`, IPv4 first, by prefix length,
+ * otherwise in their order, as trie_build wants them: a counting sort. */
+static int sort_routes(struct route_slot *slot, struct route_table *table,
+                       const struct route *routes, size_t count, const struct encap *encap,
+                       struct trie_prefix *prefixes, size_t *count_v4)
 {
     enum { LENGTHS_V4 = 33, LENGTHS = LENGTHS_V4 + 129 };
-    size_t starts[LENGTHS] = {0}, at = 0;
+    size_t starts[LENGTHS] = {0}; /* how many of each length, then where the next one goes */
+    size_t at = 0;
 
     for (size_t i = 0; i < count; i++)
         starts[routes[i].length + (routes[i].version == 4 ? 0 : LENGTHS_V4)]++;
@@ -107,7 +108,7 @@ static int table_build(struct route_slot *slot, const struct route *routes, size
     if (!table)
         goto cleanup;
     rc = -E2BIG;
-    if (count > TRIE_NUMBER_MAX || count > ROUTES_MEMORY_MAX / sizeof(*table->hops))
+    if (count > TRIE_NUMBER_MAX || count > ROUTES_MEMORY_MAX / 2 / sizeof(*table->hops))
         goto cleanup;
     rc = -ENOMEM;
     table->hop_room = count ? count : 1;
@@ -120,19 +121,19 @@ static int table_build(struct route_slot *slot, const struct route *routes, size
     rc = sort_routes(slot, table, routes, count, encap, prefixes, &count_v4);
     if (rc < 0)
         goto cleanup;
-    rc = trie_build(&table->v4, 4, prefixes, count_v4, ROUTES_MEMORY_MAX);
-    if (rc < 0)
-        goto cleanup;
-    rc = trie_build(&table->v6, 16, prefixes + count_v4, count - count_v4,
-                    ROUTES_MEMORY_MAX - trie_memory(&table->v4));
-    if (rc < 0)
-        goto cleanup;
     size_t room = table->hop_count ? table->hop_count : 1;
     struct nexthop *hops = realloc(table->hops, room * sizeof(*hops));
     if (hops) {
         table->hops = hops;
         table->hop_room = room;
     }
+    rc = trie_build(&table->v4, 4, prefixes, count_v4, ROUTES_MEMORY_MAX - table_memory(table));
+    if (rc < 0)
+        goto cleanup;
+    rc = trie_build(&table->v6, 16, prefixes + count_v4, count - count_v4,
+                    ROUTES_MEMORY_MAX - table_memory(table));
+    if (rc < 0)
+        goto cleanup;
     *built = table;
     table = NULL;
 cleanup:
@@ -141,7 +142,7 @@ cleanup:
     return rc;
 }
 
-/* ---- publication and reclamation --------------------------------------------------------------- */
+/* ---- publication and reclamation ----------------------------------------------------------- */
 
 /* Under slot->control. */
 static size_t collect(struct route_slot *slot)

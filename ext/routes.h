@@ -3,7 +3,7 @@
  * routes: which peer has the subnet that a destination is in.
  *
  * Owns: the table of next hops, its publication, its reclamation. Must not know: packets, sockets,
- * where routes come from. The prefixes themselves are trie.h's, what is known of a peer is peers.h's.
+ * where routes come from, how prefixes are matched (trie.h), what is known of a peer (peers.h).
  *
  * A table is built aside from a flat array and never changed afterwards; publishing swaps one
  * pointer. Workers use whatever table the pointer shows at a batch boundary, without a lock and
@@ -128,7 +128,8 @@ static inline const struct route_table *routes_current(struct route_slot *slot)
     return atomic_load_explicit(&slot->current, memory_order_seq_cst);
 }
 
-/* The longest prefix that holds `address` (network order, 4 or 16 bytes as `version` says), or NULL. */
+/* The next hop of the longest prefix that holds `address` (network order, 4 or 16 bytes as `version`
+ * says), or NULL. */
 const struct nexthop *routes_lookup(const struct route_table *table, unsigned version,
                                     const uint8_t *address);
 

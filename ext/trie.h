@@ -6,12 +6,12 @@
  *
  * The bytes that all prefixes share are compared once and skipped. The next 16 bits index the root,
  * every further 8 bits one node. Shorter prefixes are pushed down into the entries below them, so a
- * lookup is one load per level and never goes back: its cost depends on how the prefixes differ, not
- * on how many there are. Where only one prefix lies below an entry, no nodes are spent on it: it
- * stands alone and is compared whole.
+ * lookup is one load per level and never goes back: its cost depends on how the prefixes differ,
+ * not on how many there are. Where only one prefix lies below an entry, no nodes are spent on it:
+ * it stands alone and is compared whole.
  *
  *     entry:  0 no prefix · a value · TRIE_NODE | number · TRIE_LONE | index
- *     entries[0..65535] the root, then the nodes; a node's number counts in 256 entries from the root
+ *     entries[0..65535] the root, then the nodes; a node's number is its place in units of 256
  */
 #ifndef UDPOVERLAY_TRIE_H
 #define UDPOVERLAY_TRIE_H

@@ -5,15 +5,20 @@
  * Owns: their names, directions, kinds and help texts; the enums, the name tables and what Python
  * sees are all made from the two lists below. Must not know: who counts, or where.
  *
- * A packet ends in exactly one verdict, so the verdicts of a direction add up to the packets of that
- * direction. Tallies count everything else: system calls, batches, which path was taken, our ICMP.
+ * A packet ends in exactly one verdict, so the verdicts of a direction add up to the packets of
+ * that direction. Tallies count everything else: system calls, batches, which path was taken, ICMP.
  * The names that people see are the enumerators in lower case.
  */
 #ifndef UDPOVERLAY_VERDICT_H
 #define UDPOVERLAY_VERDICT_H
 
 /* outbound is always TUN -> UDP, inbound always UDP -> TUN. */
-enum direction { DIRECTION_OUTBOUND, DIRECTION_INBOUND, DIRECTION_COUNT, DIRECTION_NONE = DIRECTION_COUNT };
+enum direction {
+    DIRECTION_OUTBOUND,
+    DIRECTION_INBOUND,
+    DIRECTION_COUNT,
+    DIRECTION_NONE = DIRECTION_COUNT
+};
 
 enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
 

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import twin
+from tests.support.namespace import in_new_namespace
 from tests.support.packets import ipv4, ipv6
 from tests.support.twin.face import CODES, Code
+from tests.support.vnet_tun import allow_forwarding, vnet_tun
 from udpoverlay import _fastpath
 
 
@@ -144,6 +146,32 @@ def test_every_checksum_is_patched_as_the_kernel_does(byteorder: str) -> None:
         assert int.from_bytes(changed[10:12], "big") == kernels_arithmetic(check, byteorder)
 
 
+def with_checksum(check: int) -> bytes:
+    """A correct packet whose header checksum is `check`: the identification makes up for it."""
+    rest = ipv4(bytes(8), source="10.1.0.2", destination="10.1.1.2")
+    identification = ((check ^ 0xFFFF) + int.from_bytes(rest[10:12], "big")) % 0xFFFF
+    packet = ipv4(
+        bytes(8), source="10.1.0.2", destination="10.1.1.2", identification=identification
+    )
+    assert int.from_bytes(packet[10:12], "big") == check
+    return packet
+
+
+@pytest.mark.root
+def test_the_kernel_forwards_byte_for_byte_what_we_forward() -> None:
+    edges = [0x0000, 0x00FF, 0x0100, 0xFDFF, 0xFEFE, 0xFEFF, 0xFF00, 0xFF01, 0xFFFD, 0xFFFE]
+    packets = [with_checksum(check) for check in [*edges, *range(0, 0xFFFE, 997)]]
+
+    def forward() -> None:
+        allow_forwarding()
+        with vnet_tun(0, [], []) as entry, vnet_tun(0, ["10.1.1.0/24"], []) as leave:
+            for packet in packets:
+                entry.write(bytes(10) + packet)
+                assert leave.read_traffic(1)[0][10:] == _fastpath.decrease_ttl(packet)
+
+    in_new_namespace(forward)
+
+
 def test_what_does_not_pass_the_check_cannot_lose_a_hop(code: Code) -> None:
     with pytest.raises(ValueError, match="check"):
         code.decrease_ttl(b"\x45")
@@ -163,6 +191,13 @@ hostile = st.one_of(
         st.binary(min_size=10, max_size=100),
     ),
 )
+
+
+def test_a_batch_is_checked_packet_by_packet() -> None:
+    batch = ipv4(bytes(8)) + ipv4(bytes(8), ttl=1) + b"\x55" + ipv4(bytes(8))[1:]
+    assert _fastpath.forward_many(batch, 28, rounds=3) == 3
+    with pytest.raises(ValueError, match="29"):
+        _fastpath.forward_many(ipv4(bytes(8)), 29)
 
 
 @given(hostile, st.booleans(), st.booleans())

@@ -41,7 +41,7 @@ int main(void)
     return failed != 0;
 }
 
-/* ---- allocations that fail: linked with --wrap ------------------------------------------------- */
+/* ---- allocations that fail: linked with --wrap --------------------------------------------- */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -84,7 +84,7 @@ void *__wrap_realloc(void *block, size_t size)
     return refuse() ? NULL : __real_realloc(block, size);
 }
 
-/* ---- reproducible input ------------------------------------------------------------------------ */
+/* ---- reproducible input -------------------------------------------------------------------- */
 
 static _Thread_local uint64_t state = 0x9E3779B97F4A7C15U;
 

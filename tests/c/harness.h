@@ -38,7 +38,7 @@ _Noreturn void test_failed(const char *file, int line, const char *what);
 
 #define CHECK(condition) ((condition) ? (void)0 : test_failed(__FILE__, __LINE__, #condition))
 
-/* The `nth` allocation of this thread from now on fails (1: the next), and all after it, until -1. */
+/* The `nth` allocation of this thread from now on (1: the next) and all after it fail; -1: none. */
 void fail_allocation(long nth);
 
 /* Whether one has failed since. */

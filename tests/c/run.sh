@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # The C units (ext/) under the sanitizers: every tests/c/test_*.c with AddressSanitizer and UBSan,
-# those that start threads with ThreadSanitizer too, and every tests/fuzz/fuzz_NAME.c from the seeds in
-# tests/fuzz/corpus/NAME if there are any, with libFuzzer where clang brings it and by replay everywhere.
+# those that start threads with ThreadSanitizer too, and every tests/fuzz/fuzz_NAME.c from the seeds
+# in tests/fuzz/corpus/NAME if there are any, with libFuzzer where clang brings it and by replay
+# everywhere.
 #
 #   CC            the compiler (cc)
 #   FUZZ_SECONDS  of libFuzzer for each harness (3; 0: replay alone)
 #   REPLAY_ROUNDS mutated seeds for each harness (20000)
 #   REQUIRE=1     a sanitizer that is missing is a failure, not a skip
+#   RUNNER        what runs programs for another CPU; then without sanitizers, statically linked:
+#                 CC=s390x-linux-gnu-gcc RUNNER=qemu-s390x tests/c/run.sh
 #
 # Last line: "N passed, N failed". Exit status 0 only if nothing failed.
 set -u
@@ -26,7 +29,7 @@ COMMON="-g -O1 -fno-omit-frame-pointer -fno-strict-aliasing -pthread -Iext -Ites
 MEMORY="-fsanitize=address,undefined -fno-sanitize-recover=all"
 THREADS="-fsanitize=thread"
 WRAP="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc"
-export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1"
+export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
 export UBSAN_OPTIONS="print_stacktrace=1"
 export TSAN_OPTIONS="halt_on_error=1"
 passed=0
@@ -73,7 +76,11 @@ run_tests() {
 }
 
 missing() {
-    if [ "${REQUIRE:-0}" = 1 ]; then fail "$1 is missing (REQUIRE=1)"; else echo "skipped: $1 is missing"; fi
+    if [ "${REQUIRE:-0}" = 1 ]; then
+        fail "$1 is missing (REQUIRE=1)"
+    else
+        echo "skipped: $1 is missing"
+    fi
 }
 
 # works FLAGS...: a program built so starts here
@@ -81,6 +88,17 @@ works() {
     echo 'int main(void) { return 0; }' > "$BUILD/probe.c"
     "$@" "$BUILD/probe.c" -o "$BUILD/probe" 2> /dev/null
 }
+
+# ---- another CPU: byte order, word size, its own vector instructions
+if [ -n "${RUNNER:-}" ]; then
+    if library plain $CC $WARNINGS $COMMON -O2; then
+        run_tests plain "$RUNNER" "$(ls tests/c/test_*.c)" $CC $WARNINGS $COMMON -O2 -static
+    else
+        fail "plain: the units do not build"
+    fi
+    echo "$passed passed, $failed failed"
+    exit $((failed > 0))
+fi
 
 # ---- memory and undefined behaviour
 if works $CC $MEMORY && "$BUILD/probe"; then

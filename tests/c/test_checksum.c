@@ -55,7 +55,8 @@ TEST(no_carry_is_lost)
 {
     static uint8_t ones[LONGEST];
     memset(ones, 0xFF, sizeof(ones));
-    for (const struct checksum_implementation *each = checksum_implementations(); each->name; each++)
+    for (const struct checksum_implementation *each = checksum_implementations(); each->name;
+         each++)
         for (size_t length = 1; length < LONGEST; length = length * 5 / 4 + 1)
             agree(each, ones, 1, length);
 }
@@ -64,7 +65,8 @@ TEST(a_sum_may_go_on_where_another_ended)
 {
     uint8_t data[200];
     pseudo_random_bytes(data, sizeof(data));
-    for (const struct checksum_implementation *each = checksum_implementations(); each->name; each++)
+    for (const struct checksum_implementation *each = checksum_implementations(); each->name;
+         each++)
         for (size_t cut = 0; cut <= sizeof(data); cut += 2) {
             uint32_t sum = each->add(0, data, cut);
             sum = each->add(sum, data + cut, sizeof(data) - cut);

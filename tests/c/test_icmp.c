@@ -58,7 +58,7 @@ TEST(the_limit_holds_across_the_wrap_of_its_clock)
     CHECK(granted >= 40 * 980 && granted <= 40 * 1000 + 50);
 }
 
-/* ---- one bucket, many workers ------------------------------------------------------------------ */
+/* ---- one bucket, many workers -------------------------------------------------------------- */
 
 enum { WORKERS = 4, TRIES = 20000 };
 

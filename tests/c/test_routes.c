@@ -193,7 +193,7 @@ TEST(a_route_that_cannot_be_is_refused)
     route_slot_destroy(&slot);
 }
 
-/* ---- against a scan of all routes --------------------------------------------------------------- */
+/* ---- against a scan of all routes ---------------------------------------------------------- */
 
 static int holds(const struct route *route, const uint8_t *address)
 {

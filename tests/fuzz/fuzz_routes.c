@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Any bytes as a list of routes and the addresses to look up, against a scan of all routes. First
- * byte: how many routes; each takes 5 bytes (IPv4) or 17 (IPv6), the length in the last one; what is
- * left is looked up as addresses.
+ * byte: how many routes; each takes 5 bytes (IPv4) or 17 (IPv6), the length in the last one; what
+ * is left is looked up as addresses.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,30 @@
+"""The one list of verdicts and the one of tallies, as Python sees them."""
+
+from __future__ import annotations
+
+import re
+
+from udpoverlay._fastpath import TALLIES, VERDICTS
+
+
+def test_every_verdict_says_its_direction_in_its_name() -> None:
+    for name, direction, kind, _ in VERDICTS:
+        assert re.fullmatch(r"[a-z][a-z0-9_]+", name)
+        assert name.startswith(direction + "_")
+        assert direction in {"outbound", "inbound"}
+        assert kind in {"ok", "drop"}
+
+
+def test_each_direction_has_one_good_end() -> None:
+    good = [(direction, name) for name, direction, kind, _ in VERDICTS if kind == "ok"]
+    assert good == [("outbound", "outbound_sent"), ("inbound", "inbound_delivered")]
+
+
+def test_tallies_belong_to_a_direction_or_to_none() -> None:
+    assert {direction for _, direction, _, _ in TALLIES} <= {"outbound", "inbound", ""}
+
+
+def test_no_name_is_used_twice_and_none_is_without_help() -> None:
+    names = [name for name, *_ in VERDICTS + TALLIES]
+    assert len(names) == len(set(names))
+    assert all(text and not text.endswith(".") for *_, text in VERDICTS + TALLIES)
