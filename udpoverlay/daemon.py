@@ -209,9 +209,11 @@ class _Daemon:
 
 
 async def _open_registry(config: DaemonConfig) -> Registry:
-    if config.kube_subnet_mgr:
-        raise OperatorError("kube-subnet-mgr is not there yet", fix="use etcd")
-    return EtcdRegistry(config.etcd)
+    if not config.kube_subnet_mgr:
+        return EtcdRegistry(config.etcd)
+    from udpoverlay.registry.kube import open_kube  # noqa: PLC0415 - costs memory; etcd needs it not
+
+    return await open_kube(config.kube)
 
 
 async def _network_config(registry: Registry) -> NetConf:

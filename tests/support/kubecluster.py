@@ -25,19 +25,12 @@ import uvloop
 from tests.support.etcd import DEADLINE
 from tests.support.kube_apiserver import USERS, KubeApiServer
 from tests.support.kubeapi import KubeApi
-from tests.support.kubeapi.rbac import GROUPS, Rule
+from tests.support.kubeapi.rbac import DAEMON, GROUPS, Rule
 from udpoverlay.model.config import KubeConfigSource
 
 Json = dict[str, Any]
 Scenario = Callable[["Cluster"], Coroutine[Any, Any, None]]
 Kube = Callable[[Scenario], None]
-
-DAEMON_RULES = (
-    Rule(("get",), ("pods",)),
-    Rule(("get", "list", "watch"), ("nodes",)),
-    Rule(("patch",), ("nodes/status",)),
-)
-"""flannel's ClusterRole (Documentation/kube-flannel.yml)."""
 
 PREFIX = "flannel.alpha.coreos.com/"
 NODES = "/api/v1/nodes"
@@ -239,7 +232,7 @@ class Cluster:
     async def source(self, node_name: str, token: str = "", **more: Any) -> KubeConfigSource:
         """Settings of a daemon on `node_name`, with flannel's rights unless a token is given."""
         if not token:
-            token, _ = await self.user(DAEMON_RULES)
+            token, _ = await self.user(DAEMON)
         if "net_config_path" not in more:
             more["net_config_path"] = str(self.net_conf())
         kubeconfig = self.kubeconfig(token, f"kubeconfig-{token}")

@@ -34,6 +34,13 @@ class Rule:
 
 ADMIN = (Rule(("*",), ("*",)),)
 
+DAEMON = (
+    Rule(("get",), ("pods",)),
+    Rule(("get", "list", "watch"), ("nodes",)),
+    Rule(("patch",), ("nodes/status",)),
+)
+"""flannel's ClusterRole (Documentation/kube-flannel.yml)."""
+
 
 @dataclass
 class Authorizer:

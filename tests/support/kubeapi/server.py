@@ -43,12 +43,19 @@ class _Watch:
 class KubeApi:
     """`async with KubeApi() as api:`; `api.url`, `api.admin_token`, `api.user(name, rules)`."""
 
-    def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.store = Store()
         self.faults = Faults()
         self.calls: list[Call] = []
         self.auth = Authorizer()
-        self.port = 0
+        self.address = address
+        self.port = port
         self.ssl_context = ssl_context
         self.bookmark_every = 60.0
         self.admin_token = self.user("admin", ADMIN)
@@ -58,7 +65,7 @@ class KubeApi:
     @property
     def url(self) -> str:
         scheme = "https" if self.ssl_context else "http"
-        return f"{scheme}://127.0.0.1:{self.port}"
+        return f"{scheme}://{self.address}:{self.port}"
 
     def user(self, name: str, rules_: Sequence[Rule]) -> str:
         """Create `name` (or change its rights); returns its bearer token."""
@@ -80,7 +87,7 @@ class KubeApi:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.ssl_context)
+        site = web.TCPSite(self._runner, self.address, self.port, ssl_context=self.ssl_context)
         await site.start()
         if self.port == 0:
             self.port = self._runner.addresses[0][1]
