@@ -38,6 +38,37 @@ TEST(folding_what_was_cut_gives_the_super_packet_back)
     }
 }
 
+/* As tests/support/twin/offload.py has them: on a machine of either byte order. */
+TEST(segments_are_these_very_bytes)
+{
+    static const uint8_t super[45] =
+        "\x45\x00\x00\x2d\xff\xff\x40\x00\x3f\x06\x26\xc7\x0a\x01\x00\x01\x0a\x01\x01\x02"
+        "\x9c\x40\x14\x51\xff\xff\xff\xff\x00\x00\x03\x09\x50\x99\x02\x00\x15\x24\x00\x00"
+        "\x11\x22\x33\x44\x55";
+    static const uint8_t segments[3][43] = {
+        "\x45\x00\x00\x2a\xff\xff\x40\x00\x3f\x06\x26\xca\x0a\x01\x00\x01\x0a\x01\x01\x02"
+        "\x9c\x40\x14\x51\xff\xff\xff\xff\x00\x00\x03\x09\x50\x90\x02\x00\xd3\x91\x00\x00"
+        "\x11\x22",
+        "\x45\x00\x00\x2a\x00\x00\x40\x00\x3f\x06\x26\xca\x0a\x01\x00\x01\x0a\x01\x01\x02"
+        "\x9c\x40\x14\x51\x00\x00\x00\x01\x00\x00\x03\x09\x50\x10\x02\x00\xb1\xee\x00\x00"
+        "\x33\x44",
+        "\x45\x00\x00\x29\x00\x01\x40\x00\x3f\x06\x26\xca\x0a\x01\x00\x01\x0a\x01\x01\x02"
+        "\x9c\x40\x14\x51\x00\x00\x00\x03\x00\x00\x03\x09\x50\x19\x02\x00\x90\x28\x00\x00"
+        "\x55",
+    };
+    static struct batch batch;
+    const struct vnet vnet = {VNET_F_NEEDS_CSUM, VNET_GSO_TCPV4 | VNET_GSO_ECN, 40, 2, 20, 16};
+
+    CHECK(check_cut(&vnet, super, sizeof(super), &no_limits, CUT_ARENA_SIZE, put_datagram,
+                    &batch) == 0);
+    CHECK(batch.count == 3);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(batch.lengths[i] == (i < 2 ? 42 : 41));
+        CHECK(memcmp(batch.packets[i], segments[i], batch.lengths[i]) == 0);
+    }
+    batch_clear(&batch);
+}
+
 TEST(packet_and_arena_may_stand_at_any_address_and_no_payload_is_copied)
 {
     static uint8_t made[VNET_HEADER_LENGTH + 8192];
