@@ -48,10 +48,10 @@ lint: build
 
 types: build
 	$(BIN)/mypy
-	$(BIN)/stubtest udpoverlay._fastpath udpoverlay._traffic
+	$(BIN)/stubtest udpoverlay._fastpath udpoverlay._pure udpoverlay._traffic
 
 ctest:
 	tests/c/run.sh
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info udpoverlay/*.so ext/_fastpath.c ext/_traffic.c
+	rm -rf $(VENV) build dist *.egg-info udpoverlay/*.so ext/_fastpath.c ext/_pure.c ext/_traffic.c

@@ -43,6 +43,10 @@ setup(
                 *("vnet", "cut", "fold", "fold_view"),
                 *("worker", "outbound", "outbox", "inbound", "refuse"),
             ),
+            extension(
+                "_pure",
+                *("verdict", "checksum", "packet", "icmp", "vnet", "cut", "fold", "fold_view"),
+            ),
             extension("_traffic", "traffic", "traffic_datagram", "traffic_icmp"),
         ],
         language_level=3,

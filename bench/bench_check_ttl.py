@@ -6,7 +6,7 @@ import pytest
 
 from bench.conftest import Measure
 from tests.support.packets import ipv4
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 ROUNDS = 1000
 CASES = {
@@ -25,6 +25,6 @@ def test_check_and_ttl(measure: Measure, case: str) -> None:
     rounds = ROUNDS * 64 // count
     packets = ipv4(bytes(size - 20)) * count
     passed = measure(
-        lambda: _fastpath.forward_many(packets, size, rounds), packets=count * rounds, size=size
+        lambda: _pure.forward_many(packets, size, rounds), packets=count * rounds, size=size
     )
     assert passed == count * rounds

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from bench.conftest import Measure
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 ROUNDS = 1000
 SIZES = [
@@ -19,7 +19,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("implementation", _fastpath.checksum_implementations())
+@pytest.mark.parametrize("implementation", _pure.checksum_implementations())
 def test_checksum(measure: Measure, implementation: str, size: int) -> None:
     data = random.Random(size).randbytes(size)
-    measure(lambda: _fastpath.checksum(data, implementation, ROUNDS), packets=ROUNDS, size=size)
+    measure(lambda: _pure.checksum(data, implementation, ROUNDS), packets=ROUNDS, size=size)

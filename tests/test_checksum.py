@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.support import twin
 from tests.support.twin.face import CODES, Code
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
-IMPLEMENTATIONS = _fastpath.checksum_implementations()
+IMPLEMENTATIONS = _pure.checksum_implementations()
 
 
 @pytest.fixture(params=list(CODES))
@@ -27,7 +27,7 @@ def test_the_portable_implementation_is_always_there_and_last() -> None:
 
 def test_an_unknown_implementation_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'mmx'.*portable"):
-        _fastpath.checksum(b"", "mmx")
+        _pure.checksum(b"", "mmx")
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ def test_every_length_up_to_three_vectors_and_long_ones(implementation: str) -> 
     source = random.Random(1071).randbytes(70000)
     for length in [*range(300), 1471, 1472, 4095, 4097, 65534, 65535, 69999]:
         data = source[:length]
-        assert _fastpath.checksum(data, implementation) == twin.checksum(data), length
+        assert _pure.checksum(data, implementation) == twin.checksum(data), length
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_carries_out_of_every_word_are_kept(implementation: str) -> None:
     for length in range(1, 300):
         data = b"\xff" * length
-        assert _fastpath.checksum(data, implementation) == twin.checksum(data), length
+        assert _pure.checksum(data, implementation) == twin.checksum(data), length
 
 
 @given(st.binary(max_size=2000))
 def test_all_implementations_agree_with_the_twin(data: bytes) -> None:
     expected = twin.checksum(data)
-    assert {_fastpath.checksum(data, name) for name in IMPLEMENTATIONS} == {expected}
+    assert {_pure.checksum(data, name) for name in IMPLEMENTATIONS} == {expected}
 
 
 def test_a_udp_datagram_with_its_pseudo_header(code: Code) -> None:
@@ -81,7 +81,7 @@ def test_pseudo_headers_agree_with_the_twin(width: int, data: st.DataObject) -> 
     addresses = data.draw(st.binary(min_size=width, max_size=width))
     protocol = data.draw(st.sampled_from([6, 17, 58]))
     segment = data.draw(st.binary(max_size=1500))
-    assert _fastpath.transport_checksum(addresses, protocol, segment) == twin.transport_checksum(
+    assert _pure.transport_checksum(addresses, protocol, segment) == twin.transport_checksum(
         addresses, protocol, segment
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.segments import Segment, noise, super_packet
 from tests.support.twin import offload as twin
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 TIMESTAMPS = b"\1\1\x08\x0a" + bytes(range(8))
 KINDS = [Segment(tcp=tcp, ipv6=ipv6) for tcp in (True, False) for ipv6 in (False, True)]
@@ -19,7 +19,7 @@ each_kind = pytest.mark.parametrize("base", KINDS, ids=["tcp4", "tcp6", "udp4", 
 
 
 def datagrams(header: bytes, packet: bytes, **limits: int) -> list[bytes]:
-    groups = _fastpath.cut(header, packet, **limits)  # type: ignore[arg-type] # ints only here
+    groups = _pure.cut(header, packet, **limits)  # type: ignore[arg-type] # ints only here
     assert not isinstance(groups, str), groups
     return [datagram for _, group in groups for datagram in group]
 
@@ -122,7 +122,7 @@ def test_without_needs_csum_the_sum_is_made_from_the_addresses() -> None:
 @pytest.mark.parametrize("length", [80, 81, 159, 160, 161, 500, 560])
 def test_no_group_is_over_its_limits(max_segments: int, max_bytes: int, length: int) -> None:
     header, packet = super_packet(Segment(payload=noise(length)), 80)
-    groups = _fastpath.cut(header, packet, max_segments=max_segments, max_bytes=max_bytes)
+    groups = _pure.cut(header, packet, max_segments=max_segments, max_bytes=max_bytes)
     assert not isinstance(groups, str)
     assert [each for _, group in groups for each in group] == expected(header, packet)
     for datagram, group in groups:
@@ -137,14 +137,14 @@ def test_no_group_is_over_its_limits(max_segments: int, max_bytes: int, length: 
 
 def test_a_small_arena_makes_more_groups() -> None:
     header, packet = super_packet(Segment(payload=noise(1000)), 100)
-    groups = _fastpath.cut(header, packet, arena_size=130)
+    groups = _pure.cut(header, packet, arena_size=130)
     assert not isinstance(groups, str)
     assert [len(group) for _, group in groups] == [3, 3, 3, 1]
 
 
 def test_an_encapsulation_header_stands_before_each_segment() -> None:
     header, packet = super_packet(Segment(payload=noise(250)), 100)
-    groups = _fastpath.cut(header, packet, encap=b"vxlan header and such")
+    groups = _pure.cut(header, packet, encap=b"vxlan header and such")
     assert not isinstance(groups, str)
     ((datagram, group),) = groups
     assert group == [b"vxlan header and such" + each for each in expected(header, packet)]
@@ -156,7 +156,7 @@ def test_an_encapsulation_header_stands_before_each_segment() -> None:
 )
 def test_what_fits_no_limit_is_refused(limits: dict[str, int]) -> None:
     header, packet = super_packet(Segment(payload=bytes(200)), 100)
-    assert _fastpath.cut(header, packet, **limits) == "too_large"  # type: ignore[arg-type] # ints
+    assert _pure.cut(header, packet, **limits) == "too_large"  # type: ignore[arg-type] # ints
 
 
 # ---- hostile headers
@@ -181,12 +181,12 @@ def changed(base: Segment, **fields: int) -> tuple[bytes, bytes]:
     ids=str,
 )
 def test_a_header_that_does_not_fit_is_malformed(base: Segment, fields: dict[str, int]) -> None:
-    assert _fastpath.cut(*changed(base, **fields)) == "malformed"
+    assert _pure.cut(*changed(base, **fields)) == "malformed"
 
 
 @pytest.mark.parametrize("gso_type", [0, 2, 3, 6, 7, 0x20, 0x41, 0x7F, 0x80, 0x83, 0xFF])
 def test_types_that_were_never_asked_for_are_unsupported(gso_type: int) -> None:
-    assert _fastpath.cut(*changed(Segment(), gso_type=gso_type)) == "unsupported"
+    assert _pure.cut(*changed(Segment(), gso_type=gso_type)) == "unsupported"
 
 
 def test_a_type_that_contradicts_the_packet_is_malformed() -> None:
@@ -195,7 +195,7 @@ def test_a_type_that_contradicts_the_packet_is_malformed() -> None:
         for gso_type in (1, 4, 5, 0x81, 0x84, 0x85):
             right = kinds[base.tcp, base.ipv6]
             fits = gso_type == right or (base.tcp and gso_type == right | 0x80)
-            result = _fastpath.cut(*changed(base, gso_type=gso_type))
+            result = _pure.cut(*changed(base, gso_type=gso_type))
             assert (result != "malformed") == fits, (base, gso_type)
 
 
@@ -210,13 +210,13 @@ def test_the_header_length_is_not_believed() -> None:
 def test_every_shorter_packet_is_malformed(base: Segment) -> None:
     header, packet = super_packet(base.but(payload=bytes(30)), 10)
     for length in range(len(packet)):
-        assert _fastpath.cut(header, packet[:length]) == "malformed"
+        assert _pure.cut(header, packet[:length]) == "malformed"
 
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x1FFF, 0x6000])
 def test_a_fragment_is_malformed(fragment: int) -> None:
     header, packet = super_packet(Segment(payload=bytes(300), fragment=fragment), 100)
-    assert _fastpath.cut(header, packet) == "malformed"
+    assert _pure.cut(header, packet) == "malformed"
 
 
 def test_a_gso_packet_no_longer_than_a_segment_is_one_segment() -> None:
@@ -250,7 +250,7 @@ def test_no_header_leads_out_of_the_packet(
     packet_bytes = bytearray(packet)
     for at, value in packet_changes:
         packet_bytes[at] = value
-    groups = _fastpath.cut(bytes(header_bytes), bytes(packet_bytes))
+    groups = _pure.cut(bytes(header_bytes), bytes(packet_bytes))
     if isinstance(groups, str):
         assert groups in ("unsupported", "malformed", "too_large")
         return
@@ -306,7 +306,7 @@ def test_an_unfinished_checksum_is_finished(base: Segment, length: int) -> None:
     offset = 16 if base.tcp else 6
     packet = segment.build(sums=False)
     header = needs_csum(at, offset)
-    done = _fastpath.finish_checksum(header, packet)
+    done = _pure.finish_checksum(header, packet)
     assert done == twin.finish(twin.Vnet.unpack(header), packet)
     assert done is not None
     assert done[at + offset :][:2] in (segment.build()[at + offset :][:2], b"\xff\xff")
@@ -314,9 +314,9 @@ def test_an_unfinished_checksum_is_finished(base: Segment, length: int) -> None:
 
 def test_a_finished_packet_is_left_alone() -> None:
     packet = Segment(payload=b"abc").build()
-    assert _fastpath.finish_checksum(twin.PLAIN, packet) == packet
+    assert _pure.finish_checksum(twin.PLAIN, packet) == packet
     valid = twin.Vnet(flags=2, csum_start=9999).pack()
-    assert _fastpath.finish_checksum(valid, packet) == packet
+    assert _pure.finish_checksum(valid, packet) == packet
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,10 @@ def test_a_finished_packet_is_left_alone() -> None:
 def test_a_checksum_outside_the_packet_is_refused(start: int, offset: int) -> None:
     packet = Segment(payload=b"ab").build(sums=False)
     assert len(packet) == 42
-    assert _fastpath.finish_checksum(needs_csum(start, offset), packet) is None
+    assert _pure.finish_checksum(needs_csum(start, offset), packet) is None
 
 
 def test_a_checksum_inside_ip_options_is_refused() -> None:
     packet = Segment(payload=b"ab", ip_options=bytes(8)).build(sums=False)
-    assert _fastpath.finish_checksum(needs_csum(20, 6), packet) is None
-    assert _fastpath.finish_checksum(needs_csum(28, 16), packet) is not None
+    assert _pure.finish_checksum(needs_csum(20, 6), packet) is None
+    assert _pure.finish_checksum(needs_csum(28, 16), packet) is not None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.segments import Segment, super_packet
 from tests.support.twin import offload as twin
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 FLOWS = [
@@ -47,7 +47,7 @@ def unfolded(writes: Writes) -> list[bytes]:
 
 
 def check(packets: list[bytes], max_segments: int = 64) -> None:
-    writes, tally = _fastpath.fold(packets, max_segments=max_segments)
+    writes, tally = _pure.fold(packets, max_segments=max_segments)
     arrived = unfolded(writes)
     assert by_flow(arrived) == by_flow(packets)
     assert [each for _, originals in writes for each in originals] == arrived
@@ -183,7 +183,7 @@ def test_a_reordered_stream_stays_in_the_order_it_came(packets: list[bytes], ord
 
 @given(data=st.lists(st.binary(max_size=80), max_size=20))
 def test_rubbish_passes_as_it_is(data: list[bytes]) -> None:
-    writes, _ = _fastpath.fold(data)
+    writes, _ = _pure.fold(data)
     assert sorted(each for _, originals in writes for each in originals) == sorted(data)
 
 
@@ -211,7 +211,7 @@ def sent(draw: st.DrawFn) -> list[tuple[bytes, bytes]]:
 def on_the_wire(supers: list[tuple[bytes, bytes]], max_segments: int) -> list[bytes]:
     wire = []
     for header, packet in supers:
-        groups = _fastpath.cut(header, packet, max_segments=max_segments)
+        groups = _pure.cut(header, packet, max_segments=max_segments)
         assert not isinstance(groups, str)
         wire += [datagram for _, group in groups for datagram in group]
     return wire
@@ -238,6 +238,6 @@ def test_damage_on_the_wire_is_never_hidden(
     packet = bytearray(wire[index])
     packet[at] ^= 1 << bit
     wire[index] = bytes(packet)
-    writes, _ = _fastpath.fold(wire)
+    writes, _ = _pure.fold(wire)
     assert (twin.PLAIN + wire[index], [wire[index]]) in writes
     check(wire)

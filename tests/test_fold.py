@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.segments import Segment, noise, super_packet
 from tests.support.twin import offload as twin
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 TIMESTAMPS = b"\1\1\x08\x0a" + bytes(range(8))
@@ -25,7 +25,7 @@ def run(base: Segment, *lengths: int) -> list[Segment]:
 
 def sizes(packets: list[bytes], **options: int) -> list[int]:
     """How many packets each write holds; on the way, everything that must hold of any fold."""
-    writes, tally = _fastpath.fold(packets, **options)
+    writes, tally = _pure.fold(packets, **options)
     for written, originals in writes:
         assert twin.segment(twin.Vnet.unpack(written), written[10:]) == originals
     flows = {twin.flow_of(packet) for packet in packets}
@@ -51,7 +51,7 @@ def built(segments: list[Segment]) -> list[bytes]:
 def test_a_run_becomes_the_super_packet_it_was_cut_from(base: Segment) -> None:
     made = super_packet(base.but(payload=noise(40000), flags=ACK | PSH), 1400)
     segments = twin.segment(twin.Vnet.unpack(made[0]), made[1])
-    writes, tally = _fastpath.fold(segments)
+    writes, tally = _pure.fold(segments)
     assert writes == [(made[0] + made[1], segments)]
     assert tally == {"supers": 1, "folded": 29, "plain": 0, "bad_checksum": 0, "evicted": 0}
 
@@ -70,7 +70,7 @@ def test_push_ends_the_run() -> None:
     packets = run(Segment(), 100, 100, 100, 100)
     packets[1] = packets[1].but(flags=ACK | PSH)
     assert sizes(built(packets)) == [2, 2]
-    written = _fastpath.fold(built(packets))[0][0][0]
+    written = _pure.fold(built(packets))[0][0][0]
     assert written[10 + 33] == ACK | PSH
 
 
@@ -88,7 +88,7 @@ def test_window_reduced_may_only_be_in_the_first() -> None:
     packets = run(Segment(), 100, 100, 100, 100, 100)
     packets[2] = packets[2].but(flags=ACK | CWR)
     assert sizes(built(packets)) == [2, 3]
-    written = _fastpath.fold(built(packets))[0][1][0]
+    written = _pure.fold(built(packets))[0][1][0]
     assert written[1] == 0x81, "the vnet header says that the first segment carries CWR"
 
 
@@ -217,7 +217,7 @@ def test_an_empty_payload_is_kept_apart(base: Segment) -> None:
     ids=["options", "udp options", "extension", "first fragment", "later fragment", "evil"],
 )
 def test_options_extensions_and_fragments_are_kept_apart(base: Segment) -> None:
-    writes, _ = _fastpath.fold(built(run(base, 96, 96, 96)))
+    writes, _ = _pure.fold(built(run(base, 96, 96, 96)))
     assert [len(originals) for _, originals in writes] == [1, 1, 1]
 
 
@@ -225,13 +225,13 @@ def test_options_extensions_and_fragments_are_kept_apart(base: Segment) -> None:
 def test_a_length_that_does_not_match_is_kept_apart(base: Segment) -> None:
     packets = built(run(base, 100, 100, 100))
     trailing = [packet + b"\0\0" for packet in packets]
-    writes, _ = _fastpath.fold(trailing)
+    writes, _ = _pure.fold(trailing)
     assert [written for written, _ in writes] == [twin.PLAIN + packet for packet in trailing]
 
 
 def test_udp_without_checksum_is_kept_apart() -> None:
     packets = [each[:26] + b"\0\0" + each[28:] for each in built(run(KINDS[2], 100, 100))]
-    writes, _ = _fastpath.fold(packets)
+    writes, _ = _pure.fold(packets)
     assert [originals for _, originals in writes] == [[packet] for packet in packets]
 
 
@@ -251,7 +251,7 @@ def test_a_tcp_sum_of_ffff_is_kept_apart() -> None:
     assert bare[36:38] == b"\0\0"
     assert sizes([packets[0].build(), bare]) == [2]
     as_ffff = bare[:36] + b"\xff\xff" + bare[38:]
-    writes, tally = _fastpath.fold([packets[0].build(), as_ffff])
+    writes, tally = _pure.fold([packets[0].build(), as_ffff])
     assert [originals for _, originals in writes] == [[packets[0].build()], [as_ffff]]
     assert tally["bad_checksum"] == 0
 
@@ -280,7 +280,7 @@ def test_a_wrong_checksum_passes_untouched_and_in_order(
     header = len(packets[0]) - 100
     place = (header - 4 if base.tcp else header - 2) if at == "check" else len(packets[0]) + int(at)
     packets[index] = broken(packets[index], place)
-    writes, tally = _fastpath.fold(packets)
+    writes, tally = _pure.fold(packets)
     assert [each for _, originals in writes for each in originals] == packets
     assert (twin.PLAIN + packets[index], [packets[index]]) in writes
     assert tally["bad_checksum"] == 1
@@ -294,7 +294,7 @@ def test_a_wrong_ip_header_checksum_passes_untouched(base: Segment, index: int) 
     """The super-packet's header has a sum of its own, which would hide it."""
     packets = built(run(base, 100, 100, 100))
     packets[index] = broken(packets[index], 11)
-    writes, tally = _fastpath.fold(packets)
+    writes, tally = _pure.fold(packets)
     assert (twin.PLAIN + packets[index], [packets[index]]) in writes
     assert [each for _, originals in writes for each in originals] == packets
     assert tally["bad_checksum"] == 1
@@ -302,7 +302,7 @@ def test_a_wrong_ip_header_checksum_passes_untouched(base: Segment, index: int) 
 
 def test_a_lone_packet_is_not_summed() -> None:
     """The kernel judges it; looking twice would be work for nothing."""
-    _, tally = _fastpath.fold([broken(Segment(payload=bytes(100)).build(), -1 + 140)])
+    _, tally = _pure.fold([broken(Segment(payload=bytes(100)).build(), -1 + 140)])
     assert tally == {"supers": 0, "folded": 0, "plain": 1, "bad_checksum": 0, "evicted": 0}
 
 
@@ -322,7 +322,7 @@ def test_interleaved_flows_are_folded_each_by_itself() -> None:
 def test_more_flows_than_fit_evict_the_oldest() -> None:
     bases = [Segment(ports=(port, 80)) for port in range(1, 34)]
     packets = interleaved(*(built(run(base, 100, 100)) for base in bases))
-    writes, tally = _fastpath.fold(packets)
+    writes, tally = _pure.fold(packets)
     assert tally["evicted"] > 0
     assert sizes(packets)
     assert [twin.flow_of(originals[0]) for _, originals in writes[:1]] == [
@@ -347,7 +347,7 @@ def test_a_fragment_holds_back_for_every_flow_between_its_addresses() -> None:
         fragment.build(),
         *built([here[0][2], here[1][2], elsewhere[2]]),
     ]
-    writes, _ = _fastpath.fold(packets)
+    writes, _ = _pure.fold(packets)
     assert [len(originals) for _, originals in writes] == [2, 2, 1, 3, 1, 1]
     assert writes[2][1] == [fragment.build()]
 
@@ -356,7 +356,7 @@ def test_packets_of_no_flow_do_not_hold_back_anything() -> None:
     packets = built(run(Segment(), 100, 100, 100))
     ping = Segment(payload=bytes(40)).build()
     ping = ping[:9] + b"\1" + ping[10:]
-    writes, _ = _fastpath.fold([packets[0], ping, packets[1], b"", b"\x45", bytes(19), packets[2]])
+    writes, _ = _pure.fold([packets[0], ping, packets[1], b"", b"\x45", bytes(19), packets[2]])
     assert [len(originals) for _, originals in writes] == [1, 1, 1, 1, 3]
 
 
@@ -364,5 +364,5 @@ def test_packets_of_no_flow_do_not_hold_back_anything() -> None:
 def test_any_truncation_is_safe(length: int) -> None:
     for base in KINDS:
         packet = base.but(payload=noise(20)).build()[:length]
-        writes, _ = _fastpath.fold([packet, packet])
+        writes, _ = _pure.fold([packet, packet])
         assert [written for written, _ in writes] == [twin.PLAIN + packet] * 2

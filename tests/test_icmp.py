@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support import twin
 from tests.support.packets import icmp, ipv4, ipv6
 from tests.support.twin.face import CODES, Code
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 Error = Literal["net_unreachable", "time_exceeded"]
 ERRORS: tuple[Error, ...] = get_args(Error)
@@ -120,7 +120,7 @@ def test_no_icmp_for_ipv6(code: Code, error: Error) -> None:
     ),
 )
 def test_the_c_code_answers_any_packet_as_the_twin_does(error: Error, offender: bytes) -> None:
-    assert _fastpath.icmp_error(error, TUN, offender) == twin.icmp_error(error, TUN, offender)
+    assert _pure.icmp_error(error, TUN, offender) == twin.icmp_error(error, TUN, offender)
 
 
 def test_a_burst_passes_and_then_the_rate_holds(code: Code) -> None:
@@ -143,7 +143,7 @@ def test_the_first_error_after_any_idle_time_is_sent_within_seconds() -> None:
     # The C code's clock wraps every 19 hours: wherever in that span it wakes up, it must not stay
     # silent.
     for minutes in range(0, 24 * 60, 7):
-        limiter = _fastpath.IcmpLimiter()
+        limiter = _pure.IcmpLimiter()
         start = 5 * SECOND
         while limiter.take(start):
             pass
@@ -163,13 +163,13 @@ def test_a_limit_out_of_range_names_the_range(code: Code, rate: int, burst: int)
     st.lists(st.integers(0, 3 * SECOND), min_size=1, max_size=300),
 )
 def test_the_bucket_agrees_with_counted_tokens(rate: int, burst: int, steps: list[int]) -> None:
-    fast, slow = _fastpath.IcmpLimiter(rate, burst), twin.IcmpLimiter(rate, burst)
+    fast, slow = _pure.IcmpLimiter(rate, burst), twin.IcmpLimiter(rate, burst)
     for now in itertools.accumulate(steps, initial=SECOND):
         assert fast.take(now) == slow.take(now)
 
 
 def test_many_threads_share_one_limit() -> None:
-    limiter = _fastpath.IcmpLimiter(rate=1000, burst=50)
+    limiter = _pure.IcmpLimiter(rate=1000, burst=50)
     granted: list[int] = []
     start = threading.Barrier(8)
 

@@ -21,7 +21,7 @@ import pytest
 from tests.support.namespace import enter, entered_namespace, in_new_namespace
 from tests.support.segments import Segment, noise, super_packet
 from tests.support.vnet_tun import ALL_OFFLOADS, VnetTun, allow_forwarding, vnet_tun
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 pytestmark = pytest.mark.root
 
@@ -65,7 +65,7 @@ def without_offloads(use: Callable[[VnetTun, VnetTun], None]) -> None:
 
 
 def one_hop_less(packet: bytes) -> bytes:
-    hopped = _fastpath.decrease_ttl(packet)
+    hopped = _pure.decrease_ttl(packet)
     assert hopped is not None
     return hopped
 
@@ -74,7 +74,7 @@ def test_cut_makes_the_segments_that_the_kernel_makes() -> None:
     def use(entry: VnetTun, leave: VnetTun) -> None:
         for segment in SUPERS:
             header, packet = super_packet(segment, GSO_SIZE)
-            groups = _fastpath.cut(header, one_hop_less(packet))
+            groups = _pure.cut(header, one_hop_less(packet))
             assert not isinstance(groups, str)
             ours = [datagram for _, group in groups for datagram in group]
             entry.write(header + packet)
@@ -88,10 +88,10 @@ def test_the_kernel_takes_folded_packets_apart_into_the_originals() -> None:
     def use(entry: VnetTun, leave: VnetTun) -> None:
         for segment in SUPERS:
             header, packet = super_packet(segment, GSO_SIZE)
-            groups = _fastpath.cut(header, packet)
+            groups = _pure.cut(header, packet)
             assert not isinstance(groups, str)
             originals = [datagram for _, group in groups for datagram in group]
-            writes, tally = _fastpath.fold(originals)
+            writes, tally = _pure.fold(originals)
             for written, _ in writes:
                 entry.write(written)
             arrived = [read[10:] for read in leave.read_traffic(len(originals))]
@@ -115,7 +115,7 @@ def test_a_plain_packet_is_finished_as_the_kernel_finishes_it() -> None:
             plain = struct.pack("=BB", 1, 0) + header[2:4] + b"\0\0" + header[6:]
             entry.write(plain + packet)
             (read,) = leave.read_traffic(1)
-            assert read[10:] == _fastpath.finish_checksum(plain, one_hop_less(packet))
+            assert read[10:] == _pure.finish_checksum(plain, one_hop_less(packet))
 
     without_offloads(use)
 
@@ -154,7 +154,7 @@ class Link:
                     continue
                 wire = self._cut(read[:10], read[10:])
                 self.longest_datagram = max(self.longest_datagram, *map(len, wire))
-                writes, tally = _fastpath.fold(wire)
+                writes, tally = _pure.fold(wire)
                 self.supers_written += tally["supers"]
                 for written, _ in writes:
                     sink.write(written)
@@ -163,10 +163,10 @@ class Link:
 
     def _cut(self, header: bytes, packet: bytes) -> list[bytes]:
         if header[1] == 0:
-            finished = _fastpath.finish_checksum(header, packet)
+            finished = _pure.finish_checksum(header, packet)
             assert finished is not None
             return [finished]
-        groups = _fastpath.cut(header, packet)
+        groups = _pure.cut(header, packet)
         assert not isinstance(groups, str), groups
         self.supers_read += 1
         return [datagram for _, group in groups for datagram in group]
@@ -278,7 +278,7 @@ def test_a_damaged_datagram_in_a_folded_batch_is_lost_alone() -> None:
             ]
             packets = [each.build() for each in run]
             packets[7] = packets[7][:-1] + b"\xff"
-            writes, _ = _fastpath.fold(packets)
+            writes, _ = _pure.fold(packets)
             assert [len(originals) for _, originals in writes] == [7, 1, 12]
             for written, _ in writes:
                 device.write(written)

@@ -11,7 +11,7 @@ from tests.support.namespace import in_new_namespace
 from tests.support.packets import ipv4, ipv6
 from tests.support.twin.face import CODES, Code
 from tests.support.vnet_tun import allow_forwarding, vnet_tun
-from udpoverlay import _fastpath
+from udpoverlay import _pure
 
 
 @pytest.fixture(params=list(CODES))
@@ -141,7 +141,7 @@ def kernels_arithmetic(check: int, byteorder: str) -> int:
 @pytest.mark.parametrize("byteorder", ["little", "big"])
 def test_every_checksum_is_patched_as_the_kernel_does(byteorder: str) -> None:
     for check in range(0x10000):
-        changed = _fastpath.decrease_ttl(ipv4(header_checksum=check))
+        changed = _pure.decrease_ttl(ipv4(header_checksum=check))
         assert changed is not None
         assert int.from_bytes(changed[10:12], "big") == kernels_arithmetic(check, byteorder)
 
@@ -167,7 +167,7 @@ def test_the_kernel_forwards_byte_for_byte_what_we_forward() -> None:
         with vnet_tun(0, [], []) as entry, vnet_tun(0, ["10.1.1.0/24"], []) as leave:
             for packet in packets:
                 entry.write(bytes(10) + packet)
-                assert leave.read_traffic(1)[0][10:] == _fastpath.decrease_ttl(packet)
+                assert leave.read_traffic(1)[0][10:] == _pure.decrease_ttl(packet)
 
     in_new_namespace(forward)
 
@@ -195,16 +195,16 @@ hostile = st.one_of(
 
 def test_a_batch_is_checked_packet_by_packet() -> None:
     batch = ipv4(bytes(8)) + ipv4(bytes(8), ttl=1) + b"\x55" + ipv4(bytes(8))[1:]
-    assert _fastpath.forward_many(batch, 28, rounds=3) == 3
+    assert _pure.forward_many(batch, 28, rounds=3) == 3
     with pytest.raises(ValueError, match="29"):
-        _fastpath.forward_many(ipv4(bytes(8)), 29)
+        _pure.forward_many(ipv4(bytes(8)), 29)
 
 
 @given(hostile, st.booleans(), st.booleans())
 def test_the_c_code_judges_any_bytes_as_the_twin_does(data: bytes, v4: bool, v6: bool) -> None:
-    assert _fastpath.check(data, v4, v6) == twin.check(data, v4, v6)
+    assert _pure.check(data, v4, v6) == twin.check(data, v4, v6)
 
 
 @given(st.builds(lambda rest: b"\x45\x00\x00\x1c" + rest, st.binary(min_size=24, max_size=24)))
 def test_the_c_code_takes_a_hop_as_the_twin_does(packet: bytes) -> None:
-    assert _fastpath.decrease_ttl(packet) == twin.decrease_ttl(packet)
+    assert _pure.decrease_ttl(packet) == twin.decrease_ttl(packet)

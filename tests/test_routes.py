@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import twin
-from tests.support.twin.face import CODES, Routes
+from tests.support.twin.face import ROUTES, Routes
 from udpoverlay import _fastpath
 
 Route = tuple[bytes, int, bytes, int, int]
 
 
-@pytest.fixture(params=list(CODES))
+@pytest.fixture(params=list(ROUTES))
 def table(request: pytest.FixtureRequest) -> Routes:
-    made: Routes = CODES[request.param].RouteTable()
-    return made
+    return ROUTES[request.param]()
 
 
 def packed(address: str) -> bytes:

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: auto_pickle=False, autotestdict=False
+"""The pure C units one function at a time (documented in udpoverlay/_pure.pyi).
+
+For tests and benches: the daemon does not load it. Thin on purpose: values in, values out.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EOPNOTSUPP
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from fastpath cimport *
+
+
+# ---- checksum.h
+
+
+def checksum_implementations():
+    cdef const checksum_implementation *each = c_checksum_implementations()
+    names = []
+    while each.name != NULL:
+        names.append(each.name.decode())
+        each += 1
+    return tuple(names)
+
+
+cdef const checksum_implementation *_named(str name) except NULL:
+    cdef const checksum_implementation *each = c_checksum_implementations()
+    while each.name != NULL:
+        if not name or each.name.decode() == name:
+            return each
+        each += 1
+    raise ValueError(
+        f"checksum implementation {name!r} is not one of {', '.join(checksum_implementations())}"
+    )
+
+
+cdef int _network(uint16_t memory_order):
+    cdef const uint8_t *bytes = <const uint8_t *>&memory_order
+    return bytes[0] << 8 | bytes[1]
+
+
+def checksum(bytes data not None, str implementation not None="", size_t rounds=1):
+    cdef const checksum_implementation *chosen = _named(implementation)
+    cdef const uint8_t *start = data
+    cdef size_t length = len(data)
+    cdef size_t turn
+    cdef uint32_t sum = 0
+    with nogil:
+        for turn in range(rounds):
+            sum = chosen.add(0, start, length)
+    return _network(checksum_finish(sum))
+
+
+def transport_checksum(bytes addresses not None, int protocol, bytes data not None):
+    if len(addresses) not in (8, 32):
+        raise ValueError(f"source and destination take 8 or 32 bytes, not {len(addresses)}")
+    cdef const uint8_t *start = data
+    cdef uint32_t sum = checksum_pseudo(addresses, len(addresses), protocol, len(data))
+    return _network(checksum_finish(_named("").add(sum, start, len(data))))
+
+
+# ---- packet.h
+
+
+cdef packet_check_t _parse(bytes data, packet_t *parsed):
+    return packet_check(data, len(data), PACKET_IPV4 | PACKET_IPV6, parsed)
+
+
+cdef int _must_parse(bytes data, packet_t *parsed) except -1:
+    if _parse(data, parsed) != PACKET_OK:
+        raise ValueError("not a packet that passes check()")
+    return 0
+
+
+def check(bytes packet not None, bint ipv4=True, bint ipv6=False):
+    cdef packet_t parsed
+    cdef unsigned families = (PACKET_IPV4 if ipv4 else 0) | (PACKET_IPV6 if ipv6 else 0)
+    cdef packet_check_t result = packet_check(packet, len(packet), families, &parsed)
+    if result == PACKET_OK:
+        return "ok", parsed.length, parsed.header_length
+    cdef verdict refusal = packet_refusal(DIRECTION_OUTBOUND, result)
+    return verdict_facts[refusal].name.decode().lower().removeprefix("outbound_"), 0, 0
+
+
+def decrease_ttl(bytes packet not None):
+    cdef packet_t parsed
+    _must_parse(packet, &parsed)
+    cdef bytes patched = PyBytes_FromStringAndSize(<const char *>packet, len(packet))
+    return patched if packet_decrease_ttl(<uint8_t *><char *>patched, &parsed) else None
+
+
+def forward_many(bytes packets not None, size_t length, size_t rounds=1):
+    cdef size_t count = len(packets) // length, passed = 0, turn, i
+    cdef bytes working = PyBytes_FromStringAndSize(NULL, len(packets))
+    cdef uint8_t *start = <uint8_t *><char *>working
+    cdef const uint8_t *fresh = packets
+    cdef packet_t parsed
+    if length == 0 or length > <size_t>len(packets):
+        raise ValueError(f"packets of {length} bytes in {len(packets)}")
+    with nogil:
+        for turn in range(rounds):
+            if turn % 32 == 0:  # hops enough for some rounds
+                memcpy(start, fresh, count * length)
+            for i in range(count):
+                if packet_check(start + i * length, length, PACKET_IPV4, &parsed) == PACKET_OK:
+                    passed += packet_decrease_ttl(start + i * length, &parsed)
+    return passed
+
+
+# ---- icmp.h
+
+
+cdef dict _ERRORS = {
+    "net_unreachable": <int>ICMP_ERROR_NET_UNREACHABLE,
+    "time_exceeded": <int>ICMP_ERROR_TIME_EXCEEDED,
+}
+
+
+def icmp_error(str error not None, bytes source not None, bytes offender not None):
+    cdef packet_t parsed
+    cdef uint8_t out[96]
+    if error not in _ERRORS:
+        raise ValueError(f"ICMP error {error!r} is not one of {', '.join(_ERRORS)}")
+    if len(source) != 4:
+        raise ValueError(f"an IPv4 source takes 4 bytes, not {len(source)}")
+    _must_parse(offender, &parsed)
+    cdef size_t length = icmp_error_build(
+        out, <icmp_error_t><int>_ERRORS[error], source, offender, &parsed
+    )
+    return out[:length] if length else None
+
+
+@cython.final
+cdef class IcmpLimiter:
+    cdef icmp_limiter limiter
+
+    def __init__(self, uint32_t rate=ICMP_RATE_DEFAULT, uint32_t burst=ICMP_BURST_DEFAULT):
+        if icmp_limiter_init(&self.limiter, rate, burst) < 0:
+            raise ValueError(
+                f"rate {rate} must be within 1..10000 a second, burst {burst} within 1..1000"
+            )
+
+    def take(self, uint64_t now_ns):
+        return bool(icmp_limiter_take(&self.limiter, now_ns))
+
+
+# ---- offload.h
+
+
+cdef int _load_vnet(bytes header, vnet *loaded) except -1:
+    if len(header) != VNET_HEADER_LENGTH:
+        raise ValueError(f"a vnet header takes {VNET_HEADER_LENGTH} bytes, not {len(header)}")
+    vnet_load(loaded, header)
+    return 0
+
+
+cdef bytes _copy(bytes data):
+    return PyBytes_FromStringAndSize(<const char *>data, len(data))
+
+
+cdef bytes _gather(const iovec *iov, unsigned count):
+    return b"".join([(<char *>iov[i].iov_base)[:iov[i].iov_len] for i in range(count)])
+
+
+def finish_checksum(bytes header not None, bytes packet not None):
+    cdef vnet loaded
+    _load_vnet(header, &loaded)
+    cdef bytes patched = _copy(packet)
+    cdef uint8_t *start = <uint8_t *><char *>patched
+    return None if vnet_finish_checksum(&loaded, start, len(patched)) < 0 else patched
+
+
+@cython.final
+cdef class _Cutter:
+    """Memory and limits of one cut."""
+    cdef cut_limits limits
+    cdef cut_space space
+    cdef cut_t cut
+    cdef vnet header
+    cdef bytes encap, packet
+    cdef uint8_t *start
+    cdef size_t length
+
+    def __cinit__(self, bytes header, bytes packet, unsigned max_segments, size_t max_bytes,
+                  bytes encap, size_t arena_size):
+        _load_vnet(header, &self.header)
+        self.encap, self.packet = encap, packet
+        self.start, self.length = <uint8_t *><char *>self.packet, len(packet)
+        self.limits.segments, self.limits.bytes = max_segments, max_bytes
+        self.limits.encap, self.limits.encap_length = encap, len(encap)
+        self.space.arena_size, self.space.iov_size = arena_size, 2 * max_segments
+        self.space.arena = <uint8_t *>calloc(arena_size or 1, 1)
+        self.space.iov = <iovec *>calloc(self.space.iov_size or 1, sizeof(iovec))
+        if self.space.arena == NULL or self.space.iov == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.space.arena)
+        free(self.space.iov)
+
+    cdef int begin(self) noexcept nogil:
+        return cut_begin(&self.cut, &self.header, self.start, self.length)
+
+
+def cut(bytes header not None, bytes packet not None, *, unsigned max_segments=CUT_MAX_SEGMENTS,
+        size_t max_bytes=CUT_MAX_BYTES, bytes encap not None=b"",
+        size_t arena_size=CUT_ARENA_SIZE):
+    cdef _Cutter cutter = _Cutter(header, packet, max_segments, max_bytes, encap, arena_size)
+    cdef cut_group group
+    cdef int rc = cutter.begin()
+    if rc < 0:
+        return "unsupported" if rc == -EOPNOTSUPP else "malformed"
+    if not cut_fits(&cutter.cut, &cutter.limits, &cutter.space):
+        return "too_large"
+    groups = []
+    while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
+        datagrams = [_gather(cutter.space.iov + 2 * i, 2) for i in range(group.segments)]
+        groups.append((group.datagram, datagrams))
+    return groups
+
+
+def cut_many(bytes header not None, bytes packet not None, size_t rounds):
+    cdef _Cutter cutter = _Cutter(
+        header, packet, CUT_MAX_SEGMENTS, CUT_MAX_BYTES, b"", CUT_ARENA_SIZE
+    )
+    cdef cut_group group
+    cdef size_t segments = 0
+    with nogil:
+        for _ in range(rounds):
+            if cutter.begin() == 0:
+                while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
+                    segments += group.segments
+    return segments
+
+
+cdef void _keep_write(void *context, const fold_write *write) noexcept with gil:
+    cdef unsigned i
+    cdef iovec one
+    originals = []
+    for i in range(write.packets):
+        one = fold_original(write, i)
+        originals.append(_gather(&one, 1))
+    (<list>context).append((_gather(write.iov, write.iov_count), originals))
+
+
+cdef void _count_write(void *context, const fold_write *write) noexcept nogil:
+    (<size_t *>context)[0] += 1
+
+
+@cython.final
+cdef class _Folder:
+    """Room for the pending flows; some 70 KB, so not on the stack."""
+    cdef fold_t *fold
+
+    def __cinit__(self):
+        self.fold = <fold_t *>calloc(1, sizeof(fold_t))
+        if self.fold == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.fold)
+
+
+def fold(packets, *, unsigned kinds=FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6,
+         unsigned max_segments=64):
+    cdef _Folder folder = _Folder()
+    cdef bytes packet
+    cdef list copies = [_copy(each) for each in packets], writes = []
+    fold_init(folder.fold, kinds, max_segments, _keep_write, <void *>writes)
+    for packet in copies:
+        fold_add(folder.fold, <uint8_t *><char *>packet, len(packet))
+    fold_flush(folder.fold)
+    return writes, folder.fold.tally
+
+
+def fold_many(packets, size_t rounds):
+    cdef _Folder folder = _Folder()
+    cdef bytes packet, joined = b"".join(packets)
+    cdef size_t count = len(packets), writes = 0, i
+    cdef iovec *each = <iovec *>calloc(count or 1, sizeof(iovec))
+    if each == NULL:
+        raise MemoryError
+    cdef uint8_t *start = <uint8_t *><char *>joined
+    for i, packet in enumerate(packets):
+        each[i].iov_base, each[i].iov_len = start, len(packet)
+        start += len(packet)
+    fold_init(folder.fold, FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6, 64, _count_write,
+              &writes)
+    with nogil:
+        for _ in range(rounds):
+            for i in range(count):
+                fold_add(folder.fold, <uint8_t *>each[i].iov_base, each[i].iov_len)
+            fold_flush(folder.fold)
+    free(each)
+    return writes
