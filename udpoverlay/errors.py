@@ -75,4 +75,11 @@ class KernelError(UdpOverlayError):
 
 
 class LabError(UdpOverlayError):
-    """A part of the lab ended or did not answer; the overlay itself is not to blame."""
+    """A part of the lab ended or did not answer; the overlay itself is not to blame.
+
+    `details` is what else helps, in several lines: the end of a log, or "".
+    """
+
+    def __init__(self, what: str, *, fix: str = "", details: str = "") -> None:
+        self.details = details
+        super().__init__(what, fix=fix)

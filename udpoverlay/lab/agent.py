@@ -30,7 +30,7 @@ from udpoverlay.lab.message import HELLO, MAX_DESCRIPTORS, MAX_MESSAGE, WithDesc
 
 __all__ = ["main"]
 
-OFFERED = frozenset({"files", "links", "processes", "sockets", "traffic", "web"})
+OFFERED = frozenset({"files", "links", "processes", "sockets", "web"})
 
 
 def _resolve(name: str) -> Callable[..., Any]:

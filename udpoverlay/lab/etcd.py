@@ -83,7 +83,7 @@ class Etcd:
         deadline = time.monotonic() + _READY_SECONDS
         while not self._healthy():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"etcd does not come up: {self.process.log(2000)}")
+                raise LabError("etcd does not come up", details=self.process.log(2000))
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:

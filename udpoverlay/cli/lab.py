@@ -1,0 +1,140 @@
+"""`udpoverlay lab`: a cluster on this machine that proves every pair; `lab exec`, `lab down`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from udpoverlay.errors import LabError, OperatorError
+from udpoverlay.lab import keep, report, rootless
+from udpoverlay.lab.cluster import Cluster, udpoverlayd
+from udpoverlay.lab.proof import prove
+
+__all__ = ["configure", "run"]
+
+_MOST_NODES = 100
+_LOG_WIDTH = 130
+"""Columns of a table that does not go to a terminal."""
+
+_EPILOG = """\
+examples:
+  udpoverlay lab                        three hosts, every pair proved, all gone afterwards
+  udpoverlay lab --nodes 5 --json
+  udpoverlay lab --keep                 leave it running, then:
+  udpoverlay lab exec n1 ip route
+  udpoverlay lab down
+
+Runs as root, or rootless where the kernel allows user namespaces. Exit status 0 only if every
+pair passed and every byte arrived intact."""
+
+
+def _node_count(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= _MOST_NODES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to {_MOST_NODES}")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "--nodes", type=_node_count, default=3, metavar="N", help="hosts (default 3)"
+    )
+    parser.add_argument(
+        "--backend", choices=("udp", "vxlan"), default="udp", help="flannel's backend (default udp)"
+    )
+    parser.add_argument(
+        "--link",
+        choices=("offload", "plain"),
+        default="offload",
+        help="whether the links between the hosts can segment UDP (default offload)",
+    )
+    parser.add_argument(
+        "--seconds", type=_duration, default=1.0, help="length of each TCP test (default 1)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--keep", action="store_true", help="leave the lab running")
+    actions = parser.add_subparsers(dest="action", metavar="{exec,down}")
+    execute = actions.add_parser("exec", help="run a command in a node of a kept lab")
+    execute.add_argument("node")
+    execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
+    actions.add_parser("down", help="end a kept lab")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the lab, or talk to a kept one."""
+    if args.action == "exec":
+        if not args.argv:
+            raise OperatorError("lab exec needs a command", fix="udpoverlay lab exec n1 ip route")
+        return keep.execute(args.node, args.argv)
+    if args.action == "down":
+        keep.bring_down()
+        return 0
+    if args.backend != "udp":
+        raise OperatorError(f"--backend={args.backend}: not yet", fix="use --backend=udp")
+    uid = os.geteuid()
+    if rootless.enter():
+        Console(stderr=True).print("not root: the lab runs in a user namespace of its own")
+    if not args.keep:
+        return _lab(args, lambda _cluster, status: status)
+    keeper = keep.Keeper(uid)
+
+    def work(done: Callable[[int], None]) -> None:
+        def serve(cluster: Cluster, status: int) -> int:
+            Console(stderr=True).print(
+                "the lab is kept: udpoverlay lab exec n1 CMD · udpoverlay lab down"
+            )
+            done(status)
+            keeper.serve(cluster.fabric.hosts)
+            return status
+
+        _lab(args, serve)
+
+    return keep.detached(work)
+
+
+def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:
+    """Build, prove, show; `then` gets the living cluster and the status, and its result is ours."""
+    shown = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
+    told = Console(stderr=True, highlight=False)
+    names = [f"n{number + 1}" for number in range(args.nodes)]
+    pairs_count = len(names) * (len(names) - 1)
+    try:
+        with report.progress(told) as step:
+            cluster = Cluster(
+                names, program=udpoverlayd(), offload=args.link == "offload", report=step
+            )
+        with cluster:
+            with report.progress(told, pairs_count) as step:
+                pairs = prove(cluster, seconds=args.seconds, report=step)
+            passed = all(pair.passed for pair in pairs)
+            if args.json:
+                print(json.dumps(report.as_json(cluster.nodes.values(), pairs), indent=2))
+            else:
+                report.show(shown, cluster.nodes.values(), pairs)
+            if not passed:
+                for node in cluster.nodes.values():
+                    told.rule(f"{node.name}: last lines of {cluster.program.name}")
+                    told.print(escape(node.last_lines()))
+            return then(cluster, 0 if passed else 1)
+    except LabError as error:
+        if error.details:
+            told.rule("last lines of its log")
+            told.print(escape(error.details))
+        raise
