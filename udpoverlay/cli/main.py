@@ -23,6 +23,7 @@ _DAEMON = "daemon"
 
 COMMANDS: dict[str, tuple[str, str]] = {
     _DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
+    "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "version": ("udpoverlay.cli.version", "print the version"),
 }
 """Name → module and one line of help, in the order shown."""

@@ -88,6 +88,14 @@ class _Agent:
             ).start()
 
 
+def _redirect(path: str) -> None:
+    """Let go of our parent's stdout and stderr: a reader of them must not wait for us."""
+    sink = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+
+
 def _set_up(name: str) -> list[int]:
     """Make the namespaces fit to live in; returns the descriptor of the network namespace."""
     socket.sethostname(name)
@@ -98,6 +106,7 @@ def _set_up(name: str) -> list[int]:
     from udpoverlay.lab import links  # noqa: PLC0415 - costs 0.2 s; the keeper must not pay it
 
     links.set_link("lo")
+    _redirect("/run/log/agent.log")
     return [os.open("/proc/self/ns/net", os.O_RDONLY)]
 
 
@@ -117,6 +126,7 @@ def main(argv: list[str]) -> int:
         child = os.fork()
         if child != 0:
             control.close()
+            _redirect(os.devnull)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         syscalls.die_with_parent()
         netns = _set_up(argv[1])

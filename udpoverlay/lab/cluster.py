@@ -31,11 +31,8 @@ NETWORK = "10.244.0.0/16"
 SUBNET_FILE = "/run/flannel/subnet.env"
 ADMIN_SOCKET = "/run/udpoverlay/admin.sock"
 POD_BRIDGE = "cni0"
-_UNINSTALLED = (
-    "import sys; sys.argv[0] = 'udpoverlayd'; "
-    "from udpoverlay.cli.main import udpoverlayd; sys.exit(udpoverlayd())"
-)
 _READY_SECONDS = 60.0
+_STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 _LOG_LINES = 15
 
@@ -54,7 +51,7 @@ def udpoverlayd(*flags: str) -> Program:
     installed = Path(sys.executable).parent / "udpoverlayd"
     if installed.exists():
         return Program("udpoverlayd", (str(installed), *flags), True)
-    return Program("udpoverlayd", (sys.executable, "-c", _UNINSTALLED, *flags), True)
+    return Program("udpoverlayd", (sys.executable, "-m", "udpoverlay.cli", "daemon", *flags), True)
 
 
 def flanneld(*flags: str) -> Program | None:
@@ -195,12 +192,13 @@ class Cluster:
             return -1
 
     def stop(self) -> None:
-        """Stop the daemons as a service manager would; they remove what they made."""
+        """Stop the daemons all at once, as a service manager would; they remove what they made."""
         for node in self.nodes.values():
-            if node.daemon.poll() is None:
-                node.daemon.signal(signal.SIGTERM)
+            node.daemon.signal(signal.SIGTERM)
         for node in self.nodes.values():
-            node.daemon.stop()
+            # A second SIGTERM would end one that is still cleaning up.
+            if node.daemon.wait(_STOP_SECONDS) is None:
+                node.daemon.stop(0)
 
     def close(self) -> None:
         """End everything; idempotent."""

@@ -14,6 +14,8 @@ from udpoverlay.lab.traffic import Pair, datagram_trips, icmp_trips, streams
 
 __all__ = ["PairResult", "prove"]
 
+FIRST_PINGS = 2
+"""A pair that answers none of them gets no further test: each lost one costs seconds."""
 PINGS = 50
 PING_PAUSE_SECONDS = 0.002
 ICMP_HEADERS = 28
@@ -70,10 +72,17 @@ def prove(
                 _test(Pair(source.end, target.end), source.mtu, seconds, result)
             except (UdpOverlayError, OSError) as error:
                 result.failure = str(error) or type(error).__name__
+            if result.failure:
+                result.failure += "".join(_ended(node) for node in (source, target))
             after = _counters(cluster, source, target)
             result.fast_sent = _share("outbound", before[0], after[0])
             result.fast_delivered = _share("inbound", before[1], after[1])
     return results
+
+
+def _ended(node: Node) -> str:
+    status = node.daemon.poll()
+    return "" if status is None else f"; the daemon of {node.name} ended with status {status}"
 
 
 def _counters(
@@ -98,6 +107,9 @@ def _share(direction: str, before: dict[str, int], after: dict[str, int]) -> flo
 
 def _test(pair: Pair, mtu: int, seconds: float, result: PairResult) -> None:
     """The tests in order; the first that fails says why and ends it."""
+    if icmp_trips(pair, size=56, count=FIRST_PINGS, pause=0)["answered"] == 0:
+        result.failure = "no answer to ping"
+        return
     for size in (56, mtu - ICMP_HEADERS):
         ping = icmp_trips(pair, size=size, count=PINGS, pause=PING_PAUSE_SECONDS)
         if size == 56:
