@@ -7,7 +7,7 @@
 # everywhere.
 #
 #   CC            the compiler (cc)
-#   FUZZ_SECONDS  of libFuzzer for each harness (3; 0: replay alone)
+#   FUZZ_SECONDS  of libFuzzer for each harness (2; 0: replay alone)
 #   REPLAY_ROUNDS mutated seeds for each harness (20000)
 #   REQUIRE=1     a sanitizer that is missing is a failure, not a skip
 #   RUNNER        what runs programs for another CPU; then without sanitizers, statically linked:
@@ -18,7 +18,7 @@ set -u
 cd "$(dirname "$0")/../.."
 
 CC=${CC:-cc}
-FUZZ_SECONDS=${FUZZ_SECONDS:-3}
+FUZZ_SECONDS=${FUZZ_SECONDS:-2}
 REPLAY_ROUNDS=${REPLAY_ROUNDS:-20000}
 BUILD=$(mktemp -d) || exit 1
 trap 'rm -rf "$BUILD"' EXIT
