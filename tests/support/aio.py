@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import uvloop
@@ -16,11 +16,23 @@ DEADLINE = 60.0
 """Seconds after which what must come has not come; far above what any machine needs."""
 
 
+_cleanups: list[Callable[[], Awaitable[None]]] = []
+
+
+def at_end(cleanup: Callable[[], Awaitable[None]]) -> None:
+    """Await `cleanup()` when the running scenario ends, however it ends; the last one first."""
+    _cleanups.append(cleanup)
+
+
 def run(scenario: Coroutine[Any, Any, T], deadline: float = DEADLINE) -> T:
     """Run a coroutine in a fresh uvloop, and fail when it takes longer than `deadline`."""
 
     async def bounded() -> T:
-        return await asyncio.wait_for(scenario, deadline)
+        try:
+            return await asyncio.wait_for(scenario, deadline)
+        finally:
+            while _cleanups:
+                await _cleanups.pop()()
 
     return uvloop.run(bounded())
 

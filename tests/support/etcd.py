@@ -6,6 +6,7 @@ temporary directory and its own free ports; only processes started here are ende
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -37,6 +38,10 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 class EtcdServer:
@@ -171,13 +176,12 @@ class EtcdServer:
         if running:
             self.start()
 
-    def etcdctl(self, *args: str, stdin: bytes | None = None) -> str:
+    def etcdctl(self, *args: str) -> str:
         """Run etcdctl against this member."""
         done = subprocess.run(
             [tool("etcdctl"), f"--endpoints={self.url}", *args],
             check=False,
             capture_output=True,
-            input=stdin,
             env={**os.environ, "ETCDCTL_API": "3", **self._env},
         )
         assert done.returncode == 0, done.stderr.decode(errors="replace")
@@ -192,9 +196,14 @@ class EtcdServer:
             reply: dict[str, object] = json.load(response)
         return reply
 
-    def put(self, key: str, value: str | bytes, *flags: str) -> None:
+    def put(self, key: str, value: str | bytes, lease: int = 0) -> None:
         data = value if isinstance(value, bytes) else value.encode()
-        self.etcdctl("put", key, *flags, stdin=data)
+        body = {"key": _b64(key.encode()), "value": _b64(data), "lease": str(lease)}
+        self.call("/kv/put", body)
+
+    def grant(self, ttl: int) -> int:
+        """Make an etcd lease; return its id."""
+        return int(str(self.call("/lease/grant", {"TTL": str(ttl)})["ID"]))
 
     def get(self, key: str) -> str | None:
         """The value of a key, None when there is none."""
@@ -204,8 +213,12 @@ class EtcdServer:
     def keys(self, prefix: str = "/") -> list[str]:
         return self.etcdctl("get", prefix, "--prefix", "--keys-only").split()
 
-    def delete(self, key: str, *flags: str) -> None:
-        self.etcdctl("del", key, *flags)
+    def delete(self, key: str) -> None:
+        self.call("/kv/deleterange", {"key": _b64(key.encode())})
+
+    def delete_all(self, prefix: str) -> None:
+        """Delete every key that starts with `prefix`, in one revision."""
+        self.etcdctl("del", "--prefix", prefix)
 
     def lease_of(self, key: str) -> int:
         """The etcd lease id attached to a key, 0 for none."""

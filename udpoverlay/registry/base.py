@@ -62,7 +62,11 @@ class Registry(Protocol):
         """
 
     def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
-        """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out."""
+        """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out.
+
+        After the registry lost its history (events.Snapshot) a Snapshot with `lost_history` comes
+        instead, empty when our entry is gone: that is no revocation.
+        """
 
     def counters(self) -> dict[str, int]:
         """Plain counts since start: requests, failures, reconnects, skipped entries …"""
