@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.support.cluster import (
+    ADMIN_SOCKET,
     PREFIX,
     SUBNET_FILE,
     Cluster,
@@ -117,3 +119,21 @@ def test_a_signal_while_it_waits_for_the_configuration_ends_it_with_0(cluster: C
     assert run_to_end(waiting) == 0
     assert "flannel0" not in links_of(waiting.host)
     assert not waiting.host.call("files.exists", path=SUBNET_FILE)
+
+
+def test_a_signal_at_any_step_of_the_start_ends_it_with_0_and_leaves_nothing(
+    cluster: Cluster,
+) -> None:
+    steps = ["network configuration", "interface chosen", "lease acquired", "tunnel device",
+             "subnet file written", "lease snapshot"]  # fmt: skip
+    for step in steps:
+        node = cluster.spawn("n1")
+        wait_until(partial(_has_said, node, step), step)
+        node.process.signal(signal.SIGTERM)
+        assert run_to_end(node) == 0, node.process.log()
+        assert "flannel0" not in links_of(node.host)
+        assert not node.host.call("files.exists", path=ADMIN_SOCKET)
+
+
+def _has_said(node: Node, event: str) -> bool:
+    return bool(node.lines(f"] {event}"))
