@@ -30,6 +30,7 @@ from udpoverlay.observe.status import (
     RegistryFacts,
     Status,
     counters_document,
+    peers_document,
     status_document,
 )
 
@@ -205,12 +206,16 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         registry=RegistryFacts(kind="etcd", counters={"requests": 3}),
         control={"renewals": 2},
         dataplane=DataplaneFacts(features={"udp-gro": "on"}, routes=1, counters={"sent": 7}),
-        peers=(PeerFacts("10.5.73.0/24", "192.0.2.2"),),
+        peers=1,
     )
     document = json.loads(json.dumps(status_document(status)))
     assert document["schema"] == SCHEMA_VERSION
     assert document["node"]["tun"] == "flannel0"
-    assert document["peers"] == [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2"}]
+    assert document["peers"] == 1
+    assert peers_document([PeerFacts("10.5.73.0/24", "192.0.2.2")]) == {
+        "schema": SCHEMA_VERSION,
+        "peers": [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2"}],
+    }
     assert counters_document(dataplane={"a": 1}, control={"b": 2}, registry={"c": 3}) == {
         "schema": SCHEMA_VERSION,
         "dataplane": {"a": 1},

@@ -188,7 +188,11 @@ class _Daemon:
             return
         server = AdminServer(
             self._config.admin_socket,
-            {"/v1/status": documents.status, "/v1/counters": documents.counters},
+            {
+                "/v1/status": documents.status,
+                "/v1/peers": documents.peers,
+                "/v1/counters": documents.counters,
+            },
         )
         try:
             await server.start()

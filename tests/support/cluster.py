@@ -74,10 +74,12 @@ class Node:
     env: dict[str, str] = field(default_factory=dict)
 
     def status(self) -> dict[str, Any]:
-        """What its admin socket says."""
-        code, body = self.host.call(
-            "web.request", address=ADMIN_SOCKET, method="GET", path="/v1/status"
-        )
+        """What its admin socket says of it."""
+        return self.ask("/v1/status")
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """A document of its admin socket."""
+        code, body = self.host.call("web.request", address=ADMIN_SOCKET, method="GET", path=path)
         assert code == 200, body
         document: dict[str, Any] = json.loads(body)
         return document
@@ -181,7 +183,7 @@ def _knows(node: Node, subnets: set[str]) -> bool:
 
 def peers_of(node: Node) -> set[str]:
     """The subnets that a daemon sends to."""
-    return {peer["subnet"] for peer in node.status()["peers"]}
+    return {peer["subnet"] for peer in node.ask("/v1/peers")["peers"]}
 
 
 def links_of(host: Host) -> dict[str, dict[str, Any]]:

@@ -269,17 +269,16 @@ class Netlink:
                 task.exception()  # seen, also when we were cancelled before we could look
 
     async def _dump(self, what: str, request: Any) -> list[Any]:
-        for attempt in range(1, _DUMP_ATTEMPTS + 1):
+        for _ in range(_DUMP_ATTEMPTS):
             try:
                 messages: list[Any] = await self._do(
                     what, _collect(await self._do(what, request()))
                 )
                 return messages
             except KernelError as error:
-                interrupted = isinstance(error.__cause__, _exceptions.NetlinkDumpInterrupted)
-                if not interrupted or attempt == _DUMP_ATTEMPTS:
+                if not isinstance(error.__cause__, _exceptions.NetlinkDumpInterrupted):
                     raise
-        raise AssertionError("unreachable")
+        raise KernelError(f"cannot {what}: they changed during each of {_DUMP_ATTEMPTS} attempts")
 
 
 async def _collect(messages: AsyncIterator[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from udpoverlay.observe.status import (
     RegistryFacts,
     Status,
     counters_document,
+    peers_document,
     status_document,
 )
 
@@ -80,11 +81,14 @@ class Documents:
                 dataplane=DataplaneFacts(
                     engine.features(), engine.route_count(), engine.counters()
                 ),
-                peers=tuple(
-                    PeerFacts(str(peer.subnet), str(peer.attrs.public_ip))
-                    for peer in control.peers()
-                ),
+                peers=len(control.peers()),
             )
+        )
+
+    def peers(self) -> dict[str, object]:
+        """`GET /v1/peers`."""
+        return peers_document(
+            PeerFacts(str(peer.subnet), str(peer.attrs.public_ip)) for peer in self._control.peers()
         )
 
     def counters(self) -> dict[str, object]:

@@ -7,8 +7,8 @@ raises the version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -19,6 +19,7 @@ __all__ = [
     "RegistryFacts",
     "Status",
     "counters_document",
+    "peers_document",
     "status_document",
 ]
 
@@ -98,12 +99,18 @@ class Status:
     control: Mapping[str, int]
     """Counts of what was made of the registry's events: publications, renewals, refused leases."""
     dataplane: DataplaneFacts
-    peers: tuple[PeerFacts, ...] = field(default=())
+    peers: int
+    """How many leases of other hosts are known; `GET /v1/peers` lists them."""
 
 
 def status_document(status: Status) -> dict[str, object]:
     """The JSON object of `GET /v1/status`."""
     return {"schema": SCHEMA_VERSION, **asdict(status)}
+
+
+def peers_document(peers: Iterable[PeerFacts]) -> dict[str, object]:
+    """The JSON object of `GET /v1/peers`."""
+    return {"schema": SCHEMA_VERSION, "peers": [asdict(peer) for peer in peers]}
 
 
 def counters_document(
