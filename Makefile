@@ -27,7 +27,8 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(STAMP): $(VENV)/.installed $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@# The warning is setuptools' note that an editable install reads this folder: that is the point.
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 lab: build
