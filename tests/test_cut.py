@@ -74,6 +74,28 @@ def test_extension_headers_are_in_every_segment() -> None:
     assert {each[40:56] for each in cut} == {b"\x06\1" + bytes(14)}
 
 
+@pytest.mark.parametrize("kind", [0, 43, 60], ids=["hop-by-hop", "routing", "destination"])
+def test_each_extension_header_that_the_kernel_segments_with_is_passed_over(kind: int) -> None:
+    segment = Segment(ipv6=True, payload=noise(300), extension=bytes([0, 2]) + bytes(22))
+    header, packet = super_packet(segment, 100)
+    two = bytes([60, 1]) + bytes(14) + bytes([6, 0]) + bytes(6)
+    chained = packet[:6] + bytes([kind]) + packet[7:40] + two + packet[64:]
+    cut = datagrams(header, chained)
+    assert cut == expected(header, chained)
+    assert len(cut) == 3
+
+
+@pytest.mark.parametrize("kind", [44, 51, 59, 135, 17])
+def test_any_other_header_before_tcp_is_malformed(kind: int) -> None:
+    header, packet = super_packet(Segment(ipv6=True, payload=noise(300), extension=bytes(8)), 100)
+    assert _pure.cut(header, packet[:6] + bytes([kind]) + packet[7:]) == "malformed"
+
+
+def test_an_extension_header_longer_than_the_packet_is_malformed() -> None:
+    header, packet = super_packet(Segment(ipv6=True, payload=noise(300), extension=bytes(8)), 100)
+    assert _pure.cut(header, packet[:41] + b"\xff" + packet[42:]) == "malformed"
+
+
 def test_behind_a_routing_header_the_sum_keeps_the_final_destination() -> None:
     """The pseudo-header of such a packet holds an address that its IPv6 header does not show."""
     plain = Segment(ipv6=True, payload=noise(300))
@@ -219,6 +241,13 @@ def test_a_fragment_is_malformed(fragment: int) -> None:
     assert _pure.cut(header, packet) == "malformed"
 
 
+@pytest.mark.parametrize("length", [0, 8, 307, 309, 65535])
+def test_a_udp_length_that_does_not_fit_is_malformed(length: int) -> None:
+    header, packet = super_packet(Segment(tcp=False, payload=bytes(300)), 100)
+    wrong = packet[:24] + struct.pack("!H", length) + packet[26:]
+    assert _pure.cut(header, wrong) == "malformed"
+
+
 def test_a_gso_packet_no_longer_than_a_segment_is_one_segment() -> None:
     for base in KINDS:
         for length in (0, 1, 100):
@@ -310,6 +339,17 @@ def test_an_unfinished_checksum_is_finished(base: Segment, length: int) -> None:
     assert done == twin.finish(twin.Vnet.unpack(header), packet)
     assert done is not None
     assert done[at + offset :][:2] in (segment.build()[at + offset :][:2], b"\xff\xff")
+
+
+def test_a_sum_of_zero_is_finished_as_ffff() -> None:
+    """For TCP too: so does skb_checksum_help()."""
+    for base in KINDS:
+        at, offset = 40 if base.ipv6 else 20, 16 if base.tcp else 6
+        sum_of_zeros = base.but(payload=bytes(8)).build()[at + offset :][:2]
+        packet = base.but(payload=sum_of_zeros + bytes(6)).build(sums=False)
+        done = _pure.finish_checksum(needs_csum(at, offset), packet)
+        assert done is not None
+        assert done[at + offset :][:2] == b"\xff\xff"
 
 
 def test_a_finished_packet_is_left_alone() -> None:

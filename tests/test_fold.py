@@ -225,14 +225,16 @@ def test_options_extensions_and_fragments_are_kept_apart(base: Segment) -> None:
 def test_a_length_that_does_not_match_is_kept_apart(base: Segment) -> None:
     packets = built(run(base, 100, 100, 100))
     trailing = [packet + b"\0\0" for packet in packets]
-    writes, _ = _pure.fold(trailing)
+    writes, tally = _pure.fold(trailing)
     assert [written for written, _ in writes] == [twin.PLAIN + packet for packet in trailing]
+    assert tally["bad_checksum"] == 0
 
 
 def test_udp_without_checksum_is_kept_apart() -> None:
     packets = [each[:26] + b"\0\0" + each[28:] for each in built(run(KINDS[2], 100, 100))]
-    writes, _ = _pure.fold(packets)
+    writes, tally = _pure.fold(packets)
     assert [originals for _, originals in writes] == [[packet] for packet in packets]
+    assert tally["bad_checksum"] == 0, "none is not a wrong one"
 
 
 def test_a_tcp_sum_of_ffff_is_kept_apart() -> None:
@@ -253,6 +255,22 @@ def test_a_tcp_sum_of_ffff_is_kept_apart() -> None:
     as_ffff = bare[:36] + b"\xff\xff" + bare[38:]
     writes, tally = _pure.fold([packets[0].build(), as_ffff])
     assert [originals for _, originals in writes] == [[packets[0].build()], [as_ffff]]
+    assert tally["bad_checksum"] == 0
+
+
+def test_an_ip_header_sum_of_ffff_is_kept_apart() -> None:
+    """Right as well, and not what segmentation would write either."""
+    packets = run(Segment(), 100, 100)
+    rest = int.from_bytes(packets[1].build()[10:12], "big")
+    ids = packets[1].id + rest  # the id absorbs the difference
+    second = packets[1].but(id=(ids & 0xFFFF) + (ids >> 16))
+    first = packets[0].but(id=second.id - 1)
+    pair = built([first, second])
+    assert pair[1][10:12] == b"\0\0"
+    assert sizes(pair) == [2]
+    as_ffff = pair[1][:10] + b"\xff\xff" + pair[1][12:]
+    writes, tally = _pure.fold([pair[0], as_ffff])
+    assert [originals for _, originals in writes] == [[pair[0]], [as_ffff]]
     assert tally["bad_checksum"] == 0
 
 
@@ -350,6 +368,15 @@ def test_a_fragment_holds_back_for_every_flow_between_its_addresses() -> None:
     writes, _ = _pure.fold(packets)
     assert [len(originals) for _, originals in writes] == [2, 2, 1, 3, 1, 1]
     assert writes[2][1] == [fragment.build()]
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_an_icmp_message_does_not_hold_back_its_flow(ipv6: bool) -> None:
+    packets = built(run(Segment(ipv6=ipv6), 100, 100, 100))
+    at, protocol = (6, b"\x3a") if ipv6 else (9, b"\1")
+    icmp = packets[0][:at] + protocol + packets[0][at + 1 :]
+    writes, _ = _pure.fold([packets[0], icmp, packets[1], icmp, packets[2]])
+    assert [len(originals) for _, originals in writes] == [1, 1, 3]
 
 
 def test_packets_of_no_flow_do_not_hold_back_anything() -> None:
