@@ -230,6 +230,20 @@ def test_a_length_that_does_not_match_is_kept_apart(base: Segment) -> None:
     assert tally["bad_checksum"] == 0
 
 
+def test_bytes_behind_the_packet_are_never_folded_into_it() -> None:
+    """Even where the TCP sum, over all of them, would be right."""
+    packets = []
+    for whole in built(run(Segment(), 102, 102, 102)):
+        header = (
+            whole[:2] + (len(whole) - 2).to_bytes(2, "big") + whole[4:10] + b"\0\0" + whole[12:20]
+        )
+        check = twin.internet_checksum(header).to_bytes(2, "big")
+        packets.append(header[:10] + check + header[12:] + whole[20:])
+    writes, tally = _pure.fold(packets)
+    assert [written for written, _ in writes] == [twin.PLAIN + packet for packet in packets]
+    assert tally["bad_checksum"] == 0
+
+
 def test_udp_without_checksum_is_kept_apart() -> None:
     packets = [each[:26] + b"\0\0" + each[28:] for each in built(run(KINDS[2], 100, 100))]
     writes, tally = _pure.fold(packets)
