@@ -397,3 +397,14 @@ def test_a_lease_is_updated_only_with_its_present_version(kube: Kube) -> None:
         assert code in (409, 422)
 
     kube(scenario)
+
+
+def test_an_update_of_what_was_deleted_is_a_conflict(kube: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        lease = await cluster.ok("POST", LEASES, LEASE)
+        await cluster.ok("DELETE", f"{LEASES}/l")
+        code, status = await cluster.call("PUT", f"{LEASES}/l", lease)
+        assert (code, status["reason"]) == (409, "Conflict")
+        assert (await cluster.call("GET", f"{LEASES}/l"))[0] == 404
+
+    kube(scenario)

@@ -24,6 +24,10 @@ _DAEMON = "daemon"
 COMMANDS: dict[str, tuple[str, str]] = {
     _DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
+    "podcidr-controller": (
+        "udpoverlay.cli.podcidr_controller",
+        "give Kubernetes Nodes a podCIDR where no controller-manager does",
+    ),
     "version": ("udpoverlay.cli.version", "print the version"),
 }
 """Name → module and one line of help, in the order shown."""

@@ -213,6 +213,10 @@ class Books:
             "contains the present one",
         )
 
+    def clash(self, node: str, networks: Sequence[IPNetwork]) -> bool:
+        """Whether another Node holds an address of `networks`."""
+        return any(self._overlapping(node, network) for network in networks)
+
     def adopt(self, view: NodeView) -> list[Finding]:
         """Write down what a Node already has, and say what is odd about it."""
         texts = view.pod_cidrs or ((view.pod_cidr,) if view.pod_cidr else ())

@@ -195,7 +195,7 @@ def _document(file: Path) -> Mapping[str, Any]:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise OperatorError(
-            f"kubeconfig {file}: {error.strerror}", fix="check --kubeconfig-file and its rights"
+            f"kubeconfig {file}: {error.strerror}", fix="check the path and its rights"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)

@@ -25,6 +25,7 @@ __all__ = [
     "KubeDenied",
     "KubeExists",
     "KubeGone",
+    "KubeInvalid",
     "KubeModified",
     "KubeNotFound",
     "KubeUnauthorized",
@@ -55,6 +56,10 @@ class KubeGone(RegistryError):
     """The resourceVersion or the page is no longer kept: list again."""
 
 
+class KubeInvalid(RegistryError):
+    """The server does not accept this change: a field that is wrong or may not change."""
+
+
 class KubeUnauthorized(RegistryDenied):
     """The credentials are not (or no longer) valid."""
 
@@ -76,6 +81,7 @@ _BY_CODE: dict[int, type[RegistryError]] = {
     404: KubeNotFound,
     409: KubeModified,
     410: KubeGone,
+    422: KubeInvalid,
     429: RegistryUnavailable,
 }
 

@@ -67,7 +67,15 @@ class Follower:
 
     async def next(self) -> News:
         """Wait for the next news; all that came since the last call is one."""
+        await self.wait()
+        return self.take()
+
+    async def wait(self) -> None:
+        """Wait until there is news, and leave it there."""
         await self._changed.wait()
+
+    def take(self) -> News:
+        """The news that is there, possibly none."""
         news = News(self._reset, frozenset(self._names), self._lost)
         self._names.clear()
         self._reset = self._lost = False

@@ -247,6 +247,13 @@ class KubeApi:
         return await self._change(call, key, sub)
 
     async def _change(self, call: Call, key: Key, sub: str) -> Json:
+        if (
+            call.verb == "update"
+            and key not in self.store.objects
+            and call.body["metadata"].get("uid")
+        ):
+            # The uid is a precondition that nothing fulfils.
+            raise status.conflict(key[0], key[2])
         old = self.store.get(key)
         if call.verb == "update":
             new = call.body

@@ -87,6 +87,19 @@ class Store:
         async with self.changed:
             self.changed.notify_all()
 
+    def backup(self) -> Store:
+        """The data as it is now, for a server that will be restored from it."""
+        return Store(
+            revision=self.revision, objects=copy.deepcopy(self.objects), compacted=self.revision
+        )
+
+    def without_range(self, node: str) -> Store:
+        """The same, from before `node` got its podCIDR."""
+        spec = self.objects["nodes", "", node]["spec"]
+        spec.pop("podCIDR", None)
+        spec.pop("podCIDRs", None)
+        return self
+
     def compact(self) -> None:
         """Forget all history: older watches and pages are Gone from now on."""
         self.compacted = self.revision
