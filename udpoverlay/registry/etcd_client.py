@@ -17,10 +17,12 @@ reply was lost: callers write only in transactions whose repetition is harmless.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
+import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +34,7 @@ from udpoverlay.model.config import EtcdConfig
 from udpoverlay.registry import etcd_json
 from udpoverlay.registry.etcd_errors import (
     TRY_ELSEWHERE,
+    EtcdTlsRefused,
     EtcdTokenRefused,
     connection_error,
     most_telling,
@@ -98,16 +101,18 @@ class EtcdClient:
         files = bool(config.cafile or config.certfile or config.keyfile)
         self.endpoints = parse_endpoints(config.endpoints, tls=files)
         secure = any(endpoint.startswith("https:") for endpoint in self.endpoints)
-        self._ssl: Any = True
-        if secure or files:
-            self._ssl = client_context(
-                keyfile=config.keyfile, certfile=config.certfile, cafile=config.cafile
-            )
+        self._ssl = self._read_tls_files() if secure or files else None
         self._preferred = 0
         self._gateway: dict[str, str] = {}
         self._token: str | None = None
         self._session: aiohttp.ClientSession | None = None
         self.counters: Counter[str] = Counter()
+
+    def _read_tls_files(self) -> ssl.SSLContext:
+        config = self._config
+        return client_context(
+            keyfile=config.keyfile, certfile=config.certfile, cafile=config.cafile
+        )
 
     # ------------------------------------------------------------------ requests
 
@@ -174,6 +179,10 @@ class EtcdClient:
             except TRY_ELSEWHERE as error:
                 failures.append(error)
                 self.counters["endpoint_failures"] += 1
+                if isinstance(error, EtcdTlsRefused) and self._ssl is not None:
+                    # The files may have been renewed since; if they are wrong, the old ones stay.
+                    with contextlib.suppress(OperatorError):
+                        self._ssl = self._read_tls_files()
                 continue
             self._preferred = index
             return result
@@ -218,8 +227,8 @@ class EtcdClient:
             headers["Authorization"] = self._token
         data = json.dumps(body).encode()
         try:
-            return await asyncio.wait_for(
-                self._exchange(endpoint, path, data, headers, read), self._timeouts.request
+            return await _within(
+                self._timeouts.request, self._exchange(endpoint, path, data, headers, read)
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise connection_error(
@@ -240,7 +249,7 @@ class EtcdClient:
                 endpoint + gateway + path,
                 data=data,
                 headers=headers,
-                ssl=self._ssl,
+                ssl=self._ssl or True,
                 allow_redirects=False,
             )
             if response.status == 404 and "json" not in response.content_type:
@@ -257,7 +266,7 @@ class EtcdClient:
     async def _version(self, endpoint: str) -> str:
         """What /version says, "" when it is not etcd that answers."""
         session = self._open_session()
-        async with session.get(endpoint + "/version", ssl=self._ssl) as response:
+        async with session.get(endpoint + "/version", ssl=self._ssl or True) as response:
             try:
                 return str(json.loads(await response.content.read(4096))["etcdserver"])
             except (ValueError, KeyError, TypeError):
@@ -357,6 +366,34 @@ class WatchStream:
             raise RegistryUnavailable(
                 f"etcd at {self.endpoint} sent a watch message that cannot be read"
             ) from error
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
+    """Await `work` for so long at most; asyncio.TimeoutError.
+
+    asyncio.wait_for may swallow a cancellation before Python 3.12 (bpo-37658), and a follower that
+    misses the one it got is never stopped.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        task.add_done_callback(_discard)
+        raise
+    if not task.done():
+        task.cancel()
+        task.add_done_callback(_discard)
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+def _discard(task: asyncio.Task[Any]) -> None:
+    """Close what came too late for anybody to want it."""
+    if not task.cancelled() and task.exception() is None:
+        result = task.result()
+        if isinstance(result, WatchStream):
+            result.close()
 
 
 def _error_of(reply: Mapping[str, Any]) -> tuple[int, str]:

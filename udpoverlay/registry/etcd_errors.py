@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import aiohttp
 
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from udpoverlay.registry.etcd_tls import outside_validity
 
 __all__ = [
     "TRY_ELSEWHERE",
@@ -142,18 +144,21 @@ def connection_error(
         return _tls_error(where, tls, certfile, cafile)
     if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
         return RegistryUnavailable(f"{where} did not answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return RegistryUnavailable(f"{where}: {error.os_error.strerror or error.os_error}")
-    if isinstance(error, aiohttp.InvalidURL):
-        return RegistryUnavailable(f"{where} is not a URL", fix="check etcd-endpoints")
-    return RegistryUnavailable(f"{where} broke the connection: {error or type(error).__name__}")
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return RegistryUnavailable(f"{where}: {error.os_error.strerror}")
+    # etcd hangs up on the wrong scheme without a word, as it does when it is stopped.
+    other = "http://" if endpoint.startswith("https:") else "https://"
+    return RegistryUnavailable(
+        f"{where} broke the connection",
+        fix=f"if it is up, the scheme may be wrong: try {other} in etcd-endpoints",
+    )
 
 
-def _tls_cause(error: BaseException | None) -> ssl.SSLError | ssl.CertificateError | None:
-    """Find the TLS error that aiohttp wrapped."""
+def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
+    """Find the TLS error that aiohttp wrapped; its own classes derive from it, but hold nothing."""
     seen = 0
     while error is not None and seen < 8:
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLError) and not isinstance(error, aiohttp.ClientError):
             return error
         inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
@@ -176,8 +181,9 @@ def _tls_error(where: str, error: ssl.SSLError, certfile: str, cafile: str) -> R
     if "ALERT" in reason:
         alert = reason.split("ALERT_")[-1].replace("_", " ").lower()
         if certfile:
+            told = outside_validity(certfile, datetime.now(timezone.utc)) or alert
             return EtcdTlsRefused(
-                f"{where} refused our client certificate (etcd-certfile {certfile}): {alert}",
+                f"{where} refused our client certificate (etcd-certfile {certfile}): {told}",
                 fix="use one that etcd's --trusted-ca-file has signed and that has not run out",
             )
         return EtcdTlsRefused(

@@ -9,11 +9,15 @@ newTlsConfig); here a CA file alone is honoured. Without one the system's author
 from __future__ import annotations
 
 import ssl
+from datetime import datetime, timezone
 from pathlib import Path
 
 from udpoverlay.errors import OperatorError
 
-__all__ = ["client_context"]
+__all__ = ["client_context", "outside_validity"]
+
+_BEGIN = "-----BEGIN CERTIFICATE-----"
+_END = "-----END CERTIFICATE-----"
 
 
 def client_context(*, keyfile: str, certfile: str, cafile: str) -> ssl.SSLContext:
@@ -29,6 +33,8 @@ def client_context(*, keyfile: str, certfile: str, cafile: str) -> ssl.SSLContex
     if cafile:
         pem = _read("etcd-cafile", cafile)
         try:
+            if _BEGIN not in pem:
+                raise ValueError("no certificate")
             # A context with an own authority trusts that one alone, as Go's RootCAs does.
             context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=pem)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -42,8 +48,51 @@ def client_context(*, keyfile: str, certfile: str, cafile: str) -> ssl.SSLContex
     return context
 
 
+def outside_validity(certfile: str, now: datetime) -> str:
+    """Say when a certificate ran out or when it begins; "" when it is valid or unreadable.
+
+    A server that refuses a client certificate does not always say why; this often does.
+    """
+    try:
+        pem = _read("etcd-certfile", certfile)
+        first = pem[pem.index(_BEGIN) : pem.index(_END) + len(_END)]
+        begin, end = _validity(ssl.PEM_cert_to_DER_cert(first))
+    except (OperatorError, ValueError, IndexError):
+        return ""
+    if now > end:
+        return f"it ran out at {end:%Y-%m-%d %H:%M:%S} UTC"
+    return f"it is not valid before {begin:%Y-%m-%d %H:%M:%S} UTC" if now < begin else ""
+
+
+def _validity(der: bytes) -> tuple[datetime, datetime]:
+    """Read notBefore and notAfter (RFC 5280 4.1: Certificate → tbsCertificate → validity)."""
+    _, at, _ = _element(der, 0)
+    _, at, _ = _element(der, at)
+    tag, _, end = _element(der, at)
+    at = end if tag == 0xA0 else at  # the version is optional
+    for _ in ("serialNumber", "signature", "issuer"):
+        _, _, at = _element(der, at)
+    _, at, _ = _element(der, at)
+    times = []
+    for _ in ("notBefore", "notAfter"):
+        tag, start, at = _element(der, at)
+        form = "%y%m%d%H%M%SZ" if tag == 0x17 else "%Y%m%d%H%M%SZ"  # UTCTime, GeneralizedTime
+        time = datetime.strptime(der[start:at].decode("ascii"), form)
+        times.append(time.replace(tzinfo=timezone.utc))
+    return times[0], times[1]
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, first and past-the-last position of the content of one DER element (X.690 8.1)."""
+    tag, length, start = der[at], der[at + 1], at + 2
+    if length & 0x80:
+        size = length & 0x7F
+        length, start = int.from_bytes(der[start : start + size], "big"), start + size
+    return tag, start, start + length
+
+
 def _load_pair(context: ssl.SSLContext, keyfile: str, certfile: str) -> None:
-    if "-----BEGIN CERTIFICATE-----" not in _read("etcd-certfile", certfile):
+    if _BEGIN not in _read("etcd-certfile", certfile):
         raise OperatorError(
             f"etcd-certfile {certfile} holds no certificate in PEM form",
             fix="give the client certificate, -----BEGIN CERTIFICATE-----",
