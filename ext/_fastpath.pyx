@@ -223,6 +223,8 @@ cdef class Pump:
         bint vnet_header=False,
         bint udp_segment=False,
         bint udp_gro=False,
+        bint fold_tcp=False,
+        bint fold_udp=False,
         uint32_t icmp_rate=ICMP_RATE_DEFAULT,
         uint32_t icmp_burst=ICMP_BURST_DEFAULT,
     ):
@@ -240,6 +242,8 @@ cdef class Pump:
             (PUMP_VNET_HEADER if vnet_header else 0)
             | (PUMP_UDP_SEGMENT if udp_segment else 0)
             | (PUMP_UDP_GRO if udp_gro else 0)
+            | (PUMP_FOLD_TCP if fold_tcp else 0)
+            | (PUMP_FOLD_UDP if fold_udp else 0)
         )
         memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
         _check(icmp_limiter_init(&self.pump.icmp_limiter, icmp_rate, icmp_burst))

@@ -254,6 +254,8 @@ cdef extern from "pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
     unsigned PUMP_UDP_GRO
+    unsigned PUMP_FOLD_TCP
+    unsigned PUMP_FOLD_UDP
     uint32_t PUMP_BATCH_MAX
 
     unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"

@@ -2,7 +2,7 @@
  *
  * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
  *
- *     receive -> whole? -> encapsulation check -> check -> TTL -> write
+ *     receive -> whole? -> encapsulation check -> check -> TTL -> fold -> write
  *
  * A check of the sender belongs between "whole?" and the encapsulation check; flannel's wire has
  * none, any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
@@ -91,20 +91,92 @@ ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
     return written;
 }
 
-/* Writes one packet as it is. */
-static void deliver(struct worker *worker, uint8_t *bytes, uint32_t length)
+/* One packet's end; `error` is 0 or the errno of the write. */
+static void settle(struct worker *worker, const struct iovec *packet, int error, bool folded)
 {
-    const struct iovec all = {.iov_base = bytes, .iov_len = length};
-
-    if (tun_write(worker, bytes, length) < 0) {
-        if (device_is_gone(errno))
-            worker->fatal = -errno;
-        worker_verdict(worker, write_verdict(errno), &all, 1);
+    if (error) {
+        if (device_is_gone(error))
+            worker->fatal = -error;
+        worker_verdict(worker, write_verdict(error), packet, 1);
         return;
     }
-    worker_verdict(worker, VERDICT_INBOUND_DELIVERED, &all, 1);
-    worker_tally(worker, TALLY_INBOUND_BYTES, length);
-    worker_tally(worker, TALLY_INBOUND_PLAIN_PACKETS, 1);
+    worker_verdict(worker, VERDICT_INBOUND_DELIVERED, packet, 1);
+    worker_tally(worker, TALLY_INBOUND_BYTES, packet->iov_len);
+    worker_tally(worker, folded ? TALLY_INBOUND_FAST_PACKETS : TALLY_INBOUND_PLAIN_PACKETS, 1);
+}
+
+/* Writes one packet as it is. */
+static void deliver(struct worker *worker, uint8_t *bytes, size_t length)
+{
+    const struct iovec packet = {.iov_base = bytes, .iov_len = length};
+    settle(worker, &packet, tun_write(worker, bytes, length) < 0 ? errno : 0, false);
+}
+
+/* Which FOLD_* a super-packet is: 0 for a type that is never written. */
+static unsigned fold_kinds_of(const struct fold_write *write)
+{
+    struct vnet vnet;
+    vnet_load(&vnet, write->iov[0].iov_base);
+    switch (vnet.gso_type & ~VNET_GSO_ECN) {
+    case VNET_GSO_TCPV4:
+        return FOLD_TCP4;
+    case VNET_GSO_TCPV6:
+        return FOLD_TCP6;
+    case VNET_GSO_UDP_L4:
+        return FOLD_UDP4 | FOLD_UDP6;
+    default:
+        return 0;
+    }
+}
+
+/* The fold's way out: a super-packet, or one packet that found no company. A kernel that does not
+ * take the super-packet gets its packets one by one, and no more of its kind. */
+static void write_folded(void *context, const struct fold_write *write)
+{
+    struct worker *worker = context;
+    ssize_t written;
+    int error;
+
+    do {
+        written = writev(worker->tun_fd, write->iov, (int)write->iov_count);
+        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+    } while (written < 0 && errno == EINTR);
+    error = written < 0 ? errno : 0;
+    if (write->packets > 1 && (error == EINVAL || error == EOPNOTSUPP)) {
+        worker_tally(worker, TALLY_FOLD_REFUSED, 1);
+        worker->inbound.fold_kinds &= ~fold_kinds_of(write);
+        for (unsigned i = 0; i < write->packets; i++) {
+            const struct iovec packet = fold_original(write, i);
+            deliver(worker, packet.iov_base, packet.iov_len);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < write->packets; i++) {
+        const struct iovec packet = fold_original(write, i);
+        settle(worker, &packet, error, write->packets > 1);
+    }
+}
+
+void inbound_fold_init(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    fold_init(&inbound->fold, inbound->fold_kinds, FOLD_MAX_SEGMENTS, write_folded, worker);
+}
+
+/* The end of a batch: no received buffer is referred to any more. */
+static void flush(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    unsigned kinds = inbound->fold_kinds;
+
+    if (kinds == 0)
+        return;
+    fold_flush(&inbound->fold);
+    worker_tally(worker, TALLY_FOLD_SUPER_PACKETS, inbound->fold.tally.supers);
+    worker_tally(worker, TALLY_FOLD_BAD_CHECKSUMS, inbound->fold.tally.bad_checksum);
+    inbound->fold.tally = (struct fold_tally){0};
+    if (inbound->fold_kinds != kinds)
+        inbound_fold_init(worker);
 }
 
 /* Decides about one datagram. */
@@ -141,7 +213,10 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
         refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
         return;
     }
-    deliver(worker, datagram, packet.length);
+    if (worker->inbound.fold_kinds)
+        fold_add(&worker->inbound.fold, datagram, packet.length);
+    else
+        deliver(worker, datagram, packet.length);
 }
 
 int inbound_batch(struct worker *worker)
@@ -173,6 +248,7 @@ int inbound_batch(struct worker *worker)
             length -= one;
         } while (length > 0);
     }
+    flush(worker);
     if (worker->fatal)
         return worker->fatal;
     return (uint32_t)count < worker->pump->batch ? BATCH_IDLE : BATCH_MORE;

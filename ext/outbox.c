@@ -20,7 +20,8 @@ static struct message *message_open(struct outbox *outbox, const struct nexthop 
 
 static bool may_segment(const struct nexthop *hop)
 {
-    return !(atomic_load_explicit(&hop->peer->flags, memory_order_relaxed) & PEER_NO_SEGMENT);
+    return hop->peer == NULL ||
+           !(atomic_load_explicit(&hop->peer->flags, memory_order_relaxed) & PEER_NO_SEGMENT);
 }
 
 /* UDP_SEGMENT wants datagrams of one size but for the last, which may be shorter. */
@@ -57,6 +58,19 @@ void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datag
         message->datagram = message->last = (uint16_t)length;
     }
     outbox->iov[outbox->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
+}
+
+void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
+                      const struct cut_group *group, bool segment)
+{
+    struct message *message = message_open(outbox, hop);
+    message->segments = (uint16_t)group->segments;
+    message->segmented = segment && group->segments > 1 && may_segment(hop);
+    message->bytes = (uint32_t)group->bytes;
+    message->pieces = 2;
+    message->datagram = (uint16_t)group->datagram;
+    message->last = (uint16_t)group->last;
+    outbox->iovecs += 2 * group->segments;
 }
 
 /* ---- sending ---------------------------------------------------------------------------------- */

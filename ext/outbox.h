@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "kernel.h"
+#include "offload.h"
 #include "pump.h"
 
 enum {
@@ -67,6 +68,11 @@ static inline bool outbox_has_room(const struct outbox *outbox)
 {
     return outbox->count < OUTBOX_MESSAGES && outbox->iovecs < OUTBOX_IOVECS;
 }
+
+/* Adds a group of segments whose iovecs were made at outbox.iov[outbox.iovecs ...]. With `segment`
+ * it goes as one send where it can. Precondition: outbox_has_room. */
+void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
+                      const struct cut_group *group, bool segment);
 
 /* Adds one datagram of `length` bytes; precondition: outbox_has_room. With `runs` it may join the
  * message before it. */

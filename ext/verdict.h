@@ -29,6 +29,7 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_WRONG_VERSION, OUTBOUND, DROP, "not an IP version that this tunnel carries")        \
     X(OUTBOUND_BAD_HEADER, OUTBOUND, DROP, "header length under 20 bytes or beyond the packet")    \
     X(OUTBOUND_BAD_LENGTH, OUTBOUND, DROP, "total length under the header or beyond the packet")   \
+    X(OUTBOUND_BAD_OFFLOAD, OUTBOUND, DROP, "the kernel's offload header does not fit the packet") \
     X(OUTBOUND_NO_ROUTE, OUTBOUND, DROP, "no peer has a subnet with the destination")              \
     X(OUTBOUND_TTL_EXPIRED, OUTBOUND, DROP, "TTL would become zero")                               \
     X(OUTBOUND_TOO_BIG, OUTBOUND, DROP, "longer than the peer's MTU; the peer would cut it")       \
@@ -56,10 +57,14 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(UDP_SEND_CALLS, OUTBOUND, "send system calls on the UDP socket")                             \
     X(UDP_RECEIVE_CALLS, INBOUND, "receive system calls on the UDP socket")                        \
     X(TUN_READ_FAILED, OUTBOUND, "reads on the TUN device that the kernel refused")                \
+    X(TUN_SUPER_PACKETS, OUTBOUND, "super-packets read from the TUN device and cut")               \
     X(UDP_SEND_BLOCKED, OUTBOUND, "sends that had to wait for room in the kernel")                 \
     X(UDP_SEGMENT_REFUSED, OUTBOUND, "segmented sends refused, sent one datagram each instead")    \
     X(UDP_RECEIVE_FAILED, INBOUND, "receives that reported an error of the network")               \
     X(UDP_GRO_RECEIVES, INBOUND, "messages in which the kernel had merged several datagrams")      \
+    X(FOLD_SUPER_PACKETS, INBOUND, "super-packets written to the TUN device")                      \
+    X(FOLD_BAD_CHECKSUMS, INBOUND, "packets delivered as they came for their wrong checksum")      \
+    X(FOLD_REFUSED, INBOUND, "super-packets refused by the TUN device, written packet by packet")  \
     X(SLEEPS, NONE, "times a worker slept until there was something to do")                        \
     X(OUTBOUND_BATCHES, OUTBOUND, "batches of packets read from the TUN device")                   \
     X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \

@@ -43,7 +43,8 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, int tu
     /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
      * do receive slots that no burst ever fills. */
     size_t arena = lines(sizeof(*worker));
-    size_t slots = arena + lines(OUTBOUND_ARENA);
+    size_t headers = arena + lines(OUTBOUND_ARENA);
+    size_t slots = headers + lines(HEADER_ARENA);
     size_t mapped = slots + (size_t)PUMP_BATCH_MAX * INBOUND_SLOT;
     worker = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (worker == MAP_FAILED)
@@ -54,10 +55,18 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, int tu
     worker->tun_fd = tun_fd;
     worker->udp_fd = udp_fd;
     worker->outbound.arena = (uint8_t *)worker + arena;
+    worker->outbound.headers = (uint8_t *)worker + headers;
     worker->inbound.slots = (uint8_t *)worker + slots;
     worker->inbound.slot_bytes = pump->levers & PUMP_UDP_GRO
                                      ? PUMP_PACKET_MAX
                                      : pump->encap->header_length + (size_t)pump->mtu + 1;
+    if (pump->levers & PUMP_VNET_HEADER) {
+        if (pump->levers & PUMP_FOLD_TCP)
+            worker->inbound.fold_kinds |= FOLD_TCP4 | FOLD_TCP6;
+        if (pump->levers & PUMP_FOLD_UDP)
+            worker->inbound.fold_kinds |= FOLD_UDP4 | FOLD_UDP6;
+    }
+    inbound_fold_init(worker);
     worker->epoll_fd = worker->wake_fd = -1;
 
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -80,10 +89,9 @@ failed:
 
 void worker_finish(struct worker *worker)
 {
-    if (outbox_empty(&worker->outbound.outbox))
-        return;
-    outbox_flush(worker);
-    outbox_abandon(worker);
+    if (!outbox_empty(&worker->outbound.outbox))
+        outbox_flush(worker);
+    outbound_abandon(worker);
 }
 
 void worker_destroy(struct worker *worker)

@@ -26,6 +26,8 @@ enum {
     /* Packets of one outbound batch stand here one after the other; a read needs room for the
      * longest. The batch ends when less is left. */
     OUTBOUND_ARENA = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 65536,
+    /* Headers of the segments that super-packets were cut into. */
+    HEADER_ARENA = 4 * CUT_ARENA_SIZE,
     /* One received message: 64 KB of merged datagrams, and an odd number of cache lines more, so
      * that the beginnings of all slots do not fall into the same sets of the caches. */
     INBOUND_SLOT = 65536 + 17 * CACHE_LINE,
@@ -36,6 +38,12 @@ struct outbound {
     struct outbox outbox;
     uint8_t *arena;
     size_t arena_used;
+    uint8_t *headers;
+    size_t headers_used;
+    /* A super-packet of which segments are still to be made, when one batch has no room for all. */
+    bool cutting;
+    struct cut cut;
+    struct nexthop hop; /* where it goes: a copy, as the table may be replaced meanwhile */
 };
 
 struct inbound {
@@ -44,6 +52,8 @@ struct inbound {
     struct mmsghdr headers[PUMP_BATCH_MAX];
     struct iovec iov[PUMP_BATCH_MAX];
     _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
+    unsigned fold_kinds; /* FOLD_*; fewer when the TUN refuses one; 0: every packet on its own */
+    struct fold fold;
 };
 
 struct worker {
@@ -87,8 +97,12 @@ int inbound_batch(struct worker *worker);
 /* Sends what waits; BATCH_IDLE when nothing waits any more, BATCH_BLOCKED or BATCH_RETRY. */
 int outbox_flush(struct worker *worker);
 
-/* Counts what waits as dropped. */
+/* Counts what waits as dropped: messages, and segments that were not made yet. */
 void outbox_abandon(struct worker *worker);
+void outbound_abandon(struct worker *worker);
+
+/* Begins to fold what `worker->inbound.fold_kinds` names; nothing may be pending. */
+void inbound_fold_init(struct worker *worker);
 
 /* Writes one packet as it is to the TUN; what write(2) returns. */
 ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length);

@@ -117,13 +117,16 @@ class Pump:
         vnet_header: bool = False,
         udp_segment: bool = False,
         udp_gro: bool = False,
+        fold_tcp: bool = False,
+        fold_udp: bool = False,
         icmp_rate: int = ...,
         icmp_burst: int = ...,
     ) -> Self:
         """`mtu` is the longest inner packet in bytes, `tun_address` 4 bytes, source of our ICMP.
 
         `icmp_fd` is a raw socket that takes whole packets, -1 for none. `batch` is 1..BATCH_MAX.
-        `vnet_header` and `udp_gro` are facts about the descriptors that workers get. ValueError.
+        `vnet_header` and `udp_gro` are facts about the descriptors that workers get; `fold_tcp` and
+        `fold_udp` count only with `vnet_header`. ValueError.
         """
 
 @final

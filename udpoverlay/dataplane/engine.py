@@ -50,6 +50,9 @@ class Engine:
         self._features = features or Features.wanted(config)
         for lever, reason in tun.refused.items():
             self._features.refuse(lever, reason)
+        if not tun.vnet_header:
+            for lever in ("uso", "fold-tcp", "fold-udp"):
+                self._features.refuse(lever, "needs vnet-hdr")
         self._features.probe_udp(udp)
         self._table = fp.RouteTable()
         self._pump = fp.Pump(
@@ -61,6 +64,8 @@ class Engine:
             vnet_header=tun.vnet_header,
             udp_segment=self._features.on("udp-segment"),
             udp_gro=self._features.on("udp-gro"),
+            fold_tcp=self._features.on("fold-tcp"),
+            fold_udp=self._features.on("fold-udp"),
         )
         self._workers = [
             fp.Worker(
@@ -83,9 +88,13 @@ class Engine:
             icmp = open_icmp()
             if icmp is not None:
                 undo.enter_context(icmp)
-            tun = open_tun(config.tun_pattern)
+            tun = open_tun(
+                config.tun_pattern,
+                vnet_header=features.on("vnet-hdr"),
+                uso=features.on("uso"),
+            )
             undo.callback(tun.close)
-            for lever in ("vnet-hdr", "uso", "fold-tcp", "fold-udp", "busy-poll", "multi-queue"):
+            for lever in ("busy-poll", "multi-queue"):
                 features.refuse(lever, "not in this version")
             engine = cls(config, tun, udp, icmp, features)
             undo.pop_all()

@@ -38,7 +38,8 @@ _FIXES = {
 class Tun:
     """An open device: one descriptor a queue, all non-blocking, the first one always there.
 
-    `vnet_header` tells whether every packet read and written carries a struct virtio_net_hdr.
+    `vnet_header` tells whether every packet read and written carries a struct virtio_net_hdr,
+    `takes_udp` whether UDP super-packets may be written.
     `refused` has the reason for each wanted lever that the kernel does not grant.
     """
 
@@ -46,7 +47,7 @@ class Tun:
     index: int
     queues: list[pytun.TunTapDevice]
     vnet_header: bool = False
-    uso: bool = False
+    takes_udp: bool = False
     refused: dict[str, str] = field(default_factory=dict)
 
     def filenos(self) -> list[int]:
@@ -122,21 +123,28 @@ def _open_queue(name: str, flags: int) -> pytun.TunTapDevice:
 
 
 def _set_offload(tun: Tun, uso: bool) -> None:
-    """Ask for the widest set of super-packets that the kernel takes (TUNSETOFFLOAD)."""
+    """Ask for the widest set of super-packets that is wanted and that the kernel takes.
+
+    TUNSETOFFLOAD with the USO bits also tells whether the device takes UDP super-packets: both came
+    with Linux 6.2.
+    """
     tcp = fp.TUN_F_CSUM | fp.TUN_F_TSO4 | fp.TUN_F_TSO6 | fp.TUN_F_TSO_ECN
-    attempts = [tcp | fp.TUN_F_USO4 | fp.TUN_F_USO6, tcp] if uso else [tcp]
-    for offload in attempts:
-        try:
-            for fd in tun.filenos():
-                fcntl.ioctl(fd, fp.TUNSETOFFLOAD, offload)
-        except OSError as error:
-            reason = f"the kernel refused it: {error.strerror}"
-            continue
-        tun.vnet_header = True
-        tun.uso = offload != tcp
-        break
-    else:
-        tun.vnet_header = True  # the header is there all the same; packets come one by one
-        tun.refused["vnet-hdr"] = reason
-    if uso and not tun.uso:
-        tun.refused["uso"] = "needs Linux 6.2"
+    tun.vnet_header = True
+    try:
+        _offload(tun, tcp)
+    except OSError as error:  # the header is there all the same; packets come one by one
+        tun.refused["vnet-hdr"] = f"the kernel refused TUNSETOFFLOAD: {error.strerror}"
+        return
+    try:
+        _offload(tun, tcp | fp.TUN_F_USO4 | fp.TUN_F_USO6)
+        tun.takes_udp = True
+    except OSError:
+        tun.refused["uso"] = tun.refused["fold-udp"] = "needs Linux 6.2"
+        return
+    if not uso:
+        _offload(tun, tcp)
+
+
+def _offload(tun: Tun, flags: int) -> None:
+    for fd in tun.filenos():
+        fcntl.ioctl(fd, fp.TUNSETOFFLOAD, flags)
