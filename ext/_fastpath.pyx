@@ -256,9 +256,15 @@ cdef class Worker:
     cdef bint busy
     cdef object last
 
-    def __cinit__(self, Pump pump not None, *, unsigned roles, int tun_fd, int udp_fd):
+    def __cinit__(self, Pump pump not None, *, unsigned roles, tun_fds, int udp_fd):
+        cdef int queues[64]
+        cdef unsigned count = len(tun_fds)
+        if count > PUMP_QUEUES_MAX:
+            raise ValueError(f"a TUN device has at most {PUMP_QUEUES_MAX} queues, not {count}")
+        for i in range(count):
+            queues[i] = tun_fds[i]
         self.pump = pump
-        _check(worker_create(&self.worker, &pump.pump, roles, tun_fd, udp_fd))
+        _check(worker_create(&self.worker, &pump.pump, roles, queues, count, udp_fd))
 
     def __dealloc__(self):
         worker_destroy(self.worker)

@@ -257,6 +257,7 @@ cdef extern from "pump.h" nogil:
     unsigned PUMP_FOLD_TCP
     unsigned PUMP_FOLD_UDP
     uint32_t PUMP_BATCH_MAX
+    int PUMP_QUEUES_MAX
 
     unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"
     unsigned c_WORKER_INBOUND "WORKER_INBOUND"
@@ -280,7 +281,14 @@ cdef extern from "pump.h" nogil:
     struct worker_t "worker":
         pass
 
-    int worker_create(worker_t **out, pump_t *pump, unsigned roles, int tun_fd, int udp_fd)
+    int worker_create(
+        worker_t **out,
+        pump_t *pump,
+        unsigned roles,
+        const int *tun_fds,
+        unsigned tun_count,
+        int udp_fd,
+    )
     void worker_finish(worker_t *worker)
     void worker_destroy(worker_t *worker)
     int worker_run(worker_t *worker)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "worker.h"
 
 /* Receives up to a batch of messages. How many, 0 when there is none, or -errno. */
@@ -73,6 +74,27 @@ static enum verdict write_verdict(int error)
     }
 }
 
+/* The queue for a packet whose headers begin at `bytes`: one flow, one queue, both ways. */
+static int queue_of(const struct worker *worker, const uint8_t *bytes, size_t length)
+{
+    const struct inbound *inbound = &worker->inbound;
+    if (inbound->queue_count == 1)
+        return inbound->queues[0];
+
+    const bool ipv6 = bytes[0] >> 4 == 6;
+    const size_t header = ipv6 ? IPV6_HEADER : (size_t)(bytes[0] & 0x0F) * 4;
+    const uint8_t *address = bytes + (ipv6 ? IPV6_SOURCE : IPV4_SOURCE);
+    uint32_t hash = 0;
+    for (size_t i = 0; i < (ipv6 ? 32 : 8); i += 4)
+        hash ^= get32(address + i);
+    const uint8_t protocol = bytes[ipv6 ? IPV6_NEXT_HEADER : IPV4_PROTOCOL];
+    if ((protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && length >= header + 4 &&
+        (ipv6 || (get16(bytes + IPV4_FRAGMENT) & 0x3FFF) == 0))
+        hash ^= (uint32_t)(get16(bytes + header) ^ get16(bytes + header + 2)) * 0x10001U;
+    hash *= 0x9E3779B1U; /* 2^32 / golden ratio: spreads close values (Knuth 6.4) */
+    return inbound->queues[(uint64_t)hash * inbound->queue_count >> 32];
+}
+
 ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
 {
     static const uint8_t no_offload[VNET_HEADER_LENGTH];
@@ -81,11 +103,12 @@ ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
         {.iov_base = (void *)(uintptr_t)no_offload, .iov_len = sizeof(no_offload)},
         {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length},
     };
-    int skip = worker->pump->levers & PUMP_VNET_HEADER ? 0 : 1;
+    const int skip = worker->pump->levers & PUMP_VNET_HEADER ? 0 : 1;
+    const int fd = queue_of(worker, bytes, length);
     ssize_t written;
 
     do {
-        written = writev(worker->tun_fd, iov + skip, 2 - skip);
+        written = writev(fd, iov + skip, 2 - skip);
         worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
     } while (written < 0 && errno == EINTR);
     return written;
@@ -134,11 +157,13 @@ static unsigned fold_kinds_of(const struct fold_write *write)
 static void write_folded(void *context, const struct fold_write *write)
 {
     struct worker *worker = context;
+    const struct iovec first = fold_original(write, 0);
+    const int fd = queue_of(worker, first.iov_base, first.iov_len);
     ssize_t written;
     int error;
 
     do {
-        written = writev(worker->tun_fd, write->iov, (int)write->iov_count);
+        written = writev(fd, write->iov, (int)write->iov_count);
         worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
     } while (written < 0 && errno == EINTR);
     error = written < 0 ? errno : 0;
@@ -226,6 +251,7 @@ int inbound_batch(struct worker *worker)
     if (count <= 0)
         return count;
 
+    worker->moved = true;
     worker_tally(worker, TALLY_INBOUND_BATCHES, 1);
     for (int i = 0; i < count; i++) {
         struct msghdr *header = &inbound->headers[i].msg_hdr;

@@ -198,6 +198,7 @@ int outbound_batch(struct worker *worker)
     }
     if (packets == 0)
         return end;
+    worker->moved = true;
     worker_tally(worker, TALLY_OUTBOUND_BATCHES, 1);
     int sent = outbox_flush(worker);
     if (sent != BATCH_IDLE)

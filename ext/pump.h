@@ -37,6 +37,7 @@ enum pump_lever {
 
 enum {
     PUMP_BATCH_MAX = 64,    /* packets or messages a batch; datagrams a system call */
+    PUMP_QUEUES_MAX = 64,   /* of a TUN device */
     PUMP_PACKET_MAX = 65535, /* the longest packet or super-packet read from the TUN */
 };
 
@@ -66,10 +67,12 @@ enum worker_state {
 
 struct worker;
 
-/* Makes a worker for `roles`. An outbound worker reads `tun_fd`, an inbound one writes to it.
+/* Makes a worker for `roles`. An outbound worker reads the first of the `tun_count` queues of the
+ * TUN; an inbound one writes to all, a flow always to the same: the kernel hands the answers of a
+ * flow to the queue that its packets were written to (drivers/net/tun.c, tun_flow_update).
  * 0 or -errno (-EINVAL: a value out of range); `*worker` is set on 0 alone. */
-int worker_create(struct worker **worker, struct pump *pump, unsigned roles, int tun_fd,
-                  int udp_fd);
+int worker_create(struct worker **worker, struct pump *pump, unsigned roles, const int *tun_fds,
+                  unsigned tun_count, int udp_fd);
 
 /* Packets that still wait to be sent get a last try, then count as dropped. */
 void worker_finish(struct worker *worker);

@@ -66,6 +66,8 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(FOLD_BAD_CHECKSUMS, INBOUND, "packets delivered as they came for their wrong checksum")      \
     X(FOLD_REFUSED, INBOUND, "super-packets refused by the TUN device, written packet by packet")  \
     X(SLEEPS, NONE, "times a worker slept until there was something to do")                        \
+    X(SPINS, NONE, "times a worker looked on for a while instead of sleeping")                     \
+    X(SPIN_HITS, NONE, "of these, those in which something came")                                  \
     X(OUTBOUND_BATCHES, OUTBOUND, "batches of packets read from the TUN device")                   \
     X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \
     X(OUTBOUND_BYTES, OUTBOUND, "inner bytes sent")                                                \

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { RETRY_MS = 1 };
@@ -33,12 +34,15 @@ static int check(const struct pump *pump, unsigned roles)
     return 0;
 }
 
-int worker_create(struct worker **out, struct pump *pump, unsigned roles, int tun_fd, int udp_fd)
+int worker_create(struct worker **out, struct pump *pump, unsigned roles, const int *tun_fds,
+                  unsigned tun_count, int udp_fd)
 {
     struct worker *worker = MAP_FAILED;
     int error = check(pump, roles);
     if (error)
         return error;
+    if (tun_count < 1 || tun_count > PUMP_QUEUES_MAX)
+        return -EINVAL;
 
     /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
      * do receive slots that no burst ever fills. */
@@ -52,7 +56,9 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, int tu
     worker->mapped = mapped;
     worker->pump = pump;
     worker->roles = roles;
-    worker->tun_fd = tun_fd;
+    worker->tun_fd = tun_fds[0];
+    memcpy(worker->inbound.queues, tun_fds, tun_count * sizeof(*tun_fds));
+    worker->inbound.queue_count = tun_count;
     worker->udp_fd = udp_fd;
     worker->outbound.arena = (uint8_t *)worker + arena;
     worker->outbound.headers = (uint8_t *)worker + headers;
@@ -166,13 +172,13 @@ static int set_watch(struct worker *worker, int operation, const struct watch *w
 {
     struct epoll_event event;
 
-    if (wanted->tun != current->tun || operation == EPOLL_CTL_ADD) {
+    if (wanted->tun != current->tun || operation != EPOLL_CTL_MOD) {
         event = (struct epoll_event){.events = wanted->tun, .data.u32 = WORKER_OUTBOUND};
         if ((worker->roles & WORKER_OUTBOUND) &&
             epoll_ctl(worker->epoll_fd, operation, worker->tun_fd, &event) < 0)
             return -errno;
     }
-    if (wanted->udp != current->udp || operation == EPOLL_CTL_ADD) {
+    if (wanted->udp != current->udp || operation != EPOLL_CTL_MOD) {
         event = (struct epoll_event){.events = wanted->udp, .data.u32 = WORKER_INBOUND};
         if (epoll_ctl(worker->epoll_fd, operation, worker->udp_fd, &event) < 0)
             return -errno;
@@ -203,8 +209,8 @@ static int sleep_until_ready(struct worker *worker, int state, struct watch *wat
     error = errno;
     route_reader_online(&worker->reader);
     worker_tally(worker, TALLY_SLEEPS, 1);
-    if (ready < 0)
-        return error == EINTR ? 0 : -error;
+    if (ready < 0 && error != EINTR)
+        return -error;
     if (waiting) /* whatever woke us, what waits comes first */
         directions |= WORKER_OUTBOUND;
     for (int i = 0; i < ready; i++)
@@ -212,40 +218,127 @@ static int sleep_until_ready(struct worker *worker, int state, struct watch *wat
     return directions & (int)worker->roles;
 }
 
+/* ---- busy polling ----------------------------------------------------------------------------- */
+
+/*
+ * A worker that found nothing may look again for a while instead of sleeping: to be woken takes
+ * longer than many a packet's way. How long (the window) follows what it was good for, as a
+ * hypervisor's halt polling does (virt/kvm/kvm_main.c):
+ *   - a sleep shorter than the longest window: a longer one would have caught the packet, so grow
+ *   - a long sleep: nothing to wait for, so none; an idle tunnel never spins
+ *   - somebody else got the CPU while we spun: it is worth more to them, so none for some time
+ */
+enum {
+    SPIN_FIRST_NS = 10000,      /* the smallest window */
+    SPIN_FORGET = 8,            /* a sleep of so many longest windows ends spinning */
+    SPIN_PREEMPTED_NS = 50000,  /* between two looks, which take about one microsecond */
+    SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static bool may_spin(const struct worker *worker, int state)
+{
+    return worker->spin.window > 0 && !(state & (WORKER_BLOCKED | WORKER_RETRY));
+}
+
+/* Looks until something came or the window is over; what turn() found last. */
+static int spin(struct worker *worker)
+{
+    uint64_t start = now_ns(), last = start;
+    int state = 0;
+
+    worker_tally(worker, TALLY_SPINS, 1);
+    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        worker->moved = false;
+        state = turn(worker, worker->roles);
+        if (state < 0)
+            return state;
+        if (worker->moved) {
+            worker_tally(worker, TALLY_SPIN_HITS, 1);
+            return state;
+        }
+        uint64_t now = now_ns();
+        if (now - last > SPIN_PREEMPTED_NS) {
+            worker->spin.window = 0;
+            worker->spin.not_before = now + SPIN_PAUSE_NS;
+            break;
+        }
+        if (now - start >= worker->spin.window)
+            break;
+        last = now;
+    }
+    return state;
+}
+
+/* What a sleep from `start` on says about the window. */
+static void learn(struct worker *worker, uint64_t start)
+{
+    const uint64_t longest = (uint64_t)worker->pump->busy_poll_us * 1000;
+    uint64_t now = now_ns();
+
+    if (now - start > longest * SPIN_FORGET)
+        worker->spin.window = 0;
+    else if (now - start < longest && now >= worker->spin.not_before)
+        worker->spin.window = worker->spin.window ? worker->spin.window * 2 : SPIN_FIRST_NS;
+    if (worker->spin.window > longest)
+        worker->spin.window = longest;
+}
+
+/* ---- the loop of a thread --------------------------------------------------------------------- */
+
+static int loop(struct worker *worker, struct watch *watch)
+{
+    const unsigned more = WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND;
+    int directions = (int)worker->roles;
+    int state = 0;
+
+    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        worker->moved = false;
+        state = turn(worker, (unsigned)directions);
+        if (state < 0)
+            return state;
+        directions = (int)worker->roles; /* never one direction alone while it is loaded */
+        if ((unsigned)state & more)
+            continue;
+        if (may_spin(worker, state)) {
+            state = spin(worker);
+            if (state < 0)
+                return state;
+            if (worker->moved)
+                continue;
+        }
+        uint64_t start = worker->pump->busy_poll_us ? now_ns() : 0;
+        directions = sleep_until_ready(worker, state, watch);
+        if (directions < 0)
+            return directions;
+        if (start)
+            learn(worker, start);
+    }
+    return 0;
+}
+
 int worker_run(struct worker *worker)
 {
     struct watch watch = {0}, nothing = {0};
     struct epoll_event wake = {.events = EPOLLIN, .data.u32 = 0};
-    int state = 0;
-    int result = 0;
+    int result;
 
     if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &wake) < 0)
         return -errno;
     result = set_watch(worker, EPOLL_CTL_ADD, &nothing, &watch);
-    if (result)
-        return result;
-
-    route_reader_online(&worker->reader);
-    int directions = (int)worker->roles;
-    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
-        if (directions) {
-            state = turn(worker, (unsigned)directions);
-            if (state < 0) {
-                result = state;
-                break;
-            }
-        }
-        if (state & (WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND)) {
-            directions = (int)worker->roles; /* never one direction alone while it is loaded */
-            continue;
-        }
-        directions = sleep_until_ready(worker, state, &watch);
-        if (directions < 0) {
-            result = directions;
-            break;
-        }
+    if (result == 0) {
+        route_reader_online(&worker->reader);
+        result = loop(worker, &watch);
+        route_reader_offline(&worker->reader);
     }
-    route_reader_offline(&worker->reader);
+    set_watch(worker, EPOLL_CTL_DEL, &nothing, &watch);
+    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, worker->wake_fd, NULL);
     return result;
 }
 

@@ -52,6 +52,8 @@ struct inbound {
     struct mmsghdr headers[PUMP_BATCH_MAX];
     struct iovec iov[PUMP_BATCH_MAX];
     _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
+    int queues[PUMP_QUEUES_MAX]; /* of the TUN, to write to */
+    unsigned queue_count;
     unsigned fold_kinds; /* FOLD_*; fewer when the TUN refuses one; 0: every packet on its own */
     struct fold fold;
 };
@@ -68,6 +70,11 @@ struct worker {
     const struct route_table *table; /* valid within a batch */
     unsigned roles;
     int tun_fd, udp_fd, epoll_fd;
+    bool moved; /* a batch had something; cleared by who wants to know */
+    struct {
+        uint64_t window;     /* how long to spin now, nanoseconds */
+        uint64_t not_before; /* on the monotonic clock: no growth until then */
+    } spin;
     int fatal; /* -errno met while packets were written; ends the worker after the batch */
     struct route_reader reader;
     struct outbound outbound;

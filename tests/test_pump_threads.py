@@ -178,13 +178,13 @@ def test_values_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with rig() as r:
         pump = fp.Pump(r.table, **{"mtu": MTU, **wrong}, tun_address=bytes(4))
         with pytest.raises(ValueError, match="Invalid argument"):
-            fp.Worker(pump, roles=fp.OUTBOUND, tun_fd=r.tun.fileno(), udp_fd=r.udp.fileno())
+            fp.Worker(pump, roles=fp.OUTBOUND, tun_fds=[r.tun.fileno()], udp_fd=r.udp.fileno())
 
 
 @pytest.mark.parametrize("roles", [0, 4])
 def test_a_worker_needs_a_direction(roles: int) -> None:
     with rig() as r, pytest.raises(ValueError, match="Invalid argument"):
-        fp.Worker(r.pump, roles=roles, tun_fd=r.tun.fileno(), udp_fd=r.udp.fileno())
+        fp.Worker(r.pump, roles=roles, tun_fds=[r.tun.fileno()], udp_fd=r.udp.fileno())
 
 
 def test_a_closed_worker_keeps_its_counts_and_moves_nothing() -> None:

@@ -133,12 +133,16 @@ class Pump:
 class Worker:
     """Moves packets between one TUN queue and one UDP socket, by run() or by step().
 
-    Both descriptors must be non-blocking and stay open until close(); they are borrowed. run, step
+    All descriptors must be non-blocking and stay open until close(); they are borrowed. run, step
     and close are for one thread at a time (RuntimeError); the rest may be called from any thread.
     """
 
-    def __new__(cls, pump: Pump, *, roles: int, tun_fd: int, udp_fd: int) -> Self:
-        """`roles`: OUTBOUND, INBOUND or both. ValueError, MemoryError, OSError."""
+    def __new__(cls, pump: Pump, *, roles: int, tun_fds: Sequence[int], udp_fd: int) -> Self:
+        """`roles`: OUTBOUND, INBOUND or both. ValueError, MemoryError, OSError.
+
+        Packets are read from the first of the TUN's queues `tun_fds` and written to all of them,
+        those of one flow always to the same.
+        """
 
     def run(self) -> None:
         """Move packets until stop(), without the GIL. OSError: the device or socket is gone."""

@@ -75,7 +75,7 @@ class Rig:
             each.setblocking(False)
         self.pump = fp.Pump(self.table, mtu=mtu, tun_address=socket.inet_aton(OWN), **pump)
         self.worker = fp.Worker(
-            self.pump, roles=roles, tun_fd=self.tun.fileno(), udp_fd=self.udp.fileno()
+            self.pump, roles=roles, tun_fds=[self.tun.fileno()], udp_fd=self.udp.fileno()
         )
 
     def route_to(self, address: tuple[str, int], *, mtu: int = 0) -> None:

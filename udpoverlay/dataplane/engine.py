@@ -28,6 +28,9 @@ from udpoverlay.model.endpoint import Endpoint
 
 __all__ = ["Engine"]
 
+DEFAULT_THREADS = 1
+DEFAULT_BUSY_POLL_US = 50
+
 
 class Engine:
     """One tunnel: a TUN device, a UDP socket and what moves packets between them.
@@ -54,12 +57,16 @@ class Engine:
             for lever in ("uso", "fold-tcp", "fold-udp"):
                 self._features.refuse(lever, "needs vnet-hdr")
         self._features.probe_udp(udp)
+        self._threads = _thread_count(config)
+        if self._threads == 0:
+            self._features.refuse("busy-poll", "packets move in the event loop")
         self._table = fp.RouteTable()
         self._pump = fp.Pump(
             self._table,
             mtu=config.mtu,
             tun_address=config.tun_address.packed,
             icmp_fd=-1 if icmp is None else icmp.fileno(),
+            busy_poll_us=_busy_poll_us(config) if self._features.on("busy-poll") else 0,
             batch=fp.BATCH_MAX if self._features.on("mmsg") else 1,
             vnet_header=tun.vnet_header,
             udp_segment=self._features.on("udp-segment"),
@@ -68,12 +75,8 @@ class Engine:
             fold_udp=self._features.on("fold-udp"),
         )
         self._workers = [
-            fp.Worker(
-                self._pump,
-                roles=fp.OUTBOUND | fp.INBOUND,
-                tun_fd=tun.filenos()[0],
-                udp_fd=udp.fileno(),
-            )
+            fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
+            for roles, queues in _assignments(self._threads, tun.filenos())
         ]
         self._driver: Driver | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -92,10 +95,9 @@ class Engine:
                 config.tun_pattern,
                 vnet_header=features.on("vnet-hdr"),
                 uso=features.on("uso"),
+                queues=_queue_count(config, features),
             )
             undo.callback(tun.close)
-            for lever in ("busy-poll", "multi-queue"):
-                features.refuse(lever, "not in this version")
             engine = cls(config, tun, udp, icmp, features)
             undo.pop_all()
         return engine
@@ -125,7 +127,7 @@ class Engine:
         """Packets flow from here until stop()."""
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        if self.config.driver == "loop" or self.config.workers == "0":
+        if self._threads == 0:
             self._driver = LoopDriver(self._workers[0], self._tun.filenos()[0], self._udp.fileno())
         else:
             self._driver = ThreadDriver(self._workers)
@@ -180,3 +182,37 @@ class Engine:
         failure.__cause__ = error
         self._ended.set_exception(failure)
         self._ended.exception()  # retrieved: nobody may be waiting yet
+
+
+# ---- how many workers, and which does what
+
+
+def _thread_count(config: DataplaneConfig) -> int:
+    """Worker threads; 0: packets move in the event loop."""
+    if config.driver == "loop":
+        return 0
+    return DEFAULT_THREADS if config.workers == "auto" else int(config.workers)
+
+
+def _queue_count(config: DataplaneConfig, features: Features) -> int:
+    """One queue for each thread that sends: all but the one that receives, from three on."""
+    threads = _thread_count(config)
+    if threads < 3:
+        features.refuse("multi-queue", "needs 3 workers: one that receives, two that send")
+    return threads - 1 if features.on("multi-queue") else 1
+
+
+def _assignments(threads: int, queues: list[int]) -> list[tuple[int, list[int]]]:
+    """(directions, TUN queues) for each worker.
+
+    Up to one thread does both directions; from two on, one receives and the others send. More than
+    one must not receive: the datagrams of one peer all come by one address pair, so two readers
+    would only bring its packets out of order.
+    """
+    if threads < 2:
+        return [(fp.OUTBOUND | fp.INBOUND, queues)]
+    return [(fp.INBOUND, queues), *((fp.OUTBOUND, [queue]) for queue in queues)]
+
+
+def _busy_poll_us(config: DataplaneConfig) -> int:
+    return DEFAULT_BUSY_POLL_US if config.busy_poll_us < 0 else config.busy_poll_us
