@@ -20,7 +20,7 @@ static int receive(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
 
-    for (uint32_t i = 0; i < worker->pump->batch; i++) {
+    for (uint32_t i = 0; i < inbound->wanted; i++) {
         inbound->iov[i] = (struct iovec){.iov_base = inbound->slots + (size_t)i * INBOUND_SLOT,
                                          .iov_len = inbound->slot_bytes};
         inbound->headers[i].msg_hdr = (struct msghdr){
@@ -32,7 +32,7 @@ static int receive(struct worker *worker)
     }
     for (;;) {
         int count =
-            recvmmsg(worker->udp_fd, inbound->headers, worker->pump->batch, MSG_DONTWAIT, NULL);
+            recvmmsg(worker->udp_fd, inbound->headers, inbound->wanted, MSG_DONTWAIT, NULL);
         worker_tally(worker, TALLY_UDP_RECEIVE_CALLS, 1);
         if (count >= 0)
             return count;
@@ -244,9 +244,18 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
         deliver(worker, datagram, packet.length);
 }
 
+/* Long messages: few at a time, so that they are still in the cache when they are written. */
+static void want(struct worker *worker, size_t bytes, uint32_t count)
+{
+    size_t wanted = INBOUND_BATCH_BYTES / (bytes / count + 1) + 1;
+    worker->inbound.wanted =
+        wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
+}
+
 int inbound_batch(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
+    size_t bytes_in = 0;
     int count = receive(worker);
     if (count <= 0)
         return count;
@@ -257,6 +266,7 @@ int inbound_batch(struct worker *worker)
         struct msghdr *header = &inbound->headers[i].msg_hdr;
         uint8_t *bytes = inbound->iov[i].iov_base;
         size_t length = inbound->headers[i].msg_len;
+        bytes_in += length;
         if (header->msg_flags & MSG_TRUNC) {
             const struct iovec seen = {.iov_base = bytes, .iov_len = length};
             worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
@@ -277,5 +287,7 @@ int inbound_batch(struct worker *worker)
     flush(worker);
     if (worker->fatal)
         return worker->fatal;
-    return (uint32_t)count < worker->pump->batch ? BATCH_IDLE : BATCH_MORE;
+    bool full = (uint32_t)count == inbound->wanted;
+    want(worker, bytes_in, (uint32_t)count);
+    return full ? BATCH_MORE : BATCH_IDLE;
 }

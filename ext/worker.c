@@ -59,6 +59,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->tun_fd = tun_fds[0];
     memcpy(worker->inbound.queues, tun_fds, tun_count * sizeof(*tun_fds));
     worker->inbound.queue_count = tun_count;
+    worker->inbound.wanted = pump->batch;
     worker->udp_fd = udp_fd;
     worker->outbound.arena = (uint8_t *)worker + arena;
     worker->outbound.headers = (uint8_t *)worker + headers;

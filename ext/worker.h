@@ -31,6 +31,8 @@ enum {
     /* One received message: 64 KB of merged datagrams, and an odd number of cache lines more, so
      * that the beginnings of all slots do not fall into the same sets of the caches. */
     INBOUND_SLOT = 65536 + 17 * CACHE_LINE,
+    /* What one receive should bring at most: it passes through the cache three times. */
+    INBOUND_BATCH_BYTES = 256 * 1024,
     INBOUND_CONTROL = CMSG_SPACE(sizeof(int)),
 };
 
@@ -49,6 +51,7 @@ struct outbound {
 struct inbound {
     uint8_t *slots;    /* PUMP_BATCH_MAX of INBOUND_SLOT bytes, touched when used */
     size_t slot_bytes; /* how many of them one receive may fill */
+    uint32_t wanted;   /* messages of the next receive */
     struct mmsghdr headers[PUMP_BATCH_MAX];
     struct iovec iov[PUMP_BATCH_MAX];
     _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
