@@ -152,19 +152,20 @@ static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
     return true; /* its verdict comes when it is sent */
 }
 
-/* Sends what an earlier batch left: BATCH_IDLE when all memory is free again. */
-static int finish_earlier(struct worker *worker)
+/* Sends what an earlier batch left, and the next segments of its last packet: BATCH_MORE when all
+ * that memory is free again, or is still needed for the segments after these. */
+static int go_on(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
     int end = outbox_flush(worker);
 
     outbound->hop.peer = NULL; /* belonged to that batch's table */
-    while (end == BATCH_IDLE && outbound->cutting) {
+    if (end == BATCH_IDLE && outbound->cutting) {
         outbound->headers_used = 0;
         cut_on(worker);
         end = outbox_flush(worker);
     }
-    return end;
+    return end == BATCH_IDLE ? BATCH_MORE : end;
 }
 
 int outbound_batch(struct worker *worker)
@@ -176,10 +177,8 @@ int outbound_batch(struct worker *worker)
 
     /* What could not be sent keeps its memory, so nothing is read before it is gone: the TUN's own
      * queue holds the rest back, and its senders. */
-    if (!outbox_empty(outbox) || outbound->cutting) {
-        end = finish_earlier(worker);
-        return end == BATCH_IDLE ? BATCH_MORE : end;
-    }
+    if (!outbox_empty(outbox) || outbound->cutting)
+        return go_on(worker);
     outbound->arena_used = outbound->headers_used = 0;
     for (; packets < worker->pump->batch; packets++) {
         uint8_t *packet = outbound->arena + outbound->arena_used + HEADROOM;

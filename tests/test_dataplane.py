@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import struct
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from netaddr import IPAddress, IPNetwork
 
+from tests.support.flows import tcp_stream
 from tests.support.namespace import in_new_namespace, run_in_new_namespace
 from tests.support.overlay import MTU, PORT, Overlay, overlay
 from udpoverlay.dataplane.config import DataplaneConfig
@@ -51,28 +50,8 @@ def test_udp_of_every_size_arrives_whole_in_both_directions(settings: dict[str, 
 @pytest.mark.root
 @pytest.mark.parametrize("settings", DRIVERS, ids=ids)
 def test_a_tcp_stream_arrives_byte_for_byte(settings: dict[str, object]) -> None:
-    block = os.urandom(1 << 20)
-    digest = hashlib.sha256(block * 32).hexdigest()
-    with overlay(**settings) as o, o.b.socket(socket.SOCK_STREAM) as server:
-        server.listen()
-        with o.a.socket(socket.SOCK_STREAM) as client:
-            client.connect(server.getsockname())
-            accepted, _ = server.accept()
-            with accepted:
-                accepted.settimeout(30)
-
-                def send() -> None:
-                    for _ in range(32):
-                        client.sendall(block)
-                    client.shutdown(socket.SHUT_WR)
-
-                sender = threading.Thread(target=send)
-                sender.start()
-                found = hashlib.sha256()
-                while piece := accepted.recv(1 << 20):
-                    found.update(piece)
-                sender.join()
-                assert found.hexdigest() == digest
+    with overlay(**settings) as o:
+        tcp_stream(o.a, o.b, 32)
 
 
 @pytest.mark.root

@@ -323,7 +323,9 @@ def test_no_icmp_error_answers_an_icmp_message() -> None:
 
 def test_one_bucket_limits_all_icmp_errors_of_all_workers() -> None:
     with rig(icmp_rate=1, icmp_burst=3) as r:
-        second = fp.Worker(r.pump, roles=fp.OUTBOUND, tun_fds=[r.tun.fileno()], udp_fd=r.udp.fileno())
+        second = fp.Worker(
+            r.pump, roles=fp.OUTBOUND, tun_fds=[r.tun.fileno()], udp_fd=r.udp.fileno()
+        )
         for worker in (r.worker, second):
             for _ in range(5):
                 r.device.send(ipv4(b"12345678", destination="10.6.0.1"))

@@ -1,0 +1,119 @@
+"""Every combination of levers delivers the same bytes; with all of them the fast path carries."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.flows import tcp_stream, udp_datagrams, udp_segmented
+from tests.support.overlay import MTU, Overlay, overlay
+from udpoverlay.dataplane.config import LEVERS
+
+ALL = frozenset(LEVERS)
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "all": {},
+    **{f"no-{lever}": {"offloads_off": frozenset({lever})} for lever in LEVERS},
+    **{f"only-{lever}": {"offloads_off": ALL - {lever}} for lever in ("vnet-hdr", "udp-segment")},
+    "none": {"offloads_off": ALL},
+    "per-packet": {"per_packet": True},
+    "loop": {"driver": "loop"},
+    "loop-none": {"driver": "loop", "offloads_off": ALL},
+    **{f"{count}-workers": {"workers": str(count)} for count in (0, 1, 2, 3, 5)},
+    "busy": {"busy_poll_us": 1000},
+    "never-busy": {"busy_poll_us": 0},
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_same_bytes_arrive(name: str) -> None:
+    with overlay(**SETTINGS[name]) as o:
+        for sender, receiver in ((o.a, o.b), (o.b, o.a)):
+            tcp_stream(sender, receiver, 4)
+            udp_datagrams(sender, receiver, (0, 1, 100, MTU - 28, MTU - 27, 9000, 65507))
+            udp_segmented(sender, receiver, 1000, 30)
+        for position in (0, 1):
+            counts = o.counters(position)
+            refused = {
+                verdict: count
+                for verdict, count in counts.items()
+                if verdict.startswith(("outbound_", "inbound_"))
+                and not verdict.endswith(("sent", "delivered", "bytes", "packets", "batches"))
+            }
+            # Router solicitations and the like: this tunnel carries IPv4 alone.
+            refused.pop("outbound_wrong_version", None)
+            assert not refused
+
+
+@pytest.mark.root
+def test_the_fast_path_carries_the_bulk() -> None:
+    with overlay() as o:
+        tcp_stream(o.a, o.b, 64)
+        sent, delivered = o.counters(0), o.counters(1)
+        assert sent["outbound_fast_packets"] > 9 * sent.get("outbound_plain_packets", 0)
+        assert sent["tun_super_packets"] * 10 < sent["outbound_fast_packets"]
+        assert delivered["inbound_fast_packets"] > 9 * delivered.get("inbound_plain_packets", 0)
+        assert delivered["udp_gro_receives"] > 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("settings", [{"offloads_off": ALL}, {"per_packet": True}])
+def test_with_all_levers_off_every_packet_goes_alone(settings: dict[str, Any]) -> None:
+    with overlay(**settings) as o:
+        tcp_stream(o.a, o.b, 4)
+        sent, delivered = o.counters(0), o.counters(1)
+        assert "outbound_fast_packets" not in sent
+        assert "tun_super_packets" not in sent
+        assert "inbound_fast_packets" not in delivered
+        assert "udp_gro_receives" not in delivered
+        assert "spins" not in delivered
+        assert sent["udp_send_calls"] >= sent["outbound_sent"]
+        assert set(o.engines[0].features().values()) == {"off (switch)"}
+
+
+@pytest.mark.root
+def test_features_tell_what_is_on_what_is_off_and_why() -> None:
+    with overlay(workers="1", offloads_off=frozenset({"vnet-hdr", "udp-gro"})) as o:
+        features = o.engines[0].features()
+        assert features.keys() == LEVERS.keys()
+        assert features["udp-segment"] == "on"
+        assert features["vnet-hdr"] == features["udp-gro"] == "off (switch)"
+        assert features["fold-tcp"] == "unavailable: needs vnet-hdr"
+        assert features["multi-queue"].startswith("unavailable: needs 3 workers")
+
+
+@pytest.mark.root
+def test_two_hops_are_taken_and_the_congestion_mark_is_kept() -> None:
+    """With all levers on, as without them: a packet with three hops arrives with one."""
+    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+        left.setsockopt(0, 2, 3)  # IP_TTL
+        left.setsockopt(0, 1, 2)  # IP_TOS: ECT(0)
+        right.setsockopt(0, 13, 1)  # IP_RECVTOS
+        right.setsockopt(0, 12, 1)  # IP_RECVTTL
+        left.sendto(b"hop", right.getsockname())
+        _, ancillary, _, _ = right.recvmsg(100, 100)
+        values = {kind: data[0] for _, kind, data in ancillary}
+        assert values == {1: 2, 2: 1}
+
+
+def spins(o: Overlay) -> int:
+    return sum(engine.counters()["spins"] for engine in o.engines)
+
+
+@pytest.mark.root
+def test_busy_polling_catches_answers_and_an_idle_tunnel_does_not_spin() -> None:
+    with overlay(busy_poll_us=1000) as o, o.a.socket() as left, o.b.socket() as right:
+        for _ in range(300):
+            left.sendto(b"ping", right.getsockname())
+            right.sendto(right.recv(10), left.getsockname())
+            left.recv(10)
+        assert sum(engine.counters()["spin_hits"] for engine in o.engines) > 0
+        before = spins(o)
+        for _ in range(5):
+            time.sleep(0.03)  # longer than the longest window by far: a lone packet now and then
+            left.sendto(b"ping", right.getsockname())
+            right.recv(10)
+        assert spins(o) - before <= 8
