@@ -101,7 +101,7 @@ def test_a_pair_whose_daemon_died_does_not_pass_and_the_others_do() -> None:
 
 def test_daemons_stop_when_asked_and_remove_what_they_made() -> None:
     with Cluster(["n1", "n2"], program=udpoverlayd()) as cluster:
-        cluster.stop()
+        cluster.overlay.stop()
         for node in cluster.nodes.values():
             assert node.daemon.poll() == 0, node.last_lines()
             names = [link["name"] for link in node.host.call("links.links")]

@@ -185,3 +185,15 @@ def test_an_etcd_keeps_its_keys_over_a_restart(fabric: Fabric) -> None:
         "/coreos.com/network/config": '{"Network": "10.244.0.0/16"}'
     }
     etcd.stop()
+
+
+def test_settings_for_somebodys_own_daemons_do_not_reach_the_lab(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("FLANNELD_IFACE", "UDPOVERLAY_PER_PACKET", "ETCD_NAME"):
+        monkeypatch.setenv(name, "wrong")
+    monkeypatch.setenv("LAB_TEST_KEPT", "right")
+    with Host("clean") as host:
+        _, output = host.run(["env"])
+    assert "wrong" not in output
+    assert "LAB_TEST_KEPT=right" in output

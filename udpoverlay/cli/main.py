@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "udpoverlay.cli.podcidr_controller",
         "give Kubernetes Nodes a podCIDR where no controller-manager does",
     ),
+    "bench": ("udpoverlay.cli.bench", "measure the overlay against other paths, side by side"),
     "version": ("udpoverlay.cli.version", "print the version"),
 }
 """Name → module and one line of help, in the order shown."""

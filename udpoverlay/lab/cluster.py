@@ -24,7 +24,7 @@ from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 from udpoverlay.lab.traffic import End, Pair, icmp_trips
 
-__all__ = ["Cluster", "Node", "Program", "flanneld", "udpoverlayd"]
+__all__ = ["Cluster", "Node", "Overlay", "Program", "flanneld", "udpoverlayd"]
 
 PREFIX = "/coreos.com/network"
 NETWORK = "10.244.0.0/16"
@@ -95,51 +95,39 @@ class Node:
         return "\n".join(self.daemon.log().splitlines()[-count:])
 
 
-class Cluster:
-    """`names` hosts with a daemon each, ready when the constructor returns.
+class Overlay:
+    """A daemon on each of `hosts`, ready when the constructor returns.
 
-    `report` is told each step in a few words. LabError (with the daemon's last lines) when one
-    does not get ready; nothing is left then.
+    `hosts` are named and come with their public IP; the network lives in `etcd` under `prefix`.
+    LabError (with the last lines of the log) when a daemon does
+    not get ready. Ends with its hosts, or orderly with `stop`.
     """
 
     def __init__(
         self,
-        names: Iterable[str],
-        *,
+        hosts: Mapping[str, tuple[Host, str]],
+        etcd: Etcd,
         program: Program,
-        backend: Mapping[str, Any] | None = None,
-        offload: bool = True,
+        *,
+        prefix: str = PREFIX,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.program = program
         self.nodes: dict[str, Node] = {}
-        self._stack = contextlib.ExitStack()
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.close)
-            report("hosts and links")
-            self.fabric = self._stack.enter_context(Fabric(names, offload=offload))
-            report("etcd")
-            self.etcd = Etcd(self.fabric.switch, Fabric.GATEWAY)
-            config: dict[str, Any] = {"Network": NETWORK}
-            if backend is not None:
-                config["Backend"] = backend
-            self.etcd.put(f"{PREFIX}/config", json.dumps(config))
-            report(f"a {program.name} on each host")
-            for name in self.fabric.hosts:
-                self.nodes[name] = self._start(name)
-            report("leases and routes")
-            for node in self.nodes.values():
-                self._await_subnet(node)
-                self._add_pods(node)
-            for node in self.nodes.values():
-                self._await_routes(node)
-            undo.pop_all()
-
-    def _start(self, name: str) -> Node:
-        host = self.fabric.hosts[name]
-        argv = [*self.program.argv, f"--etcd-endpoints={self.etcd.endpoint}"]
-        daemon = host.popen(argv, log="daemon.log")
-        return Node(name, host, self.fabric.address(name), daemon)
+        etcd.put(f"{prefix}/config", json.dumps({"Network": NETWORK}))
+        report(f"a {program.name} on each host")
+        argv = [*program.argv, f"--etcd-endpoints={etcd.endpoint}"]
+        if prefix != PREFIX:
+            argv.append(f"--etcd-prefix={prefix}")
+        for name, (host, public_ip) in hosts.items():
+            daemon = host.popen(argv, log="daemon.log")
+            self.nodes[name] = Node(name, host, public_ip, daemon)
+        report("leases and routes")
+        for node in self.nodes.values():
+            self._await_subnet(node)
+            self._add_pods(node)
+        for node in self.nodes.values():
+            self._await_routes(node)
 
     def _await(self, node: Node, what: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -199,6 +187,44 @@ class Cluster:
             # A second SIGTERM would end one that is still cleaning up.
             if node.daemon.wait(_STOP_SECONDS) is None:
                 node.daemon.stop(0)
+
+
+class Cluster:
+    """`names` hosts, a switch, an etcd and an overlay, ready when the constructor returns.
+
+    `report` is told each step in a few words. When one fails, nothing is left.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        program: Program,
+        offload: bool = True,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            report("hosts and links")
+            self.fabric = self._stack.enter_context(Fabric(names, offload=offload))
+            report("etcd")
+            self.etcd = Etcd(self.fabric.switch, Fabric.GATEWAY)
+            hosts = {
+                name: (host, self.fabric.address(name)) for name, host in self.fabric.hosts.items()
+            }
+            self.overlay = Overlay(hosts, self.etcd, program, report=report)
+            undo.pop_all()
+
+    @property
+    def program(self) -> Program:
+        """The daemon that runs on every host."""
+        return self.overlay.program
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The hosts with what their daemons chose."""
+        return self.overlay.nodes
 
     def close(self) -> None:
         """End everything; idempotent."""

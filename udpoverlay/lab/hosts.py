@@ -43,6 +43,7 @@ __all__ = ["Fabric", "Host", "Process"]
 
 _START_SECONDS = 30.0
 _CALL_SECONDS = 60.0
+_FOREIGN = ("FLANNELD_", "UDPOVERLAY_", "ETCD_")
 
 
 class Process:
@@ -112,8 +113,13 @@ class Host:
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_MESSAGE)
+            # What the person set for his own daemons is not meant for ours.
+            environment = {
+                key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)
+            }
             self._agent = subprocess.Popen(
                 [sys.executable, "-m", "udpoverlay.lab.agent", str(theirs.fileno()), name],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -261,14 +267,21 @@ class Host:
 class Fabric:
     """Hosts joined by one switch; see the drawing on top.
 
-    `mtu` is that of every link. `offload=False` makes the links like network cards that cannot
-    segment UDP. Ends, also half-made, with `close()`.
+    `mtu` is that of every link, `link` its name on a host's side. `offload=False` makes the links
+    like network cards that cannot segment UDP. Ends, also half-made, with `close()`.
     """
 
     NETWORK_LEN = 24
     GATEWAY = "198.18.0.1"
 
-    def __init__(self, names: Iterable[str], *, mtu: int = 1500, offload: bool = True) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        mtu: int = 1500,
+        offload: bool = True,
+        link: str = "eth0",
+    ) -> None:
         self.hosts: dict[str, Host] = {}
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
@@ -284,23 +297,23 @@ class Fabric:
                 prefix_len=self.NETWORK_LEN,
             )
             for name in self.hosts:
-                self._join(name, mtu, offload)
+                self._join(name, link, mtu, offload)
             undo.pop_all()
 
-    def _join(self, name: str, mtu: int, offload: bool) -> None:
+    def _join(self, name: str, link: str, mtu: int, offload: bool) -> None:
         host = self.hosts[name]
-        port = f"port-{name}"
-        host.add_veth("eth0", self.switch, port, mtu)
+        port = f"port{list(self.hosts).index(name)}"
+        host.add_veth(link, self.switch, port, mtu)
         self.switch.call("links.set_link", name=port, master="br0")
         host.call(
             "links.add_address",
-            name="eth0",
+            name=link,
             address=self.address(name),
             prefix_len=self.NETWORK_LEN,
         )
         host.call("links.add_route", destination="default", via=self.GATEWAY)
         if not offload:
-            host.call("links.set_segmentation", name="eth0", on=False)
+            host.call("links.set_segmentation", name=link, on=False)
             self.switch.call("links.set_segmentation", name=port, on=False)
 
     def address(self, name: str) -> str:

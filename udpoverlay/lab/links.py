@@ -76,12 +76,14 @@ def add_vxlan(name: str, vni: int, local: str, dev: str, mtu: int) -> None:
         ip.link("set", index=_index(ip, name), state="up")
 
 
-def set_link(name: str, *, up: bool = True, master: str | None = None) -> None:
-    """Set a link up or down and, if named, make it a port of the bridge `master`."""
+def set_link(name: str, *, master: str | None = None, mtu: int | None = None) -> None:
+    """Set a link up; if given, make it a port of the bridge `master` and set its MTU."""
     with IPRoute() as ip:
-        wanted: dict[str, Any] = {"state": "up" if up else "down"}
+        wanted: dict[str, Any] = {"state": "up"}
         if master is not None:
             wanted["master"] = _index(ip, master)
+        if mtu is not None:
+            wanted["mtu"] = mtu
         ip.link("set", index=_index(ip, name), **wanted)
 
 

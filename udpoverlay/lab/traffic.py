@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from udpoverlay import _traffic
 from udpoverlay._traffic import Pattern
+from udpoverlay.lab.cpus import run_on, sides
 from udpoverlay.lab.hosts import Host
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ class _Run:
         self._sockets = sockets
         self._threads: list[threading.Thread] = []
 
-    def start(self, work: Callable[[], _Result]) -> Future[_Result]:
+    def start(
+        self, work: Callable[[], _Result], cpus: frozenset[int] | None = None
+    ) -> Future[_Result]:
+        """Do `work` in a thread, kept on `cpus` if given."""
         future: Future[_Result] = Future()
 
         def run() -> None:
             try:
+                if cpus is not None:
+                    run_on(cpus)
                 result = work()
             except BaseException as error:  # handed on, whatever it is
                 future.set_exception(error)
@@ -161,8 +167,11 @@ def streams(
     sockets = [_tcp_pair(pair) for _ in range(count)]
     with _Run(*itertools.chain(*sockets)) as run:
         running = []
+        pattern = Pattern(next(_seeds))
         for near, far in sockets:
-            pattern = Pattern(next(_seeds))
+            if compare:
+                # Mixed up streams must be noticed. Otherwise one pattern spares the caches.
+                pattern = Pattern(next(_seeds))
 
             def receive(pattern: Pattern = pattern, far: socket.socket = far) -> Stream:
                 return pattern.stream_receive(far.fileno(), seconds + _SLACK_SECONDS, compare)
@@ -175,12 +184,14 @@ def streams(
 
 
 def stream_trips(pair: Pair, *, size: int, seconds: float) -> Trips:
-    """TCP ping-pong with messages of `size` bytes."""
+    """TCP ping-pong with messages of `size` bytes, the ends on CPUs of their own."""
     near, far = _tcp_pair(pair)
     limit = seconds + _SLACK_SECONDS
+    client, server = sides()
     with _Run(near, far) as run:
-        pong = run.start(lambda: _traffic.stream_pong(far.fileno(), size, limit))
-        trips = run.start(lambda: _traffic.stream_ping(near.fileno(), size, seconds)).result()
+        pong = run.start(lambda: _traffic.stream_pong(far.fileno(), size, limit), server)
+        ping = run.start(lambda: _traffic.stream_ping(near.fileno(), size, seconds), client)
+        trips = ping.result()
         pong.result()
         return trips
 

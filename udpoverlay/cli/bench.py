@@ -1,0 +1,227 @@
+"""`udpoverlay bench`: the overlay against other ways between two hosts of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from udpoverlay.errors import LabError, OperatorError, UdpOverlayError
+from udpoverlay.lab import outside, plot, rootless
+from udpoverlay.lab.arena import Arena, Ready
+from udpoverlay.lab.benchreport import Bench, as_json, show
+from udpoverlay.lab.contest import TESTS, Contest, Plan
+from udpoverlay.lab.contestants import CONTESTANTS, DEFAULT
+from udpoverlay.lab.facts import machine
+from udpoverlay.lab.targets import judge
+
+__all__ = ["configure", "run"]
+
+_BUDGET_SECONDS = 240.0
+"""What all runs of a bench take together unless --seconds or --rounds say otherwise."""
+_ROUNDS = 5
+_QUICK_ROUNDS, _QUICK_SECONDS = 3, 0.4
+_LOG_WIDTH = 160
+"""Columns of a table that does not go to a terminal."""
+
+_EPILOG = f"""\
+paths: {", ".join(CONTESTANTS)}
+tests: {", ".join(TESTS)}
+
+examples:
+  udpoverlay bench                              all paths that are installed, under five minutes
+  udpoverlay bench --quick --paths vxlan,fast --tests tcp,rr
+  udpoverlay bench --link plain --json bench.json --plot bench.svg
+
+Absolute figures move with the machine and the minute: quote ratios."""
+
+
+def _choice(kind: str, known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(word.strip() for word in text.split(",") if word.strip())
+        for word in words:
+            if word not in known:
+                raise argparse.ArgumentTypeError(
+                    f"no {kind} {word!r}: choose from {', '.join(known)}"
+                )
+        if not words:
+            raise argparse.ArgumentTypeError(f"no {kind} given")
+        # In our order and once each, however they were given.
+        return tuple(each for each in known if each in words)
+
+    return parse
+
+
+def _between(least: float, most: float, number: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = number(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "--paths",
+        type=_choice("path", tuple(CONTESTANTS)),
+        help=f"default {','.join(DEFAULT)} and what else is found on PATH",
+    )
+    parser.add_argument("--tests", type=_choice("test", TESTS), default=TESTS)
+    parser.add_argument(
+        "--streams", type=_between(2, 64, int), default=4, metavar="N", help="default 4"
+    )
+    parser.add_argument(
+        "--link",
+        choices=("offload", "plain"),
+        default="offload",
+        help="whether the link can segment UDP itself (default offload)",
+    )
+    parser.add_argument("--rounds", type=_between(1, 100, int), help=f"default {_ROUNDS}")
+    parser.add_argument("--seconds", type=_between(0.1, 600, float), help="of each run")
+    parser.add_argument("--quick", action="store_true", help="a minute, for a first look")
+    parser.add_argument("--json", metavar="FILE", help="write a JSON object, - for stdout")
+    parser.add_argument("--plot", metavar="FILE", help="write a picture: .svg, .png or .pdf")
+    parser.add_argument(
+        "--check", action="store_true", help="exit non-zero when a target is missed"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the bench and show its results."""
+    if args.plot:
+        plot.check(args.plot)
+    told = Console(stderr=True, highlight=False)
+    skipped = {}
+    for name in args.paths or CONTESTANTS:
+        reason = CONTESTANTS[name].missing()
+        if reason is not None:
+            skipped[name] = reason
+    if args.paths and skipped:
+        name, reason = next(iter(skipped.items()))
+        raise OperatorError(f"--paths={name}: {reason}", fix="install it, or leave that path out")
+    names = args.paths or tuple(
+        name
+        for name, each in CONTESTANTS.items()
+        if name in DEFAULT or (each.needs and name not in skipped)
+    )
+    facts = machine()
+    rootless.enter()
+    try:
+        with Arena(
+            names,
+            offload=args.link == "offload",
+            report=lambda step: told.print(f"… {step}"),
+        ) as arena:
+            bench = _contest(args, arena, skipped, told)
+    except LabError as error:
+        if error.details:
+            told.print(error.details, markup=False)
+        raise
+    bench.facts = facts
+    bench.outcomes = judge(args.link, bench.contest.ratio)
+    _deliver(args, bench)
+    missed = args.check and not all(outcome.met for outcome in bench.outcomes)
+    return 1 if bench.contest.failures or missed else 0
+
+
+def _contest(
+    args: argparse.Namespace, arena: Arena, skipped: dict[str, str], told: Console
+) -> Bench:
+    """Set the paths up and run the plan over those that came up."""
+    paths: dict[str, Ready] = {}
+    for name, duo in arena.duos.items():
+        told.print(f"… {name}: {CONTESTANTS[name].about}")
+        try:
+            paths[name] = CONTESTANTS[name].set_up(duo, arena.etcd)
+        except UdpOverlayError as error:
+            if args.paths or name in DEFAULT:
+                raise
+            # Somebody else's tunnel that does not come up must not end the bench of the others.
+            skipped[name] = str(error)
+    others = {}
+    if "direct" in paths:
+        runs = outside.iperf3(arena.duos["direct"])
+        others = {outside.NAME: runs} if runs else {}
+    contest = Contest(_plan(args, len(paths) + len(others)), paths, others)
+    with _progress(told, len(contest.schedule())) as report:
+        contest.run(report)
+    return Bench(
+        contest,
+        args.link,
+        {},
+        about={name: CONTESTANTS[name].about for name in paths}
+        | dict.fromkeys(others, "no tunnel, iperf3's generator"),
+        versions={name: ready.version for name, ready in paths.items()},
+        skipped=skipped,
+    )
+
+
+def _plan(args: argparse.Namespace, paths: int) -> Plan:
+    rounds = args.rounds or (_QUICK_ROUNDS if args.quick else _ROUNDS)
+    seconds = args.seconds or (
+        _QUICK_SECONDS
+        if args.quick
+        else Plan.within(_BUDGET_SECONDS, paths * len(args.tests), rounds)
+    )
+    return Plan(args.tests, int(rounds), seconds, int(args.streams))
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
+    """Yields a function that is told each run: a bar on a terminal, a line a round elsewhere."""
+    if not console.is_terminal:
+        last = ""
+
+        def report_line(step: str) -> None:
+            nonlocal last
+            number = step.partition(":")[0]
+            if number != last:
+                console.print(f"… {number}")
+            last = number
+
+        yield report_line
+        return
+    columns = (
+        TextColumn("{task.description:45}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %, ready in"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def report(step: str) -> None:
+            bar.update(task, description=step)
+            bar.advance(task)
+
+        yield report
+
+
+def _deliver(args: argparse.Namespace, bench: Bench) -> None:
+    if args.json == "-":
+        print(json.dumps(as_json(bench), indent=2))
+    else:
+        show(Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH), bench)
+        if args.json:
+            with open(args.json, "w", encoding="utf-8") as file:
+                json.dump(as_json(bench), file, indent=2)
+                file.write("\n")
+    if args.plot:
+        facts = bench.facts
+        subtitle = (
+            f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}: "
+            f"median and range of {bench.contest.plan.rounds} rounds"
+        )
+        plot.draw(args.plot, bench.contest, subtitle)
