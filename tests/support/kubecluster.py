@@ -189,6 +189,22 @@ class Cluster:
             assert self.real is not None
             await asyncio.get_running_loop().run_in_executor(None, self.real.restart)
 
+    async def stop(self) -> None:
+        """Stop the API server."""
+        if self.double is not None:
+            await self.double.stop()
+        else:
+            assert self.real is not None
+            await asyncio.get_running_loop().run_in_executor(None, self.real.stop)
+
+    async def start(self) -> None:
+        """Start it again after stop()."""
+        if self.double is not None:
+            await self.double.start()
+        else:
+            assert self.real is not None
+            await asyncio.get_running_loop().run_in_executor(None, self.real.start)
+
     async def forget_history(self) -> None:
         """Make every version before now Gone."""
         if self.double is not None:

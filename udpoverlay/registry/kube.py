@@ -137,6 +137,17 @@ async def _node_of_pod(
 class KubeRegistry:
     """See registry.base.Registry; made by open_kube."""
 
+    COUNTERS = (
+        "requests",
+        "request_failures",
+        "lists",
+        "watches",
+        "watch_breaks",
+        "watch_compactions",
+        "history_lost",
+        "skipped_entries",
+    )
+
     def __init__(  # noqa: PLR0913 - only open_kube makes one
         self,
         client: KubeClient,
@@ -310,8 +321,8 @@ class KubeRegistry:
         return await self._own.stored_public_ips()
 
     def counters(self) -> dict[str, int]:
-        """requests, request_failures, lists, watches, watch_breaks, watch_compactions, …"""
-        return dict(self._client.counters)
+        """See registry.base.Registry and COUNTERS."""
+        return {name: self._client.counters[name] for name in self.COUNTERS}
 
     async def aclose(self) -> None:
         """Stop following and close connections; annotations and condition stay."""
