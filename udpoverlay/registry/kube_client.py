@@ -120,9 +120,14 @@ class KubeClient:
         path = f"/api/v1/nodes/{name}/status"
         return await self.request("PATCH", path, patch, content_type=STRATEGIC)
 
-    def watch_nodes(self, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
-        """Follow all Nodes from `resource_version`; ends when the server ends it."""
-        return self._watch("/api/v1/nodes", resource_version)
+    def watch_nodes(
+        self, resource_version: str, opened: asyncio.Event
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Follow all Nodes from `resource_version`; ends when the server ends it.
+
+        Sets `opened` when the server has accepted.
+        """
+        return self._watch("/api/v1/nodes", resource_version, opened)
 
     # ------------------------------------------------------------------ other objects
 
@@ -247,7 +252,9 @@ class KubeClient:
 
     # ------------------------------------------------------------------ watch
 
-    async def _watch(self, path: str, resource_version: str) -> AsyncGenerator[WatchEvent, None]:
+    async def _watch(
+        self, path: str, resource_version: str, opened: asyncio.Event
+    ) -> AsyncGenerator[WatchEvent, None]:
         seconds = random.uniform(  # noqa: S311 - spread over time, no secret
             self._timeouts.watch_low, self._timeouts.watch_high
         )
@@ -266,6 +273,7 @@ class KubeClient:
         response = await self._send("GET", path, None, query, _PLAIN, timeout)
         try:
             _keep_alive(response)
+            opened.set()
             async with aclosing(_lines(response, self.access.server)) as lines:
                 async for line in lines:
                     yield _event(line, path)

@@ -123,6 +123,7 @@ class NodeFeed:
         self._on_denied = on_denied
         self._followers: list[Follower] = []
         self._events = 0
+        self._lost = False
         self._report = RateLimited(_log, clock, per_minute=2)
 
     def follow(self) -> Follower:
@@ -168,25 +169,46 @@ class NodeFeed:
 
     async def _follow_once(self) -> None:
         """List if needed, then watch until the watch ends or breaks."""
-        lost = bool(self.revision) and await self._is_older()
-        if lost:
-            self._client.counters["history_lost"] += 1
-        if lost or not self.revision:
-            await self._list(lost_history=lost)
-        async with aclosing(self._client.watch_nodes(self.revision)) as events:
+        if self._lost or not self.revision:
+            await self._list(lost_history=self._lost)
+            self._lost = False
+        opened = asyncio.Event()
+        works = [
+            asyncio.ensure_future(self._read(opened)),
+            asyncio.ensure_future(self._check(opened)),
+        ]
+        try:
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+            for work in works:
+                if work.done():
+                    work.result()
+        finally:
+            for work in works:
+                work.cancel()
+            await asyncio.gather(*works, return_exceptions=True)
+
+    async def _read(self, opened: asyncio.Event) -> None:
+        async with aclosing(self._client.watch_nodes(self.revision, opened)) as events:
             async for event in events:
                 self._events += 1
                 self._heard()
                 self._take(event.kind, event.object)
 
-    async def _is_older(self) -> bool:
-        """Whether the server's present version lies before what it told us already.
+    async def _check(self, opened: asyncio.Event) -> None:
+        """Return when the server's present version lies before what it told us already.
 
-        A watch from a future version would wait for it silently, for ever.
+        A watch from a future version would wait for it silently. Asked once a watch, after it was
+        opened: a server that is replaced in between cannot slip through.
         """
+        await opened.wait()
+        seen = self.revision
         now = await self._client.node_version()
         self._heard()
-        return now.isdecimal() and self.revision.isdecimal() and int(now) < int(self.revision)
+        if now.isdecimal() and seen.isdecimal() and int(now) < int(seen):
+            self._client.counters["history_lost"] += 1
+            self._lost = True
+            return
+        await asyncio.Event().wait()
 
     async def _list(self, *, lost_history: bool) -> None:
         found: dict[str, NodeView] = {}

@@ -388,7 +388,7 @@ class KubeApi:
             if now >= end:
                 return
             async with store.changed:
-                if not watch.lines and (self.faults.mute or store.revision == cursor):
+                if not watch.lines and (self.faults.mute or store.revision <= cursor):
                     try:
                         until = min(end, next_mark) if marks else end
                         await asyncio.wait_for(store.changed.wait(), max(0.0, until - now))
