@@ -6,6 +6,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -232,7 +233,7 @@ static int sleep_until_ready(struct worker *worker, int state, struct watch *wat
 enum {
     SPIN_FIRST_NS = 10000,      /* the smallest window */
     SPIN_FORGET = 8,            /* a sleep of so many longest windows ends spinning */
-    SPIN_PREEMPTED_NS = 50000,  /* between two looks, which take about one microsecond */
+    SPIN_PREEMPTED_NS = 20000,  /* between two looks, which take about one microsecond */
     SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
 };
 
@@ -264,6 +265,7 @@ static int spin(struct worker *worker)
             worker_tally(worker, TALLY_SPIN_HITS, 1);
             return state;
         }
+        sched_yield(); /* returns at once unless somebody else waits for this CPU */
         uint64_t now = now_ns();
         if (now - last > SPIN_PREEMPTED_NS) {
             worker->spin.window = 0;

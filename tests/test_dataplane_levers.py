@@ -6,10 +6,16 @@ import time
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from tests.support.flows import tcp_stream, udp_datagrams, udp_segmented
+from tests.support.namespace import in_new_namespace
 from tests.support.overlay import MTU, Overlay, overlay
+from tests.support.pumprig import rig
+from tests.support.segments import Segment, noise
+from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.config import LEVERS
+from udpoverlay.dataplane.tun import open_tun
 
 ALL = frozenset(LEVERS)
 
@@ -117,3 +123,36 @@ def test_busy_polling_catches_answers_and_an_idle_tunnel_does_not_spin() -> None
             left.sendto(b"ping", right.getsockname())
             right.recv(10)
         assert spins(o) - before <= 8
+
+
+@pytest.mark.root
+def test_a_device_that_refuses_a_super_packet_gets_its_packets_one_by_one() -> None:
+    """A TUN without IFF_VNET_HDR takes the header for the packet and refuses everything."""
+
+    def scenario() -> dict[str, int]:
+        tun = open_tun("refuse0")
+        try:
+            with rig(vnet_header=True, fold_tcp=True) as r:
+                worker = fp.Worker(
+                    r.pump, roles=fp.INBOUND, tun_fds=tun.filenos(), udp_fd=r.udp.fileno()
+                )
+                for _ in range(2):
+                    for i in range(3):
+                        r.send(Segment(noise(500), id=i, sequence=i * 500).build())
+                    worker.step(fp.INBOUND, 1)
+                names = [facts[0] for facts in (*fp.VERDICTS, *fp.TALLIES)]
+                verdicts, tallies = worker.counts()
+                worker.close()
+                return dict(zip(names, (*verdicts, *tallies), strict=True))
+        finally:
+            tun.close()
+
+    def with_loopback() -> dict[str, int]:
+        with IPRoute() as ipr:
+            ipr.link("set", index=1, state="up")
+        return scenario()
+
+    counts = in_new_namespace(with_loopback)
+    assert counts["fold_refused"] == 1  # after that, nothing of the kind is folded any more
+    assert counts["tun_write_calls"] == 1 + 3 + 3
+    assert counts["inbound_write_failed"] + counts["inbound_device_down"] == 6

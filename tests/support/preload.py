@@ -1,0 +1,37 @@
+"""Runs a module of the tests in a process of its own with a small C library preloaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["run_preloaded"]
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run_preloaded(module: str, source: str, variable: str, directory: Path) -> tuple[str, bytes]:
+    """What `module` prints, and what is left in the file that it shares with tests/c/`source`."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the preloaded library with")
+    library, shared = directory / "preload.so", directory / "shared"
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", "-o", library, ROOT / "tests/c" / source], check=True
+    )
+    shared.write_bytes(bytes(4096))
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env={**os.environ, "LD_PRELOAD": str(library), variable: str(shared)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, shared.read_bytes()
