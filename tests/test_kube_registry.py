@@ -566,6 +566,21 @@ def test_our_node_made_anew_is_annotated_again_with_its_condition(kube: Kube) ->
     kube(scenario)
 
 
+def test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log(
+    kube: Kube, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.node("n1", "10.244.1.0/24")
+        async with opened(await cluster.source("n1")) as registry:
+            await registry.acquire(ATTRS, None)
+            await cluster.delete_node("n1")
+            await cluster.node("n1", "10.244.8.0/24")
+            await until(lambda: "made anew with another podCIDR" in caplog.text, "a line")
+            assert flannel_annotations(await cluster.get_node("n1")) == {}
+
+    kube(scenario)
+
+
 def test_our_own_entry_is_followed(kube: Kube) -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.node("n1", "10.244.1.0/24")

@@ -1,0 +1,499 @@
+"""How the API server is found and who we are to it: kubeconfig, service account, TLS, plugins."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.aio import run
+from tests.support.certificates import Authority, Pair
+from tests.support.kubeapi import KubeApi
+from tests.support.kubeapi.rbac import ADMIN, DAEMON
+from udpoverlay.errors import OperatorError, RegistryDenied, RegistryError, RegistryUnavailable
+from udpoverlay.model.config import KubeConfigSource
+from udpoverlay.registry.kube_auth import TokenFile
+from udpoverlay.registry.kube_client import KubeClient, KubeTimeouts
+from udpoverlay.registry.kube_config import load_access
+from udpoverlay.registry.kube_errors import KubeDenied, KubeUnauthorized
+
+
+def config(
+    path: Path, cluster: Mapping[str, Any], user: Mapping[str, Any] | None = None, **top: Any
+) -> KubeConfigSource:
+    document: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": dict(cluster)}],
+        "users": [{"name": "u", "user": dict(user or {})}],
+        **top,
+    }
+    file = path / "config"
+    file.write_text(json.dumps(document))
+    return KubeConfigSource(kubeconfig_file=str(file))
+
+
+@asynccontextmanager
+async def client(source: KubeConfigSource, **options: Any) -> AsyncIterator[KubeClient]:
+    made = KubeClient(load_access(source, **options), timeouts=KubeTimeouts(request=10.0))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def user_of(source: KubeConfigSource, api: KubeApi, **options: Any) -> str:
+    """Whom the server takes us for."""
+    async with client(source, **options) as made:
+        await made.node_version()
+    return api.calls[-1].user
+
+
+def server_tls(pair: Pair, authority: Authority | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    if authority is not None:
+        context.load_verify_locations(authority.cert)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def b64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+# ---------------------------------------------------------------------- where
+
+
+def test_a_url_alone_is_used_without_credentials() -> None:
+    access = load_access(KubeConfigSource(api_url="http://127.0.0.1:8080/"))
+    assert access.server == "http://127.0.0.1:8080"
+    assert access.tls is None
+
+
+def test_the_url_flag_replaces_the_kubeconfigs_server(tmp_path: Path) -> None:
+    source = config(tmp_path, {"server": "https://10.0.0.1:6443"}, {"token": "t"})
+    changed = KubeConfigSource(api_url="http://x:1/k", kubeconfig_file=source.kubeconfig_file)
+    assert load_access(changed).server == "http://x:1/k"
+
+
+def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "ca.crt").write_bytes(authority.cert.read_bytes())
+    (account / "token").write_text("token-of-pod\n")
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(authority.issue("server"))) as api:
+            api.user("pod", DAEMON)
+            environment = {
+                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                "KUBERNETES_SERVICE_PORT": str(api.port),
+            }
+            source = KubeConfigSource(environment=environment)
+            assert await user_of(source, api, service_account=account) == "pod"
+
+    run(scenario())
+
+
+def test_an_ipv6_service_address_is_written_in_brackets(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    (tmp_path / "ca.crt").write_bytes(Authority(tmp_path).cert.read_bytes())
+    environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
+    access = load_access(KubeConfigSource(environment=environment), service_account=tmp_path)
+    assert access.server == "https://[fd00::1]:443"
+
+
+def test_outside_of_a_pod_the_users_kubeconfig_is_found(tmp_path: Path) -> None:
+    (tmp_path / ".kube").mkdir()
+    config(tmp_path / ".kube", {"server": "http://home:1"})
+    found = load_access(KubeConfigSource(environment={"HOME": str(tmp_path)}))
+    assert found.server == "http://home:1"
+    other = config(tmp_path, {"server": "http://named:1"}).kubeconfig_file
+    environment = {"HOME": str(tmp_path), "KUBECONFIG": f"/nowhere:{other}"}
+    assert load_access(KubeConfigSource(environment=environment)).server == "http://named:1"
+
+
+def test_nothing_configured_says_what_to_give() -> None:
+    with pytest.raises(OperatorError, match="--kubeconfig-file or --kube-api-url"):
+        load_access(KubeConfigSource())
+
+
+def test_a_yaml_kubeconfig_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(
+        "current-context: a\n"
+        "contexts:\n- name: a\n  context: {cluster: k, user: u}\n"
+        "clusters:\n- name: k\n  cluster:\n    server: http://10.0.0.1:6443\n"
+        "users:\n- name: u\n  user: {token: abc}\n"
+    )
+    assert load_access(KubeConfigSource(kubeconfig_file=str(file))).server == "http://10.0.0.1:6443"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", "is empty or no mapping"),
+        ("a: [", r"is not YAML \(line"),
+        ("- a", "is empty or no mapping"),
+        ("{}", "has no current-context"),
+        ("current-context: x", "has no context named 'x'"),
+        ("{current-context: x, contexts: [{name: x, context: {cluster: k}}]}", "no cluster named"),
+        (
+            "{current-context: x, contexts: [{name: x, context: {cluster: k}}],"
+            " clusters: [{name: k, cluster: {server: 'nonsense://'}}]}",
+            "is not an API server's URL",
+        ),
+    ],
+)
+def test_a_broken_kubeconfig_is_named_with_what_is_wrong(
+    tmp_path: Path, text: str, names: str
+) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(OperatorError, match=names):
+        load_access(KubeConfigSource(kubeconfig_file=str(file)))
+
+
+@pytest.mark.parametrize("field", ["auth-provider", "as"])
+def test_what_is_not_supported_is_refused_rather_than_ignored(tmp_path: Path, field: str) -> None:
+    source = config(tmp_path, {"server": "http://x:1"}, {field: "y", "token": "t"})
+    with pytest.raises(OperatorError, match=field):
+        load_access(source)
+
+
+# ---------------------------------------------------------------------- who
+
+
+def test_tokens_and_passwords_of_a_kubeconfig(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            api.user("u", ADMIN)
+            api.auth.basic["joe:secret"] = "u"
+            (tmp_path / "t").write_text("token-of-u")
+            for user in (
+                {"token": "token-of-u"},
+                {"tokenFile": "t"},
+                {"tokenFile": str(tmp_path / "t"), "token": "wrong"},
+                {"username": "joe", "password": "secret"},
+            ):
+                source = config(tmp_path, {"server": api.url}, user)
+                assert await user_of(source, api) == "u"
+
+    run(scenario())
+
+
+def test_a_refused_token_names_no_secret(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            source = config(tmp_path, {"server": api.url}, {"token": "s3cret"})
+            async with client(source) as made:
+                with pytest.raises(KubeUnauthorized) as caught:
+                    await made.node_version()
+            assert "s3cret" not in str(caught.value)
+            assert "s3cret" not in repr(made.access)
+
+    run(scenario())
+
+
+def test_a_token_that_is_rotated_on_disk_is_read_again(tmp_path: Path) -> None:
+    now = [0.0]
+    file = tmp_path / "token"
+    file.write_text("old")
+
+    async def scenario() -> None:
+        token = TokenFile(file, lambda: now[0])
+        file.write_text("new\n")
+        assert await token.header() == "Bearer old"
+        now[0] = 60.0
+        assert await token.header() == "Bearer new"
+        file.write_text("")  # half written
+        now[0] = 120.0
+        assert await token.header() == "Bearer new"
+        file.unlink()
+        now[0] = 180.0
+        assert await token.header() == "Bearer new"
+
+    run(scenario())
+
+
+def test_a_401_reads_the_token_again_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            api.user("u", ADMIN)
+            file = tmp_path / "token"
+            file.write_text("expired")
+            source = config(tmp_path, {"server": api.url}, {"tokenFile": str(file)})
+            async with client(source) as made:
+                file.write_text("token-of-u")
+                await made.node_version()
+
+    run(scenario())
+
+
+def plugin(tmp_path: Path, status: Mapping[str, Any], code: int = 0) -> dict[str, Any]:
+    """A plugin that counts its runs, keeps what it was told and prints a credential."""
+    version = "client.authentication.k8s.io/v1"
+    document = {"apiVersion": version, "kind": "ExecCredential", "status": dict(status)}
+    script = tmp_path / "plugin.py"
+    script.write_text(
+        "import os, sys\n"
+        f"open({str(tmp_path / 'runs')!r}, 'a').write('x')\n"
+        f"open({str(tmp_path / 'info')!r}, 'w').write(os.environ['KUBERNETES_EXEC_INFO'])\n"
+        f"print({json.dumps(document)!r}.replace('EXTRA', os.environ.get('EXTRA', '')))\n"
+        f"print('something broke', file=sys.stderr)\nsys.exit({code})\n"
+    )
+    return {
+        "exec": {
+            "apiVersion": version,
+            "command": sys.executable,
+            "args": [str(script)],
+            "env": [{"name": "EXTRA", "value": "of-u"}],
+            "provideClusterInfo": True,
+        }
+    }
+
+
+def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            api.user("u", ADMIN)
+            user = plugin(tmp_path, {"token": "token-EXTRA"})
+            async with client(config(tmp_path, {"server": api.url}, user)) as made:
+                await made.node_version()
+                await made.node_version()
+            assert (tmp_path / "runs").read_text() == "x"
+            info = json.loads((tmp_path / "info").read_text())
+            assert info["kind"] == "ExecCredential"
+            assert info["spec"]["cluster"]["server"] == api.url
+
+    run(scenario())
+
+
+def test_an_exec_plugin_runs_again_when_its_credential_ran_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            api.user("u", ADMIN)
+            status = {"token": "token-of-u", "expirationTimestamp": "2001-01-01T00:00:00Z"}
+            user = plugin(tmp_path, status)
+            async with client(config(tmp_path, {"server": api.url}, user)) as made:
+                await made.node_version()
+                await made.node_version()
+            assert (tmp_path / "runs").read_text() == "xx"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "names"),
+    [
+        ({}, {"token": "t"}, 3, "ended with code 3: something broke"),
+        ({}, {}, 0, "neither a token nor a client certificate"),
+        ({"command": "/nowhere/x", "installHint": "apt install x"}, {}, 0, "apt install x"),
+        ({"args": ["-c", "print(1)"]}, {}, 0, "did not print an ExecCredential"),
+    ],
+)
+def test_an_exec_plugin_that_fails_says_how(
+    tmp_path: Path, change: dict[str, Any], status: dict[str, str], code: int, names: str
+) -> None:
+    async def scenario() -> None:
+        user = plugin(tmp_path, status, code)
+        user["exec"] |= change
+        async with client(config(tmp_path, {"server": "http://127.0.0.1:1"}, user)) as made:
+            with pytest.raises(RegistryDenied, match=names):
+                await made.node_version()
+
+    run(scenario())
+
+
+def test_an_exec_plugin_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    user = plugin(tmp_path, {})
+    user["exec"]["apiVersion"] = "client.authentication.k8s.io/v1alpha1"
+    with pytest.raises(OperatorError, match="v1alpha1"):
+        load_access(config(tmp_path, {"server": "http://x:1"}, user))
+
+
+# ---------------------------------------------------------------------- TLS
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_client_certificate_is_who_we_are(tmp_path: Path, inline: bool) -> None:
+    authority = Authority(tmp_path)
+    server, joe = authority.issue("server"), authority.issue("joe")
+    if inline:
+        cluster = {"certificate-authority-data": b64(authority.cert)}
+        user = {"client-certificate-data": b64(joe.cert), "client-key-data": b64(joe.key)}
+    else:
+        cluster = {"certificate-authority": authority.cert.name}
+        user = {"client-certificate": joe.cert.name, "client-key": str(joe.key)}
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server, authority)) as api:
+            api.auth.rules["joe"] = ADMIN
+            source = config(tmp_path, {"server": api.url, **cluster}, user)
+            assert await user_of(source, api) == "joe"
+
+    run(scenario())
+
+
+def test_a_plugin_may_give_a_client_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, joe = authority.issue("server"), authority.issue("joe")
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server, authority)) as api:
+            api.auth.rules["joe"] = ADMIN
+            status = {
+                "clientCertificateData": joe.cert.read_text(),
+                "clientKeyData": joe.key.read_text(),
+            }
+            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+            source = config(tmp_path, cluster, plugin(tmp_path, status))
+            assert await user_of(source, api) == "joe"
+
+    run(scenario())
+
+
+def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    server = Authority(tmp_path).issue("server")
+    other = Authority(tmp_path / "other")
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server)) as api:
+            cluster = {"server": api.url, "certificate-authority": str(other.cert)}
+            async with client(config(tmp_path, cluster)) as made:
+                with pytest.raises(RegistryDenied, match="certificate-authority"):
+                    await made.node_version()
+
+    run(scenario())
+
+
+def test_the_name_in_the_servers_certificate_is_checked_and_can_be_given(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("server", hosts=["kubernetes.default"])
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server)) as api:
+            api.user("u", ADMIN)
+            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+            async with client(config(tmp_path, cluster, {"token": "token-of-u"})) as made:
+                with pytest.raises(RegistryDenied, match="cannot be trusted"):
+                    await made.node_version()
+            cluster["tls-server-name"] = "kubernetes.default"
+            assert await user_of(config(tmp_path, cluster, {"token": "token-of-u"}), api) == "u"
+            insecure = {"server": api.url, "insecure-skip-tls-verify": True}
+            assert await user_of(config(tmp_path, insecure, {"token": "token-of-u"}), api) == "u"
+
+    run(scenario())
+
+
+def test_a_rotated_client_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("server")
+    joe, ann = authority.issue("joe"), authority.issue("ann")
+    now = [0.0]
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server, authority)) as api:
+            api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
+            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+            user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
+            access = load_access(config(tmp_path, cluster, user))
+            made = KubeClient(access, clock=lambda: now[0])
+            try:
+                await made.node_version()
+                assert api.calls[-1].user == "joe"
+                joe.cert.write_bytes(ann.cert.read_bytes())  # the key is not there yet
+                now[0] = 60.0
+                await made.node_version()
+                joe.key.write_bytes(ann.key.read_bytes())
+                now[0] = 120.0
+                await made.node_version()
+                await api.restart()
+                await made.node_version()
+                assert api.calls[-1].user == "ann"
+            finally:
+                await made.aclose()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "names"),
+    [
+        ({"certificate-authority": "/nowhere"}, {}, "certificate-authority /nowhere"),
+        ({"certificate-authority-data": "AAAA"}, {}, "certificate-authority-data does not hold"),
+        ({"certificate-authority-data": "A"}, {}, "certificate-authority-data is not base64"),
+        ({"certificate-authority": "{ca}", "insecure-skip-tls-verify": True}, {}, "both given"),
+        ({}, {"client-certificate": "{cert}"}, "client-certificate is given without client-key"),
+        ({}, {"client-certificate": "{key}", "client-key": "{key}"}, "client-certificate"),
+        ({}, {"client-certificate": "{cert}", "client-key": "{cert}"}, "client-key"),
+        ({}, {"client-certificate": "{cert}", "client-key": "{other}"}, "cannot be used"),
+    ],
+)
+def test_each_wrong_piece_of_tls_is_named(
+    tmp_path: Path, cluster: dict[str, Any], user: dict[str, str], names: str
+) -> None:
+    authority = Authority(tmp_path)
+    joe, other = authority.issue("joe"), authority.issue("other")
+    files = {"ca": authority.cert, "cert": joe.cert, "key": joe.key, "other": other.key}
+
+    def filled(part: dict[str, Any]) -> dict[str, Any]:
+        return {k: v.format(**files) if isinstance(v, str) else v for k, v in part.items()}
+
+    source = config(tmp_path, {"server": "https://x:1", **filled(cluster)}, filled(user))
+    with pytest.raises(OperatorError, match=names):
+        load_access(source)
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def test_refusals_become_our_errors(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            api.user("u", ())
+            async with client(config(tmp_path, {"server": api.url}, {"token": "token-of-u"})) as c:
+                with pytest.raises(KubeDenied) as caught:
+                    await c.patch_node_status("n1", {})
+                denied = caught.value
+                assert (denied.user, denied.verb, denied.resource) == ("u", "patch", "nodes/status")
+                api.user("u", ADMIN)
+                for code, kind in (
+                    (429, RegistryUnavailable),
+                    (503, RegistryUnavailable),
+                    (400, RegistryError),
+                ):
+                    api.faults.refuse(code)
+                    with pytest.raises(kind, match="refused by the test"):
+                        await c.node_version()
+                await api.stop()
+                with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+                    await c.node_version()
+
+    run(scenario())
+
+
+def test_plain_http_to_a_tls_port_and_back_are_explained(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
+    async def scenario() -> None:
+        async with KubeApi() as api:
+            cluster = {"server": api.url.replace("http:", "https:"), "certificate-authority":
+                       str(authority.cert)}  # fmt: skip
+            async with client(config(tmp_path, cluster)) as made:
+                with pytest.raises(RegistryDenied, match="check https or http"):
+                    await made.node_version()
+
+    run(scenario())
