@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.support.leftovers import eventually, with_mark
 from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import contest as contest_module
 from udpoverlay.lab import plot, stats, targets, tunnels
@@ -287,3 +291,25 @@ def test_a_tunnel_of_others_comes_up_where_it_is_installed(name: str) -> None:
         assert trips["answered"] == 5
         assert len(ready.daemons) == 2
         assert ready.version
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+def test_an_interrupted_bench_leaves_no_process() -> None:
+    mark = f"{uuid.uuid4()}"
+    running = subprocess.Popen(
+        [*BENCH, "--paths=direct,fast", "--tests=tcp", "--seconds=20"],
+        cwd=ROOT,
+        env={**os.environ, "BENCH_TEST_MARK": mark},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    with running.stderr:
+        while "round 1" not in running.stderr.readline():
+            assert running.poll() is None
+        assert len(with_mark(mark)) > 3
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    eventually(lambda: with_mark(mark) == [])

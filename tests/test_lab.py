@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import eventually, everyone, network_namespaces, with_mark
 from udpoverlay.errors import LabError
 from udpoverlay.lab.cluster import Cluster, Program, udpoverlayd
 from udpoverlay.lab.hosts import Host
@@ -23,13 +23,6 @@ pytestmark = [pytest.mark.root, pytest.mark.etcd, pytest.mark.timeout(300)]
 
 LAB = [sys.executable, "-m", "udpoverlay.cli", "lab"]
 ROOT = Path(__file__).parent.parent
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.02)
 
 
 def lab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -111,29 +104,6 @@ def test_daemons_stop_when_asked_and_remove_what_they_made() -> None:
 # ---- nothing stays ------------------------------------------------------------------------------
 
 
-def with_mark(mark: str) -> list[int]:
-    """Processes that inherited `mark` in their environment, zombies excepted."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if mark.encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def network_namespaces(pids: list[int]) -> set[str]:
-    found = set()
-    for pid in pids:
-        try:
-            found.add(os.readlink(f"/proc/{pid}/ns/net"))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("lines", range(1, 7))
 def test_a_signal_at_any_moment_leaves_no_process_and_no_namespace(
@@ -158,8 +128,7 @@ def test_a_signal_at_any_moment_leaves_no_process_and_no_namespace(
         status = running.wait(60)
     assert status == (130 if number == signal.SIGINT else -number)
     eventually(lambda: with_mark(mark) == [])
-    everyone = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    assert not namespaces & network_namespaces(everyone)
+    assert not namespaces & network_namespaces(everyone())
 
 
 # ---- a kept lab: inside a host, so that it does not meet one that somebody keeps -----------------

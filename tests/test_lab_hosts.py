@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import eventually
 from udpoverlay.errors import KernelError, LabError
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host
@@ -20,13 +20,6 @@ from udpoverlay.lab.hosts import Fabric, Host
 pytestmark = pytest.mark.root
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.01)
 
 
 def pids_with(marker: str) -> list[int]:

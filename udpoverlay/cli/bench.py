@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -201,10 +202,11 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
+        started = itertools.count()
 
         def report(step: str) -> None:
-            bar.update(task, description=step)
-            bar.advance(task)
+            # Told at the start of a run: those before it are done.
+            bar.update(task, description=step, completed=next(started))
 
         yield report
 

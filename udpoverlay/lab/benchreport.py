@@ -104,7 +104,7 @@ def show(console: Console, bench: Bench) -> None:
     console.print(
         f"Linux {facts['kernel']}, {facts['cores']} × {facts['cpu'] or facts['architecture']}, "
         f"link {bench.link}, load before {facts['load_before']}; "
-        f"{bench.contest.plan.rounds} rounds of {bench.contest.plan.seconds:g} s",
+        f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s",
         highlight=False,
     )
     console.print(_figures(bench))
@@ -119,38 +119,41 @@ def show(console: Console, bench: Bench) -> None:
         console.print(f"{path} did not take part: {reason}", style="dim", highlight=False)
 
 
+def _title(contest: Contest, key: str) -> str:
+    return METRICS[key].title.replace("N streams", f"{contest.plan.streams} streams")
+
+
 def _figures(bench: Bench) -> Table:
+    """One line a metric, one column a path: that fits where many metrics would not."""
     contest = bench.contest
     table = Table(title="median ± half the range", title_justify="left")
-    table.add_column("path")
-    keys = _measured(contest)
-    for key in keys:
-        metric = METRICS[key]
-        title = metric.title.replace("N streams", f"{contest.plan.streams} streams")
-        table.add_column(f"{title}\n{metric.unit}", justify="right")
+    table.add_column("")
     for name in contest.names():
+        table.add_column(name, justify="right")
+    for key in _measured(contest):
         cells = []
-        for key in keys:
+        for name in contest.names():
             row = contest.rows.get((name, key))
             cells.append("" if row is None else f"{_figure(row.median)} ±{row.spread:.0%}")
-        table.add_row(name, *cells)
+        table.add_row(f"{_title(contest, key)}, {METRICS[key].unit}", *cells)
     return table
 
 
 def _ratios(bench: Bench, reference: str) -> Table:
     contest = bench.contest
+    others = [name for name in contest.names() if name != reference]
     table = Table(title=f"against {reference} = 1, same round", title_justify="left")
-    table.add_column("path")
-    keys = [key for key in _measured(contest) if (reference, key) in contest.rows]
-    keys = [key for key in keys if not key.endswith("_loss")]
-    for key in keys:
-        better = "more" if METRICS[key].higher_is_better else "less"
-        table.add_column(f"{METRICS[key].title}\n({better} is better)", justify="right")
-    for name in contest.names():
-        if name == reference:
+    table.add_column("")
+    for name in others:
+        table.add_column(name, justify="right")
+    for key in _measured(contest):
+        # What is lost when a sender sends without limit compares nothing.
+        if (reference, key) not in contest.rows or key.endswith("_loss"):
             continue
-        ratios = [contest.ratio(name, reference, key) for key in keys]
-        table.add_row(name, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
+        better = "more" if METRICS[key].higher_is_better else "less"
+        ratios = [contest.ratio(name, reference, key) for name in others]
+        cells = ("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        table.add_row(f"{_title(contest, key)} ({better} is better)", *cells)
     return table
 
 
