@@ -23,6 +23,7 @@ from tests.support.network import QUICK, EtcdNetwork, plain_value
 from tests.support.proxy import Proxy
 from udpoverlay.control import Control
 from udpoverlay.errors import RegistryConflict
+from udpoverlay.model.events import Snapshot
 from udpoverlay.model.lease import Lease
 from udpoverlay.registry.etcd import EtcdRegistry
 from udpoverlay.registry.etcd_client import EtcdTimeouts
@@ -225,13 +226,13 @@ def test_wiped(server: EtcdServer) -> None:
         host = await host_with_peers(server)
         await in_thread(server.wipe)
         await host.claimed()
-        await until(lambda: host.control.counters()["peers_held"] == 3)
+        await until(lambda: host.alive() and host.control.counters()["peers_held"] == 3)
         assert host.sink.routes == PEERS
         # One comes back, one moved, one's subnet is given to another; then all is as registered.
         await in_thread(host.network.claim, "10.5.1.0/24", "192.0.2.1")
         await in_thread(host.network.claim, "10.5.22.0/24", "192.0.2.2")
         await in_thread(host.network.claim, "10.5.3.0/24", "192.0.2.33")
-        await until(lambda: host.control.counters()["peers_held"] == 0)
+        await until(lambda: host.alive() and host.control.counters()["peers_held"] == 0)
         await host.routes(
             {
                 "10.5.1.0/24": "192.0.2.1",
@@ -245,11 +246,23 @@ def test_wiped(server: EtcdServer) -> None:
     run(scenario())
 
 
+def test_wiped_before_we_began_to_follow_our_entry(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        network = EtcdNetwork(server)
+        host = Host(network, 1)
+        lease = await host.registry.acquire(network.attrs(1), None)
+        await in_thread(server.wipe)
+        event = await host.registry.watch_own(lease).__anext__()
+        assert event == Snapshot((), 1, lost_history=True), "no revocation"
+
+    run(scenario())
+
+
 def test_wiped_and_a_peer_never_comes_back(server: EtcdServer) -> None:
     async def scenario() -> None:
         host = await host_with_peers(server)
         await in_thread(server.wipe)
-        await until(lambda: host.control.counters()["peers_held"] == 3)
+        await until(lambda: host.alive() and host.control.counters()["peers_held"] == 3)
         now = host.control._clock.now().monotonic
         host.control._apply(host.control._holdover.expire(now + 86401))
         await host.routes({})
@@ -279,7 +292,7 @@ def test_restored_from_an_older_snapshot(server: EtcdServer) -> None:
         await host.routes({**PEERS, **added, **again})
         assert host.sink.lost == ["10.5.2.0/24"]
         await in_thread(host.network.claim, "10.5.50.0/24", "192.0.2.50")
-        await until(lambda: host.control.counters()["peers_held"] == 0)
+        await until(lambda: host.alive() and host.control.counters()["peers_held"] == 0)
         assert host.sink.routes == host.truth()
 
     run(scenario())
@@ -534,7 +547,7 @@ def test_duplicate_and_overlapping_claims(server: EtcdServer) -> None:
         await in_thread(host.network.claim, "10.5.2.0-24&fd00::-64", "192.0.2.66")
         await in_thread(host.network.claim, "10.5.90.0/24", "192.0.2.1")
         await host.routes({**PEERS, "10.5.90.0/24": "192.0.2.1"})
-        await until(lambda: host.control.counters()["leases_waiting"] == 6)
+        await until(lambda: host.alive() and host.control.counters()["leases_waiting"] == 6)
         # When the rightful one leaves, the range is free for who waits.
         await in_thread(server.delete, host.network.key("10.5.2.0/24"))
         await until(

@@ -250,7 +250,7 @@ class EtcdRegistry:
         """
         key = self._paths.of(lease.subnet)
         reader = self._reader()
-        follower = self._follow(key, b"")
+        follower = self._follow(key, b"", written_at=lease.revision)
         async with contextlib.aclosing(follower.follow()) as items:
             async for item in items:
                 for event in await self._own_events(item, lease.subnet, reader):
@@ -295,13 +295,14 @@ class EtcdRegistry:
             lambda kv: self._granted.get(kv.lease),
         )
 
-    def _follow(self, key: bytes, range_end: bytes) -> Follower:
+    def _follow(self, key: bytes, range_end: bytes, written_at: int = 0) -> Follower:
         return Follower(
             self._client,
             key,
             range_end,
             counters=self._client.counters,
             report=self._report,
+            written_at=written_at,
             timing=self._timing,
         )
 

@@ -125,10 +125,15 @@ class Follower:
         *,
         counters: Counter[str],
         report: Callable[[str, RegistryError], None],
+        written_at: int = 0,
         timing: FollowTiming = FollowTiming(),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`report(event, error)` is told of every interruption; it limits its own rate."""
+        """`report(event, error)` is told of every interruption; it limits its own rate.
+
+        `written_at`: the revision at which the caller wrote `key`, 0 when it did not: then already
+        the first listing can tell that the store has lost its history since.
+        """
         self._client = client
         self._key = key
         self._range_end = range_end
@@ -136,8 +141,8 @@ class Follower:
         self._report = report
         self._timing = timing
         self._sleep = sleep
-        self._known: dict[bytes, int] = {}
-        self._seen = 0
+        self._known: dict[bytes, int] = {key: written_at} if written_at else {}
+        self._seen = written_at
         self._cluster = 0
         self._anchor: _Anchor | None = None
         self._received = 0
@@ -186,7 +191,7 @@ class Follower:
 
     async def _history(self) -> _History:
         """Whether the store still has the last change that we saw, at the revision it had."""
-        if not self._cluster:
+        if not self._seen:
             return _History.NEW
         anchor = self._anchor
         if anchor is None:
@@ -211,7 +216,7 @@ class Follower:
         kvs, header = await list_range(self._client, self._key, self._range_end, self._timing.page)
         lost = history is not _History.NEW and (
             history is _History.LOST
-            or header.cluster_id != self._cluster
+            or self._cluster not in (0, header.cluster_id)
             or header.revision < self._seen
             # A change not newer than what we saw, which we did not see.
             or any(
