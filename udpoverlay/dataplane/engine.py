@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane import sink
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.driver import Driver, LoopDriver, ThreadDriver
 from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.tun import Tun, open_tun
 from udpoverlay.dataplane.udp import open_icmp, open_udp
 from udpoverlay.errors import KernelError
@@ -61,6 +61,7 @@ class Engine:
         if self._threads == 0:
             self._features.refuse("busy-poll", "packets move in the event loop")
         self._table = fp.RouteTable()
+        self._publisher = Publisher(self._table)
         self._pump = fp.Pump(
             self._table,
             mtu=config.mtu,
@@ -117,7 +118,7 @@ class Engine:
 
         Raises MemoryError; OSError (E2BIG) when the table would take more than 1 GiB.
         """
-        sink.publish(self._table, routes)
+        self._publisher.publish(routes)
 
     def route_count(self) -> int:
         """Routes in the current table."""
