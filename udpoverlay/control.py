@@ -40,8 +40,8 @@ __all__ = ["Clock", "Control", "RouteSink", "SystemClock"]
 
 _log = get_logger(__name__)
 
-_PUBLISH_SHARE = 4
-"""After a publication, pause this many times its duration: a burst cannot take the loop over."""
+_PUBLISH_SHARE = 1
+"""After a publication, pause this many times its duration: in a burst the loop stays half free."""
 _PUBLISH_PAUSE = 0.002
 """Seconds, the least pause: what comes in the meantime is published together."""
 _JUMP_SECONDS = 5.0
