@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What traffic.c and traffic_datagram.c share; nobody else includes it. */
+/* Clock and samples; for traffic*.c alone. */
 #ifndef UDPOVERLAY_TRAFFIC_INTERNAL_H
 #define UDPOVERLAY_TRAFFIC_INTERNAL_H
 
