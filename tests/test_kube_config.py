@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from udpoverlay.registry.kube_auth import TokenFile
 from udpoverlay.registry.kube_client import KubeClient, KubeTimeouts
 from udpoverlay.registry.kube_config import load_access
 from udpoverlay.registry.kube_errors import KubeDenied, KubeUnauthorized
+from udpoverlay.registry.kube_nodes import NodeFeed
 
 
 def config(
@@ -40,6 +43,26 @@ def config(
     file = path / "config"
     file.write_text(json.dumps(document))
     return KubeConfigSource(kubeconfig_file=str(file))
+
+
+@contextmanager
+def in_another_thread(api: KubeApi) -> Iterator[None]:
+    """Serve from a loop of its own, so that the client's loop can end alone."""
+    ready, over = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with api:
+            ready.set()
+            await asyncio.get_running_loop().run_in_executor(None, over.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @asynccontextmanager
@@ -170,6 +193,36 @@ def test_what_is_not_supported_is_refused_rather_than_ignored(tmp_path: Path, fi
     source = config(tmp_path, {"server": "http://x:1"}, {field: "y", "token": "t"})
     with pytest.raises(OperatorError, match=field):
         load_access(source)
+
+
+@pytest.mark.parametrize(
+    ("server", "environment", "proxy"),
+    [
+        ("https://k8s.example.com", {}, None),
+        ("https://k8s.example.com", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https://k8s.example.com", {"https_proxy": "p:1"}, "http://p:1"),
+        ("http://k8s.example.com", {"HTTPS_PROXY": "http://p:1"}, None),
+        ("https://k.example.com", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".example.com"}, None),
+        ("https://k.example.com", {"HTTPS_PROXY": "p:1", "NO_PROXY": "ample.com"}, "http://p:1"),
+        ("https://10.96.0.1:443", {"HTTPS_PROXY": "http://p:1", "no_proxy": "x, 10.0.0.0/8"}, None),
+        ("https://10.96.0.1:443", {"HTTPS_PROXY": "p:1", "NO_PROXY": "10.1.0.0/16"}, "http://p:1"),
+        ("https://127.0.0.1:443", {"HTTPS_PROXY": "http://p:1"}, None),
+        ("https://k", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+    ],
+)
+def test_a_proxy_of_the_environment_is_used_as_by_go(
+    server: str, environment: dict[str, str], proxy: str | None
+) -> None:
+    source = KubeConfigSource(api_url=server, environment=environment)
+    assert load_access(source).proxy == proxy
+
+
+def test_the_kubeconfigs_proxy_wins(tmp_path: Path) -> None:
+    source = config(tmp_path, {"server": "https://x:1", "proxy-url": "http://own:1"})
+    changed = KubeConfigSource(
+        kubeconfig_file=source.kubeconfig_file, environment={"HTTPS_PROXY": "http://p:1"}
+    )
+    assert load_access(changed).proxy == "http://own:1"
 
 
 # ---------------------------------------------------------------------- who
@@ -497,3 +550,26 @@ def test_plain_http_to_a_tls_port_and_back_are_explained(tmp_path: Path) -> None
                     await made.node_version()
 
     run(scenario())
+
+
+def test_a_client_that_is_closed_at_any_moment_leaves_nothing_open(tmp_path: Path) -> None:
+    """uvloop refuses to end while a TLS connection still says goodbye."""
+    authority = Authority(tmp_path)
+    server = authority.issue("server")
+    step = 0.002
+
+    async def scenario(api: KubeApi, moment: float) -> None:
+        cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+        made = KubeClient(load_access(config(tmp_path, cluster, {"token": "token-of-u"})))
+        feed = NodeFeed(made, frozenset())
+        following = asyncio.ensure_future(feed.run())
+        await asyncio.sleep(moment)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await made.aclose()
+
+    api = KubeApi(server_tls(server))
+    api.user("u", ADMIN)
+    with in_another_thread(api):
+        for turn in range(15):
+            run(scenario(api, turn * step))

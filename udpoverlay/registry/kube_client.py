@@ -7,13 +7,14 @@ after a 401. Must not know: what an object means, when a caller should try again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import socket
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,9 @@ _LIVENESS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 """A watch whose server lost power is noticed within a minute instead of hours."""
+
+_CLOSE_SECONDS = 1.0
+_CLOSE_TURNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class KubeClient:
         self._clock = clock
         self._tls_checked = clock()
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     # ------------------------------------------------------------------ nodes
 
@@ -242,13 +247,21 @@ class KubeClient:
             self._tls_checked = self._clock()
             tls.refresh()
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls.context if tls is not None else True),
-                headers={"User-Agent": f"udpoverlay/{VERSION}"},
-                trust_env=True,  # HTTPS_PROXY and NO_PROXY, which client-go honours too
-                auto_decompress=True,
+            connector = aiohttp.TCPConnector(
+                ssl=tls.context if tls is not None else True, socket_factory=self._socket
             )
+            headers = {"User-Agent": f"udpoverlay/{VERSION}"}
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self._session
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket that notices a dead peer, and that aclose can wait for."""
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        for level, option, value in _LIVENESS:
+            made.setsockopt(level, option, value)
+        self._sockets.add(made)
+        return made
 
     # ------------------------------------------------------------------ watch
 
@@ -272,28 +285,31 @@ class KubeClient:
         self.counters["watches"] += 1
         response = await self._send("GET", path, None, query, _PLAIN, timeout)
         try:
-            _keep_alive(response)
             opened.set()
-            async with aclosing(_lines(response, self.access.server)) as lines:
+            async with contextlib.aclosing(_lines(response, self.access.server)) as lines:
                 async for line in lines:
                     yield _event(line, path)
         finally:
             response.close()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, and wait until they are.
+
+        A TLS connection says goodbye and waits for an answer in the background; a loop that ends
+        meanwhile would trip over it.
+        """
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-
-def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    connection = response.connection
-    transport = connection.transport if connection is not None else None
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        for level, option, value in _LIVENESS:
-            sock.setsockopt(level, option, value)
+        if session is None:
+            return
+        await session.close()
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        for _ in range(_CLOSE_TURNS):
+            if all(sock.fileno() < 0 for sock in self._sockets):
+                return
+            await asyncio.sleep(_CLOSE_SECONDS / _CLOSE_TURNS)
 
 
 async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerator[bytes, None]:

@@ -14,12 +14,13 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from udpoverlay.errors import OperatorError
+from udpoverlay.model import goip
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.registry import kube_auth
 from udpoverlay.registry.kube_auth import Credentials, ExecPlugin, FixedHeader, PluginSettings
@@ -45,6 +46,7 @@ class KubeAccess:
     origin: str
     """Where this came from, for messages."""
     proxy: str | None = None
+    """The URL of an HTTP proxy."""
     tls_server_name: str | None = None
 
 
@@ -55,6 +57,11 @@ def load_access(
     clock: _Clock = time.monotonic,
 ) -> KubeAccess:
     """Find the API server. Raises OperatorError naming the file, the field and the fix."""
+    access = _find(source, service_account, clock)
+    return replace(access, proxy=access.proxy or _proxy(access.server, source.environment))
+
+
+def _find(source: KubeConfigSource, service_account: Path, clock: _Clock) -> KubeAccess:
     if source.kubeconfig_file:
         files = [Path(source.kubeconfig_file).expanduser()]
         return _Kubeconfig(files, source, clock).access()
@@ -85,6 +92,26 @@ def load_access(
             fix="run as a pod with a service account, or give --kubeconfig-file or --kube-api-url",
         )
     return _Kubeconfig([file for file in files if file.exists()], source, clock).access()
+
+
+def _proxy(server: str, environment: Mapping[str, str]) -> str | None:
+    """What the environment asks for (golang.org/x/net/http/httpproxy): HTTPS_PROXY, NO_PROXY."""
+    parts = urlsplit(server)
+    name = f"{parts.scheme}_proxy"
+    proxy = environment.get(name.upper()) or environment.get(name)
+    host = parts.hostname or ""
+    address = goip.parse_ip(host)
+    if not proxy or host == "localhost" or (address is not None and address.is_loopback()):
+        return None
+    exempt = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
+    for entry in (part.strip().lower() for part in exempt.split(",")):
+        network = goip.parse_cidr(entry)
+        if network is not None:
+            if address is not None and address in network:
+                return None
+        elif entry == "*" or (entry and f".{host}".endswith(f".{entry.lstrip('.')}")):
+            return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _url(text: str, name: str) -> str:
