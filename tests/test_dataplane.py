@@ -261,11 +261,11 @@ def test_a_wrong_setting_is_named(wrong: dict[str, object], named: str) -> None:
 
 def test_two_networks_of_one_family_may_share_a_peer() -> None:
     from udpoverlay import _fastpath as fp  # noqa: PLC0415
-    from udpoverlay.dataplane.sink import publish  # noqa: PLC0415
+    from udpoverlay.dataplane.sink import Publisher  # noqa: PLC0415
 
     table = fp.RouteTable()
     peer = Endpoint(IPAddress("192.0.2.9"), PORT, 1400)
-    publish(table, {IPNetwork("10.5.1.0/24"): peer, IPNetwork("10.5.2.0/24"): peer})
+    Publisher(table).publish({IPNetwork("10.5.1.0/24"): peer, IPNetwork("10.5.2.0/24"): peer})
     assert len(table) == 2
     assert table.peers == 1
     assert table.lookup(bytes([10, 5, 2, 9])) == (bytes([192, 0, 2, 9]), PORT, 1400)
