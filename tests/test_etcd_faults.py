@@ -8,153 +8,35 @@ In every one: no working peer loses its route, and in the end routes and registr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.aio import at_end, in_thread, run, until
+from tests.support.aio import in_thread, run, until
 from tests.support.etcd import EtcdServer, cluster, running
-from tests.support.leases import PORT, Sink, subnet
+from tests.support.host import (
+    HASTY,
+    PEERS,
+    Host,
+    host_with_peers,
+    new_peer,
+    patiently,
+    proxy_to,
+    unreachable,
+)
 from tests.support.network import QUICK, EtcdNetwork, plain_value
-from tests.support.proxy import Proxy
-from udpoverlay.control import Control
-from udpoverlay.errors import RegistryConflict
 from udpoverlay.model.events import Snapshot
-from udpoverlay.model.lease import Lease
-from udpoverlay.registry.etcd import EtcdRegistry
-from udpoverlay.registry.etcd_client import EtcdTimeouts
 
 pytestmark = pytest.mark.etcd
-
-PEERS = {"10.5.1.0/24": "192.0.2.1", "10.5.2.0/24": "192.0.2.2", "10.5.3.0/24": "192.0.2.3"}
-HASTY = EtcdTimeouts(connect=1.0, request=1.0)
 
 
 @pytest.fixture
 def server(tmp_path: Any) -> Iterator[EtcdServer]:
     with running(tmp_path) as started:
         yield started
-
-
-class WatchedSink(Sink):
-    """Remembers every route that was ever taken away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost: list[str] = []
-
-    def replace(self, routes: Any) -> None:
-        before = self.routes
-        super().replace(routes)
-        self.lost += [net for net in before if net not in self.routes]
-
-
-class Host:
-    """One host with its registry, control and sink, following since `start`."""
-
-    def __init__(self, network: EtcdNetwork, number: int, **registry: Any) -> None:
-        self.network = network
-        self.number = number
-        self.sink = WatchedSink()
-        self.registry: EtcdRegistry = network.registry(**registry)
-        self.control: Control
-        self.task: asyncio.Task[None]
-
-    async def start(self, *, margin: float = 3600.0, hold: float = 86400.0) -> None:
-        previous = subnet(f"10.5.{100 + self.number}.0/24")
-        lease = await self.registry.acquire(self.network.attrs(100 + self.number), previous)
-        self.control = Control(
-            self.registry, self.sink, lease, port=PORT, renew_margin=margin, hold_seconds=hold
-        )
-        self.task = asyncio.ensure_future(self.control.run())
-        at_end(self.stop)
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, RegistryConflict):
-            await self.task
-
-    @property
-    def lease(self) -> Lease:
-        return self.control.lease
-
-    def count(self, name: str) -> int:
-        return self.registry.counters()[name]
-
-    def truth(self) -> dict[str, str]:
-        """What the registry says that our routes should be."""
-        own = str(self.lease.subnet).replace("/", "-")
-        routes = {}
-        for key in self.network.entries():
-            if key != own:
-                value = self.network.value(key) or ""
-                routes[key.replace("-", "/")] = value.split('"')[3]
-        return routes
-
-    async def routes(self, expected: dict[str, str]) -> None:
-        """Wait until the routes are these."""
-        await until(lambda: self.alive() and self.sink.routes == expected)
-
-    def alive(self) -> bool:
-        if self.task.done():
-            self.task.result()
-            raise AssertionError("the daemon ended")
-        return True
-
-    async def claimed(self) -> None:
-        """Wait until etcd has our entry (again)."""
-        want = plain_value(str(self.lease.attrs.public_ip))
-        while await in_thread(self.network.value, str(self.lease.subnet)) != want:
-            self.alive()
-
-
-async def host_with_peers(
-    server: EtcdServer, *, through: Proxy | None = None, **options: Any
-) -> Host:
-    network = EtcdNetwork(server)
-    for net, ip in PEERS.items():
-        network.claim(net, ip, server.grant(86400))
-    if through is not None:
-        options["endpoints"] = (through.url,)
-    host = Host(network, 1, **options)
-    await host.start()
-    await host.routes(PEERS)
-    return host
-
-
-async def proxy_to(server: EtcdServer) -> Proxy:
-    proxy = Proxy(server.url)
-    await proxy.start()
-    at_end(proxy.stop)
-    return proxy
-
-
-@contextlib.asynccontextmanager
-async def unreachable(proxy: Proxy) -> AsyncIterator[None]:
-    """Nobody gets through the proxy inside the with block."""
-    await proxy.stop()
-    try:
-        yield
-    finally:
-        await proxy.start()
-
-
-async def new_peer(host: Host, number: int = 50) -> dict[str, str]:
-    """Another host comes; the routes from then on."""
-    net, ip = f"10.5.{number}.0/24", f"192.0.2.{number}"
-    await in_thread(host.network.claim, net, ip)
-    return {net: ip}
-
-
-async def patiently(host: Host, number: int) -> dict[str, str]:
-    """`new_peer`, tried until the cluster has a leader again."""
-    while True:
-        with contextlib.suppress(OSError):
-            return await new_peer(host, number)
 
 
 # ---------------------------------------------------------------- etcd stops and comes back
@@ -459,143 +341,6 @@ def test_lines_in_the_log_do_not_pile_up(
         run(scenario())
     lines = [record.message for record in caplog.records]
     assert lines.count("etcd watch broken") == 10
-
-
-# ---------------------------------------------------------------- what others write
-
-
-def test_malformed_and_hostile_values_cost_nobody_a_route(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        proxy = await proxy_to(server)
-        host = await host_with_peers(server, through=proxy)
-        hostile = {
-            "10.5.70.0-24": "\x00\xff",
-            "10.5.71.0-24": "{" * 100_000,
-            "10.5.72.0-24": '{"PublicIP":"192.0.2.1\\n192.0.2.2"}',
-            "10.5.73.0-24": '{"PublicIP":["192.0.2.1"]}',
-            "10.5.74.0-24": '{"PublicIP":"999.0.2.1"}',
-            "10.5.75.0-24": '{"PublicIP":"192.0.2.1","PublicIPv6":"zz"}',
-            "10.5.76.0-24": '{"PublicIP":1e999}',
-            "10.5.77.0-24": '{"PublicIP":"192.0.2.1"}{"PublicIP":"192.0.2.2"}',
-            "10.5.1.0-24/deeper": plain_value("192.0.2.66"),
-            "10.5.1.7-24": plain_value("192.0.2.66"),
-            "evil10.5.1.0-24": plain_value("192.0.2.66"),
-            "10.5.1.0-24 ": plain_value("192.0.2.66"),
-            "\n10.5.1.0-24": plain_value("192.0.2.66"),
-            "x" * 5000: plain_value("192.0.2.66"),
-        }
-        for key, value in hostile.items():
-            await in_thread(server.put, host.network.key("") + key, value)
-        added = await new_peer(host)
-        await host.routes({**PEERS, **added})
-        assert host.count("entries_skipped") >= len(hostile)
-        await proxy.cut()
-        await in_thread(server.compact)  # the same in a snapshot
-        again = await new_peer(host, 51)
-        await host.routes({**PEERS, **added, **again})
-        assert host.sink.lost == []
-
-    run(scenario())
-
-
-def test_a_peers_value_that_was_damaged_keeps_its_route(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        proxy = await proxy_to(server)
-        host = await host_with_peers(server, through=proxy)
-        await in_thread(server.put, host.network.key("10.5.1.0/24"), "damaged")
-        added = await new_peer(host)
-        await host.routes({**PEERS, **added})
-        async with unreachable(proxy):
-            await in_thread(server.compact)
-        again = await new_peer(host, 51)
-        await host.routes({**PEERS, **added, **again})
-        await in_thread(host.network.claim, "10.5.1.0/24", "192.0.2.12")
-        await until(lambda: host.sink.routes["10.5.1.0/24"] == "192.0.2.12")
-        await in_thread(server.delete, host.network.key("10.5.1.0/24"))
-        await until(lambda: "10.5.1.0/24" not in host.sink.routes)
-        assert host.sink.lost == ["10.5.1.0/24"]
-
-    run(scenario())
-
-
-def test_huge_values_fit_neither_a_lease_nor_our_memory(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        network = EtcdNetwork(server)
-        for net, ip in PEERS.items():
-            network.claim(net, ip)
-        huge = b'{"PublicIP":"192.0.2.66","BackendData":"' + b"x" * 1_400_000 + b'"}'
-        for number in range(30):  # 42 MB: more than one reply may have
-            server.put(network.key(f"10.5.{150 + number}.0-24"), huge)
-        host = Host(network, 1)
-        await host.start()
-        await host.routes(PEERS)
-        await in_thread(server.put, network.key("10.5.199.0-24"), huge)
-        await host.routes({**PEERS, **await new_peer(host)})
-        assert host.count("entries_skipped") >= 31
-
-    run(scenario())
-
-
-def test_duplicate_and_overlapping_claims(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        host = await host_with_peers(server)
-        own = str(host.lease.subnet)
-        inside_ours = own.replace("0/24", "128/25")
-        for net in ("10.5.1.0/25", "10.5.0.0/20", "10.0.0.0/8", inside_ours, "10.5.2.64/26"):
-            await in_thread(host.network.claim, net, "192.0.2.66")
-        # The same subnet under a second, dual-stack key; and a second subnet of one host.
-        await in_thread(host.network.claim, "10.5.2.0-24&fd00::-64", "192.0.2.66")
-        await in_thread(host.network.claim, "10.5.90.0/24", "192.0.2.1")
-        await host.routes({**PEERS, "10.5.90.0/24": "192.0.2.1"})
-        await until(lambda: host.alive() and host.control.counters()["leases_waiting"] == 6)
-        # When the rightful one leaves, the range is free for who waits.
-        await in_thread(server.delete, host.network.key("10.5.2.0/24"))
-        await until(
-            lambda: (
-                host.sink.routes.get("10.5.2.64/26") == "192.0.2.66"
-                or host.sink.routes.get("10.5.2.0/24") == "192.0.2.66"
-            )
-        )
-
-    run(scenario())
-
-
-def test_our_own_subnet_claimed_by_another_host(
-    server: EtcdServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def scenario() -> None:
-        host = await host_with_peers(server)
-        await in_thread(host.network.claim, str(host.lease.subnet), "192.0.2.66")
-        await until(host.task.done)
-        with pytest.raises(RegistryConflict, match=r"192\.0\.2\.66"):
-            host.task.result()
-        assert host.network.value(str(host.lease.subnet)) == plain_value("192.0.2.66")
-
-    run(scenario())
-
-
-def test_our_entry_is_deleted_by_an_administrator(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        host = await host_with_peers(server)
-        await in_thread(server.delete, host.network.key(str(host.lease.subnet)))
-        await until(host.task.done)
-        assert host.task.exception() is None
-        assert host.network.value(str(host.lease.subnet)) is None, "not claimed again"
-
-    run(scenario())
-
-
-def test_all_leases_deleted_by_an_administrator_are_gone(server: EtcdServer) -> None:
-    """An etcd that is told to forget did not lose its memory."""
-
-    async def scenario() -> None:
-        host = await host_with_peers(server)
-        for net in PEERS:
-            await in_thread(server.delete, host.network.key(net))
-        await host.routes({})
-        assert host.control.counters()["peers_held"] == 0
-
-    run(scenario())
 
 
 def test_a_user_whose_token_is_refused_gets_a_new_one(server: EtcdServer) -> None:

@@ -40,7 +40,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _b64(data: bytes) -> str:
+def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
@@ -198,7 +198,7 @@ class EtcdServer:
 
     def put(self, key: str, value: str | bytes, lease: int = 0) -> None:
         data = value if isinstance(value, bytes) else value.encode()
-        body = {"key": _b64(key.encode()), "value": _b64(data), "lease": str(lease)}
+        body = {"key": b64(key.encode()), "value": b64(data), "lease": str(lease)}
         self.call("/kv/put", body)
 
     def grant(self, ttl: int) -> int:
@@ -214,7 +214,7 @@ class EtcdServer:
         return self.etcdctl("get", prefix, "--prefix", "--keys-only").split()
 
     def delete(self, key: str) -> None:
-        self.call("/kv/deleterange", {"key": _b64(key.encode())})
+        self.call("/kv/deleterange", {"key": b64(key.encode())})
 
     def delete_all(self, prefix: str) -> None:
         """Delete every key that starts with `prefix`, in one revision."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -41,15 +40,14 @@ from udpoverlay.registry.etcd_errors import (
     not_a_gateway,
     reply_error,
 )
-from udpoverlay.registry.etcd_json import RangeReply, TxnReply, WatchReply
+from udpoverlay.registry.etcd_json import RangeReply, TxnReply, error_of
+from udpoverlay.registry.etcd_stream import WatchStream
 from udpoverlay.registry.etcd_tls import client_context
 
-__all__ = ["EtcdClient", "EtcdTimeouts", "ReplyTooLarge", "WatchStream", "parse_endpoints"]
+__all__ = ["EtcdClient", "EtcdTimeouts", "ReplyTooLarge", "parse_endpoints"]
 
 _MAX_REPLY = 32 << 20
 """Bytes of one reply that we are ready to hold; a page of leases has about 0.3 MB."""
-_MAX_LINE = 64 << 20
-"""Bytes of one watch message; etcd cuts its own at about 2 MB (base64 and JSON included: 3 MB)."""
 _GATEWAY_PATHS = ("/v3", "/v3beta")
 """etcd ≥ 3.4, etcd 3.3."""
 
@@ -146,7 +144,11 @@ class EtcdClient:
         await self._call("/kv/lease/revoke", {"ID": str(lease_id)})
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> WatchStream:
-        """Open a watch; the first message says `created` (or `canceled`)."""
+        """Open a watch; the first message says `created` (or `canceled`).
+
+        Read something first: etcd 3.5 leaves a watch whose token it does not know unanswered, while
+        a read is refused and gets a new token.
+        """
         body = etcd_json.watch_body(key, range_end, start_revision)
         return await self._walk("/watch", body, self._open_stream)
 
@@ -300,7 +302,7 @@ class EtcdClient:
         if status != 200:
             code, message = 0, text[:200].decode("utf-8", "replace")
             if isinstance(reply, dict):
-                code, message = _error_of(reply)
+                code, message = error_of(reply)
             raise reply_error(endpoint, status, code, message)
         if not isinstance(reply, dict):
             raise RegistryUnavailable(f"etcd at {endpoint} answered something that is not JSON")
@@ -318,54 +320,6 @@ class EtcdClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
-
-
-class WatchStream:
-    """An open watch: whole messages as they come. Close it with `close`."""
-
-    def __init__(self, endpoint: str, response: aiohttp.ClientResponse) -> None:
-        self.endpoint = endpoint
-        self._response = response
-        self._rest = b""
-        _detect_dead_peer(response)
-
-    async def read(self) -> list[WatchReply]:
-        """All messages that have arrived, at least one; RegistryUnavailable at its end."""
-        while True:
-            try:
-                chunk = await self._response.content.readany()
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise connection_error(self.endpoint, error, "", "") from error
-            if not chunk:
-                raise RegistryUnavailable(f"etcd at {self.endpoint} ended the watch")
-            head, newline, tail = chunk.rpartition(b"\n")
-            if not newline:
-                self._rest += chunk
-                if len(self._rest) > _MAX_LINE:
-                    raise RegistryUnavailable(
-                        f"etcd at {self.endpoint}: a watch message has more than {_MAX_LINE} bytes"
-                    )
-                continue
-            lines, self._rest = (self._rest + head).split(b"\n"), tail
-            replies = [self._reply(line) for line in lines if line.strip()]
-            if replies:
-                return replies
-
-    def close(self) -> None:
-        """End the watch at once; a pending `read` fails."""
-        self._response.close()
-
-    def _reply(self, line: bytes) -> WatchReply:
-        try:
-            message = json.loads(line)
-            if "error" in message:
-                code, text = _error_of(message["error"])
-                raise reply_error(self.endpoint, 0, code, text)
-            return etcd_json.watch_reply(message["result"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RegistryUnavailable(
-                f"etcd at {self.endpoint} sent a watch message that cannot be read"
-            ) from error
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
@@ -394,23 +348,3 @@ def _discard(task: asyncio.Task[Any]) -> None:
         result = task.result()
         if isinstance(result, WatchStream):
             result.close()
-
-
-def _error_of(reply: Mapping[str, Any]) -> tuple[int, str]:
-    """gRPC code and message of an error object, as grpc-gateway 1 and 2 spell it."""
-    code = reply.get("code", reply.get("grpc_code", 0))
-    message = reply.get("message") or reply.get("error") or ""
-    return (code if isinstance(code, int) else 0), str(message)
-
-
-def _detect_dead_peer(response: aiohttp.ClientResponse) -> None:
-    """Let the kernel notice a silent peer in about 20 s: a quiet watch sends nothing by itself."""
-    connection = response.connection
-    transport = connection.transport if connection is not None else None
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

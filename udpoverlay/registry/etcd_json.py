@@ -25,6 +25,7 @@ __all__ = [
     "WatchEvent",
     "WatchReply",
     "delete_op",
+    "error_of",
     "get_op",
     "grant_body",
     "if_absent",
@@ -236,6 +237,13 @@ def key_value(kv: Json) -> KeyValue:
         int(kv.get("version", 0)),
         int(kv.get("lease", 0)),
     )
+
+
+def error_of(reply: Mapping[str, Any]) -> tuple[int, str]:
+    """gRPC code and message of an error object, as grpc-gateway 1 and 2 spell it."""
+    code = reply.get("code", reply.get("grpc_code", 0))
+    message = reply.get("message") or reply.get("error") or ""
+    return (code if isinstance(code, int) else 0), str(message)
 
 
 def _b64(data: bytes) -> str:

@@ -30,9 +30,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
-from udpoverlay.registry.etcd_client import EtcdClient, ReplyTooLarge, WatchStream
+from udpoverlay.registry.etcd_client import EtcdClient, ReplyTooLarge
 from udpoverlay.registry.etcd_errors import EtcdCompacted, EtcdFutureRevision
 from udpoverlay.registry.etcd_json import Header, KeyValue, WatchEvent, WatchReply
+from udpoverlay.registry.etcd_stream import WatchStream
 
 __all__ = ["Changes", "FollowTiming", "Follower", "Reset", "list_range"]
 

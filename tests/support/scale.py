@@ -1,0 +1,95 @@
+"""Thousands of leases in a real etcd, and a host that follows them into the C route table."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from netaddr import IPAddress, IPNetwork
+
+from tests.support.aio import at_end, in_thread
+from tests.support.etcd import EtcdServer, b64
+from tests.support.leases import PORT, attrs
+from tests.support.network import EtcdNetwork, plain_value
+from udpoverlay import _fastpath as fp
+from udpoverlay.control import Control
+from udpoverlay.dataplane.sink import Publisher
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.registry.etcd import EtcdRegistry
+
+_TXN = 100
+"""Operations a transaction; etcd's own limit is 128."""
+
+
+def big_network(server: EtcdServer, leases: int) -> EtcdNetwork:
+    """A network with so many hosts."""
+    network = EtcdNetwork(server, Network="10.0.0.0/8", SubnetLen=24)
+    puts = []
+    for number in range(leases):
+        key = network.key(f"10.{number // 250}.{number % 250}.0/24")
+        address = str(IPAddress(0xC0000000 + number))
+        puts.append(
+            {
+                "request_put": {
+                    "key": b64(key.encode()),
+                    "value": b64(plain_value(address).encode()),
+                }
+            }
+        )
+    for start in range(0, leases, _TXN):
+        server.call("/kv/txn", {"success": puts[start : start + _TXN]})
+    return network
+
+
+class TableSink:
+    """The engine's table without its device."""
+
+    def __init__(self) -> None:
+        self.table = fp.RouteTable()
+        self._publisher = Publisher(self.table)
+        self._published = asyncio.Event()
+
+    def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
+        self._publisher.publish(routes)
+        self._published.set()
+
+    async def until(self, condition: Callable[[fp.RouteTable], bool]) -> None:
+        """Return at the publication that makes `condition` true."""
+        while not condition(self.table):
+            self._published.clear()
+            await self._published.wait()
+
+
+class Loading:
+    """One host of a big network; `seconds` is how long it took until every route was there."""
+
+    def __init__(self, network: EtcdNetwork, leases: int) -> None:
+        self.network = network
+        self.leases = leases
+        self.sink = TableSink()
+        self.registry: EtcdRegistry = network.registry()
+        self.seconds = 0.0
+
+    async def load(self) -> None:
+        lease = await self.registry.acquire(attrs("172.16.0.1"), None)
+        started = time.perf_counter()
+        control = Control(self.registry, self.sink, lease, port=PORT)
+        task = asyncio.ensure_future(control.run())
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.wait({task})
+
+        at_end(stop)
+        await self.sink.until(lambda table: len(table) >= self.leases)
+        self.seconds = time.perf_counter() - started
+
+    async def event(self, number: int) -> float:
+        """Another host comes; seconds from etcd's answer to it until its route is in the table."""
+        subnet = f"11.{number // 250}.{number % 250}.0/24"
+        address = IPAddress(f"11.{number // 250}.{number % 250}.1").packed
+        await in_thread(self.network.claim, subnet, "172.16.3.3")
+        started = time.perf_counter()
+        await self.sink.until(lambda table: table.lookup(address) is not None)
+        return time.perf_counter() - started
