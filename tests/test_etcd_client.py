@@ -47,12 +47,12 @@ def nowhere() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
-async def patiently(etcd: EtcdClient, deadline: float = 30.0) -> int:
+async def patiently(etcd: EtcdClient, key: bytes = b"/x", deadline: float = 30.0) -> int:
     """Read until it works, as callers do; the revision."""
     end = time.monotonic() + deadline
     while True:
         try:
-            return (await etcd.range(b"/x")).header.revision
+            return (await etcd.range(key)).header.revision
         except RegistryUnavailable:
             assert time.monotonic() < end, "no endpoint answers"
 
@@ -235,12 +235,25 @@ def test_a_token_that_etcd_does_not_know_any_more_is_replaced(secured: EtcdServe
         etcd = client(secured.url, username="flannel", password="open,sesame")
         await etcd.range(b"/net/x")
         assert etcd.counters["authentications"] == 1
-        etcd._token = "ranout.17"
+        etcd._token = "ranout.1"
         await etcd.range(b"/net/x")
         assert etcd.counters["authentications"] == 2
         stream = await etcd.watch(b"/net/", prefix_end(b"/net/"), 1)
         assert (await stream.read())[0].created
         stream.close()
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_a_token_from_the_future_of_a_restored_etcd_is_given_up(secured: EtcdServer) -> None:
+    """etcd does not answer a token whose log index it has not reached."""
+
+    async def scenario() -> None:
+        etcd = client(secured.url, timeouts=HASTY, username="flannel", password="open,sesame")
+        etcd._token = "restored.1000000"
+        await patiently(etcd, b"/net/x")
+        assert etcd.counters["authentications"] >= 1
 
     run(scenario())
 

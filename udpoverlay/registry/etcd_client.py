@@ -144,11 +144,7 @@ class EtcdClient:
         await self._call("/kv/lease/revoke", {"ID": str(lease_id)})
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> WatchStream:
-        """Open a watch; the first message says `created` (or `canceled`).
-
-        Read something first: etcd 3.5 leaves a watch whose token it does not know unanswered, while
-        a read is refused and gets a new token.
-        """
+        """Open a watch; the first message says `created` (or `canceled`)."""
         body = etcd_json.watch_body(key, range_end, start_revision)
         return await self._walk("/watch", body, self._open_stream)
 
@@ -233,6 +229,10 @@ class EtcdClient:
                 self._timeouts.request, self._exchange(endpoint, path, data, headers, read)
             )
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            if isinstance(error, asyncio.TimeoutError):
+                # A token names the log index at which it was made, and etcd waits for that index
+                # before it judges the token: for ever, when its data is older than the token.
+                self._token = None
             raise connection_error(
                 endpoint, error, self._config.certfile, self._config.cafile
             ) from error
