@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.leftovers import eventually, everyone, network_namespaces, with_mark
+from tests.support.leftovers import adopted, eventually
 from udpoverlay.errors import LabError
 from udpoverlay.lab.cluster import Cluster, Program, udpoverlayd
 from udpoverlay.lab.hosts import Host
@@ -106,29 +105,25 @@ def test_daemons_stop_when_asked_and_remove_what_they_made() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("lines", range(1, 7))
-def test_a_signal_at_any_moment_leaves_no_process_and_no_namespace(
+def test_a_signal_at_any_moment_leaves_no_process_and_so_no_namespace(
     lines: int, number: signal.Signals
 ) -> None:
-    mark = f"LAB_TEST_MARK={uuid.uuid4()}"
-    name, _, value = mark.partition("=")
-    running = subprocess.Popen(
-        [*LAB, "--nodes=2", "--seconds=5"],
-        cwd=ROOT,
-        env={**os.environ, name: value},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stderr is not None
-    with running.stderr:
-        for _ in range(lines):
-            assert running.stderr.readline().startswith("…")
-        namespaces = network_namespaces(with_mark(mark)) - network_namespaces([os.getpid()])
-        running.send_signal(number)
-        status = running.wait(60)
-    assert status == (130 if number == signal.SIGINT else -number)
-    eventually(lambda: with_mark(mark) == [])
-    assert not namespaces & network_namespaces(everyone())
+    with adopted() as left:
+        running = subprocess.Popen(
+            [*LAB, "--nodes=2", "--seconds=5"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr is not None
+        with running.stderr:
+            for _ in range(lines):
+                assert running.stderr.readline().startswith("…")
+            running.send_signal(number)
+            status = running.wait(60)
+        assert status == (130 if number == signal.SIGINT else -number)
+        eventually(lambda: not left())
 
 
 # ---- a kept lab: inside a host, so that it does not meet one that somebody keeps -----------------

@@ -1,13 +1,18 @@
-"""Finding what a program left behind: processes by a mark in their environment, namespaces."""
+"""Finding what a program left behind: its processes, by a mark or as orphans that we adopt."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["eventually", "everyone", "network_namespaces", "with_mark"]
+__all__ = ["adopted", "eventually", "everyone", "with_mark"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h"""
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -35,12 +40,38 @@ def with_mark(mark: str) -> list[int]:
     return found
 
 
-def network_namespaces(pids: Iterable[int]) -> set[str]:
-    """The network namespaces that these processes are in."""
+@contextlib.contextmanager
+def adopted() -> Iterator[Callable[[], set[int]]]:
+    """Yields what tells which processes started inside the block are left, whoever their parent was.
+
+    We adopt orphans meanwhile (PR_SET_CHILD_SUBREAPER). Looking for the namespaces of those that
+    ended would not do: the kernel gives the number of a namespace that is gone to the next one, made
+    by whomever.
+    """
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    before = _children()
+
+    def left() -> set[int]:
+        for pid in _children() - before:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return _children() - before
+
+    try:
+        yield left
+    finally:
+        assert prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+def _children() -> set[int]:
+    """Processes whose parent we are."""
     found = set()
-    for pid in pids:
+    for pid in everyone():
         try:
-            found.add(os.readlink(f"/proc/{pid}/ns/net"))
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
+        if int(parent) == os.getpid():
+            found.add(pid)
     return found
