@@ -111,7 +111,7 @@ def test_a_full_range_is_out_of_subnets_naming_the_range() -> None:
 
 
 def test_min_above_max_is_out_of_subnets() -> None:
-    conf = conf_of('{"Network":"10.3.0.0/16","SubnetMin":"10.3.9.0","SubnetMax":"10.3.8.0"}')
+    conf = replace(CONF, subnet_min=IPAddress("10.3.9.0"), subnet_max=IPAddress("10.3.8.0"))
     with pytest.raises(OutOfSubnets):
         pick_subnet(conf, [], RNG)
 

@@ -278,8 +278,9 @@ def test_a_family_that_is_off_is_not_looked_at() -> None:
     assert valid(f'{{{NET},"IPv6Network":"fc00::/128","IPv6SubnetLen":7}}').ipv6_subnet_len == 7
 
 
-def test_min_above_max_is_no_error_of_the_configuration() -> None:
-    valid(f'{{{NET},"SubnetMin":"10.3.9.0","SubnetMax":"10.3.8.0"}}')
+def test_one_subnet_is_a_range() -> None:
+    conf = valid(f'{{{NET},"SubnetMin":"10.3.9.0","SubnetMax":"10.3.9.0"}}')
+    assert shown(conf) == ("10.3.9.0", "10.3.9.0", 24)
 
 
 def test_validating_twice_changes_nothing() -> None:
@@ -300,6 +301,11 @@ def test_validating_twice_changes_nothing() -> None:
         (f'{{{NET},"SubnetMax":"10.4.0.0"}}', "SubnetMax 10.4.0.0 is not in"),
         (f'{{{NET},"SubnetMin":"10.3.5.3"}}', "SubnetMin 10.3.5.3 is not on a SubnetLen /24"),
         (f'{{{NET},"SubnetMax":"10.3.5.3"}}', "SubnetMax 10.3.5.3 is not on a"),
+        (
+            f'{{{NET},"SubnetMin":"10.3.9.0","SubnetMax":"10.3.8.0"}}',
+            "SubnetMin 10.3.9.0 is above SubnetMax 10.3.8.0",
+        ),
+        (f'{{{NET},"SubnetMax":"10.3.0.0"}}', "SubnetMin 10.3.1.0 is above SubnetMax 10.3.0.0"),
         (f'{{{NET},"EnableIPv6":true}}', "IPv6Network (absent)"),
         (f'{{{NET},"EnableIPv6":true,"IPv6Network":"::/0"}}', "IPv6Network ::/0"),
         (f'{{{NET},"EnableIPv6":true,"IPv6Network":"fc00::/125"}}', "IPv6Network fc00::/125"),

@@ -146,11 +146,13 @@ def _fit(
                        f"use {aligned.ip}")  # fmt: skip
         return given
 
-    return (
-        length,
-        bound(f"{family.prefix}SubnetMin", low, first),
-        bound(f"{family.prefix}SubnetMax", high, last),
-    )
+    low_key, high_key = f"{family.prefix}SubnetMin", f"{family.prefix}SubnetMax"
+    lowest, highest = bound(low_key, low, first), bound(high_key, high, last)
+    if lowest > highest:
+        # flannel finds out later: it deletes the host's own lease, then nothing is free.
+        raise _bad(low_key, lowest, f"is above {high_key} {highest}: no subnet lies between them",
+                   "exchange them, or leave both out")  # fmt: skip
+    return length, lowest, highest
 
 
 def _json_like(value: object) -> str:
