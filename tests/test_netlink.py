@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,6 +22,9 @@ from udpoverlay.host.links import DefaultRoute, Link
 from udpoverlay.host.netlink import LinkWatch, Netlink, _error_message, _Socket, host_view
 
 pytestmark = pytest.mark.root
+
+IFA_F_TENTATIVE = 0x40
+"""linux/if_addr.h"""
 
 
 async def link_called(netlink: Netlink, name: str) -> Link:
@@ -90,6 +94,23 @@ def test_no_broadcast_route_comes_with_the_address() -> None:
                 await netlink.set_up(index)
             trie = proc_net("fib_trie")
             assert "BROADCAST" not in trie.replace("127.255.255.255", "")
+
+    run_in_new_namespace(scenario)
+
+
+def test_an_ipv6_address_can_be_used_at_once() -> None:
+    async def scenario() -> None:
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+                await netlink.set_up(index)
+                await netlink.add_address(index, IPAddress("fd09::1"))
+                flags = next(
+                    line.split()[4] for line in proc_net("if_inet6").splitlines() if "fd09" in line
+                )
+                assert not int(flags, 16) & IFA_F_TENTATIVE
+                with socket.socket(socket.AF_INET6) as sock:
+                    sock.bind(("fd09::1", 0))
 
     run_in_new_namespace(scenario)
 

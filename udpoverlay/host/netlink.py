@@ -56,6 +56,7 @@ _AsyncIPRoute: Any = _linux.AsyncIPRoute
 
 # linux/if_addr.h
 _IFA_F_TEMPORARY = 0x01
+_IFA_F_NODAD = 0x02
 _IFA_F_DEPRECATED = 0x20
 _IFA_F_PERMANENT = 0x80
 # linux/if.h
@@ -202,7 +203,11 @@ class Netlink:
         raise KernelError(f"cannot {what}: the kernel gave no answer")
 
     async def add_address(self, index: int, address: IPAddress) -> None:
-        """Give link `index` the single address `address` (/32 or /128), without broadcast."""
+        """Give link `index` the single address `address` (/32 or /128), without broadcast.
+
+        It can be used at once: an IPv6 address is not looked for on the link first (RFC 4862 5.4),
+        where a tunnel has nobody who could have it.
+        """
         await self._do(
             f"add address {address}",
             self._ipr.addr(
@@ -211,6 +216,7 @@ class Netlink:
                 family=_family(address.version),
                 address=str(address),
                 prefixlen=32 if address.version == 4 else 128,
+                flags=0 if address.version == 4 else _IFA_F_NODAD,
             ),
         )
 
