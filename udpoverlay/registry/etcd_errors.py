@@ -8,6 +8,7 @@ No text made here may carry a password or a token.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -144,14 +145,22 @@ def connection_error(
         return _tls_error(where, tls, certfile, cafile)
     if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
         return RegistryUnavailable(f"{where} did not answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return RegistryUnavailable(f"{where}: {error.os_error.strerror}")
+    if isinstance(error, aiohttp.ClientConnectorError) and (why := _why(error.os_error)):
+        return RegistryUnavailable(
+            f"{where}: {why}", fix="check that etcd runs there and that etcd-endpoints is right"
+        )
     # etcd hangs up on the wrong scheme without a word, as it does when it is stopped.
     other = "http://" if endpoint.startswith("https:") else "https://"
     return RegistryUnavailable(
         f"{where} broke the connection",
         fix=f"if it is up, the scheme may be wrong: try {other} in etcd-endpoints",
     )
+
+
+def _why(error: OSError) -> str:
+    """The kernel's or the resolver's reason; asyncio's own text repeats the address instead."""
+    code = error.errno or 0
+    return os.strerror(code) if code > 0 else error.strerror or ""
 
 
 def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
