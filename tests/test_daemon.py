@@ -144,6 +144,9 @@ class World:
     # the engine
     tun_name, tun_index = "flannel0", 7
 
+    def check(self, bind: tuple[str, int]) -> None:
+        self.note(f"check {bind[0]}:{bind[1]}")
+
     def open(self, config: DataplaneConfig) -> World:
         self.dataplane = config
         self.note("open engine")
@@ -226,6 +229,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
     assert world.events == [
         "config",
         "look at the host",
+        "check 192.0.2.10:8285",
         "acquire",
         "open engine",
         "address 10.5.72.0",
@@ -245,6 +249,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
 
 STEPS = {
     "look at the host": [],
+    "check 192.0.2.10:8285": [],
     "acquire": [],
     "open engine": [],
     "address 10.5.72.0": ["stop engine"],

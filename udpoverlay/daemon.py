@@ -5,8 +5,8 @@ how anything is done: each step is one call into a part. The order is flanneld's
 because supervisors, CNI plugins and probes observe it:
 
     signals ► registry ► network configuration (retried for ever) ► public IP, interface
-      ► backend type ► lease ► UDP socket, TUN ► address, MTU, link up, route ► subnet file
-      ► packets ► admin socket ► READY=1 ► lease watch, complete, renew until a signal
+      ► backend type ► is the host able? ► lease ► UDP socket, TUN ► address, MTU, link up, route
+      ► subnet file ► packets ► admin socket ► READY=1 ► lease watch, complete, renew until a signal
 
 What was begun is undone in reverse, on every way out: the TUN vanishes with its address and route
 when its descriptor closes. The lease and the subnet file stay, so that a restart finds them.
@@ -127,6 +127,8 @@ class _Daemon:
         choice = await _external_interface(config, stack, await registry.stored_public_ips())
         network, port = _udp_backend(netconf, choice)
         mtu = tunnel_mtu(choice)
+        # Before the lease: no peer shall be told of a host that cannot carry packets.
+        Engine.check((str(choice.address), port))
 
         lease = await _acquire(config, registry, choice)
         subnet = lease.subnet.v4

@@ -42,11 +42,11 @@ def with_mark(mark: str) -> list[int]:
 
 @contextlib.contextmanager
 def adopted() -> Iterator[Callable[[], set[int]]]:
-    """Yields what tells which processes started inside the block are left, whoever their parent was.
+    """Yields what tells which processes started inside the block are left, whoever began them.
 
     We adopt orphans meanwhile (PR_SET_CHILD_SUBREAPER). Looking for the namespaces of those that
-    ended would not do: the kernel gives the number of a namespace that is gone to the next one, made
-    by whomever.
+    ended would not do: the kernel gives the number of a namespace that is gone to the next one,
+    made by whomever.
     """
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0

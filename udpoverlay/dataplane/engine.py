@@ -21,7 +21,7 @@ from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.driver import Driver, LoopDriver, ThreadDriver
 from udpoverlay.dataplane.features import Features
 from udpoverlay.dataplane.sink import Publisher
-from udpoverlay.dataplane.tun import Tun, open_tun
+from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
 from udpoverlay.dataplane.udp import open_icmp, open_udp
 from udpoverlay.errors import KernelError
 from udpoverlay.model.endpoint import Endpoint
@@ -83,6 +83,15 @@ class Engine:
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
 
+    @staticmethod
+    def check(bind: tuple[str, int]) -> None:
+        """Raise the KernelError with which `open` would end, as far as that can be foreseen.
+
+        For callers who are about to tell others of this host: nothing is made, nothing stays open.
+        """
+        check_tun()
+        open_udp(*bind).close()
+
     @classmethod
     def open(cls, config: DataplaneConfig) -> Engine:
         """Create the device and bind the socket; nothing is left behind on KernelError."""
@@ -116,7 +125,7 @@ class Engine:
     def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
         """Publish `routes` as the whole of what is known; packets see the old or the new table.
 
-        Raises MemoryError; OSError (E2BIG) when the table would take more than 1 GiB.
+        Raises MemoryError, also when the table would take more than 256 MiB.
         """
         self._publisher.publish(routes)
 

@@ -33,7 +33,7 @@ class Publisher:
     def publish(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
         """Make `routes` the whole of what is known; a table that cannot be built leaves the old.
 
-        Raises MemoryError; OSError (E2BIG) when the table would take more than 1 GiB.
+        Raises MemoryError, also when the table would take more than 256 MiB.
         """
         before, made = self._made, {}
         for network, endpoint in routes.items():

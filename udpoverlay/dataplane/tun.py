@@ -10,18 +10,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytun
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.errors import KernelError
 
-__all__ = ["Tun", "open_tun"]
+__all__ = ["Tun", "check_tun", "open_tun"]
 
 TUN_PATH = "/dev/net/tun"
+_CAP_NET_ADMIN = 12
+"""linux/capability.h."""
 
 _FIXES = {
     errno.ENOENT: f"load the tun module (modprobe tun), or give the container {TUN_PATH}",
@@ -30,6 +34,7 @@ _FIXES = {
     errno.EPERM: "run as root or with CAP_NET_ADMIN",
     errno.EACCES: f"run as root, or allow the device {TUN_PATH} in the container's device list",
     errno.EBUSY: "another process holds a device of this name: stop it (flanneld?)",
+    errno.ENOTTY: f"this is not the tun device: rm {TUN_PATH}; mknod {TUN_PATH} c 10 200",
     errno.EINVAL: "a device of this name exists with other properties: remove it (ip link del)",
 }
 
@@ -92,19 +97,45 @@ def open_tun(pattern: str, *, vnet_header: bool = False, uso: bool = False, queu
     return tun
 
 
-def _known_flags() -> int:
-    """IFF_* flags that this kernel's TUN knows (TUNGETFEATURES); 0 when it cannot be asked."""
+def check_tun() -> None:
+    """Raise the KernelError that making a device would end with, as far as that can be foreseen."""
     try:
-        fd = os.open(TUN_PATH, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return 0  # opening the device itself will say what is wrong
+        _features()
+    except OSError as error:
+        raise _refused("a TUN device", error.errno or 0, str(error.strerror)) from error
+    if not _may_administer():
+        raise _refused("a TUN device", errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _may_administer() -> bool:
+    """Whether CAP_NET_ADMIN is in effect; true when /proc does not tell."""
     try:
-        answer = fcntl.ioctl(fd, fp.TUNGETFEATURES, struct.pack("I", 0))
-        return int(struct.unpack("I", answer)[0])
+        status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return 0
+        return True
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return effective is None or bool(int(effective[1], 16) & 1 << _CAP_NET_ADMIN)
+
+
+def _features() -> int:
+    """IFF_* flags that this kernel's TUN knows (TUNGETFEATURES). Raises OSError."""
+    fd = os.open(TUN_PATH, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return int(struct.unpack("I", fcntl.ioctl(fd, fp.TUNGETFEATURES, bytes(4)))[0])
     finally:
         os.close(fd)
+
+
+def _known_flags() -> int:
+    """The features, 0 when they cannot be asked: making the device will say what is wrong."""
+    try:
+        return _features()
+    except OSError:
+        return 0
+
+
+def _refused(what: str, code: int, text: str) -> KernelError:
+    return KernelError(f"cannot open {what}: {text}", fix=_FIXES.get(code, ""), errno=code)
 
 
 def _open_queue(name: str, flags: int) -> pytun.TunTapDevice:
@@ -112,11 +143,8 @@ def _open_queue(name: str, flags: int) -> pytun.TunTapDevice:
         queue = pytun.TunTapDevice(name=name, flags=flags, dev=TUN_PATH)
     except pytun.Error as error:
         code, text = error.args[0], error.args[-1]
-        raise KernelError(
-            f"cannot open TUN device {name}: {text}",
-            fix=_FIXES.get(code, ""),
-            errno=code if isinstance(code, int) else 0,
-        ) from error
+        number = code if isinstance(code, int) else 0
+        raise _refused(f"TUN device {name}", number, text) from error
     os.set_blocking(queue.fileno(), False)
     os.set_inheritable(queue.fileno(), False)
     return queue
