@@ -58,15 +58,15 @@ def udpoverlay() -> int:
 
 def _run(name: str, words: list[str]) -> int:
     module_name, summary = COMMANDS[name]
-    module = importlib.import_module(module_name)
-    parser = argparse.ArgumentParser(
-        prog=f"udpoverlay {name}",
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.configure(parser)
-    args = parser.parse_args(words)
     try:
+        module = importlib.import_module(module_name)
+        parser = argparse.ArgumentParser(
+            prog=f"udpoverlay {name}",
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(parser)
+        args = parser.parse_args(words)
         code: int = module.run(args)
         sys.stdout.flush()
         return code

@@ -139,8 +139,16 @@ def choose_interface(
         )
     raise OperatorError(
         f"no interface to use: {'; '.join(reasons)}",
-        fix=f"this host has {_inventory(view)}",
+        fix=f"{_advice(wanted)}; this host has {_inventory(view)}",
     )
+
+
+def _advice(wanted: Wanted) -> str:
+    if wanted.iface or wanted.iface_regex or wanted.iface_can_reach:
+        return "name one that carries the hosts' traffic: --iface=NAME"
+    if wanted.public_ip or wanted.public_ipv6:
+        return "for an address behind NAT name the interface too: --iface=NAME"
+    return "name the interface between the hosts: --iface=NAME"
 
 
 # --- what is tried, in which order ---------------------------------------------------------------
@@ -324,7 +332,10 @@ def _public_address(flag: str, text: str, version: int) -> IPAddress | None:
         return None
     address = parse_ip(text)
     if address is None or address.version != version:
-        raise OperatorError(f"{flag} {text!r} is not an IPv{version} address")
+        raise OperatorError(
+            f"{flag} {text!r} is not an IPv{version} address",
+            fix=f"write it like {'192.0.2.1' if version == 4 else '2001:db8::1'}, or leave it out",
+        )
     return address
 
 

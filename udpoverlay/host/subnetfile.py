@@ -30,7 +30,10 @@ def read_text(path: str) -> str | None:
     except OSError as error:
         raise _refused("read", path, error) from error
     if len(data) > _MOST_BYTES:
-        raise OperatorError(f"subnet-file {path!r} is not a subnet file: over {_MOST_BYTES} bytes")
+        raise OperatorError(
+            f"subnet-file {path!r} is not a subnet file: over {_MOST_BYTES} bytes",
+            fix="name another file, or remove this one",
+        )
     return data.decode(errors="replace")
 
 
@@ -68,4 +71,7 @@ def _make_directories(directory: Path) -> None:
 
 
 def _refused(verb: str, path: str, error: OSError) -> OperatorError:
-    return OperatorError(f"cannot {verb} subnet-file {path!r}: {error.strerror or error}")
+    return OperatorError(
+        f"cannot {verb} subnet-file {path!r}: {error.strerror or error}",
+        fix="name a file in a directory that we may write to",
+    )
