@@ -14,6 +14,7 @@ from netaddr import IPNetwork
 from tests.support.aio import run, settle
 from tests.support.clock import FakeClock
 from tests.support.leases import PORT, Sink, attrs, lease, subnet
+from udpoverlay import log
 from udpoverlay.control import Control, SystemClock
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.model.events import Added, Event
@@ -73,6 +74,54 @@ async def world(registry: type[MemoryRegistry] | None = None) -> AsyncIterator[W
         made.task.cancel()
         with contextlib.suppress(asyncio.CancelledError, RegistryConflict):
             await made.task
+
+
+# ---------------------------------------------------------------- what is said of peers
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines about peers, with their fields."""
+    return [
+        f"{r.message}{log.render(r.fields)}"  # type: ignore[attr-defined]  # set by our logger
+        for r in caplog.records
+        if r.message.startswith("peer ")
+    ]
+
+
+def test_each_peer_that_comes_moves_or_goes_is_a_line_and_a_renewal_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            await w.put(A, A, replace(A, attrs=attrs("192.0.2.9")))
+            w.store.delete(A.subnet)
+            await w.clock.advance(0.01)
+
+    with caplog.at_level("INFO"):
+        run(scenario())
+    assert said(caplog) == [
+        "peer added subnet=10.5.1.0/24 public_ip=192.0.2.1",
+        "peer changed subnet=10.5.1.0/24 public_ip=192.0.2.9",
+        "peer removed subnet=10.5.1.0/24 public_ip=192.0.2.9",
+    ]
+
+
+@pytest.mark.parametrize(("verbosity", "lines"), [(0, 10), (1, 40)])
+def test_a_flood_of_peers_is_no_flood_of_lines_unless_asked_for(
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    verbosity: int,
+    lines: int,
+) -> None:
+    monkeypatch.setattr(log._settings, "verbosity", verbosity)
+
+    async def scenario() -> None:
+        async with world() as w:
+            await w.put(*[lease(f"10.5.{n}.0/24", f"192.0.2.{n}") for n in range(1, 41)])
+
+    with caplog.at_level("INFO"):
+        run(scenario())
+    assert len(said(caplog)) == lines
 
 
 # ---------------------------------------------------------------- routes

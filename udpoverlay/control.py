@@ -31,7 +31,7 @@ from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.events import Added, Event, Removed, Snapshot
 from udpoverlay.model.holdover import Holdover
 from udpoverlay.model.lease import Lease
-from udpoverlay.model.leasetable import LeaseTable
+from udpoverlay.model.leasetable import Change, LeaseTable, PeerRemoved
 from udpoverlay.model.routeplan import RoutePlan
 from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
 from udpoverlay.registry.base import Registry
@@ -180,10 +180,32 @@ class Control:
     def _apply(self, events: list[Event]) -> None:
         for event in events:
             changes = self._table.apply(event)
+            self._report_peers(changes, whole=isinstance(event, Snapshot))
             # Removals and changes first settle what is waiting; the order is the registry's.
             if self._plan.apply(changes) or isinstance(event, Snapshot):
                 self._dirty.set()
         self._report_waiting()
+
+    def _report_peers(self, changes: list[Change], *, whole: bool) -> None:
+        """One line a change with -v=1, else some a minute; a snapshot's one line is there already.
+
+        Renewals are none.
+        """
+        detail = _log.v(1)
+        if whole and not detail:
+            return
+        for change in changes:
+            if isinstance(change, PeerRemoved):
+                event = "peer removed"
+            elif change.is_news:
+                event = "peer added" if change.before is None else "peer changed"
+            else:
+                continue
+            fields = {"subnet": change.lease.subnet, "public_ip": change.lease.attrs.public_ip}
+            if detail:
+                detail.info(event, **fields)
+            else:
+                self._limited.info("peers", event, **fields)
 
     def _report_waiting(self) -> None:
         """Say once of each lease that it gets no route, and why."""
