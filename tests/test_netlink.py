@@ -41,7 +41,6 @@ async def configured_tun_is_seen_as_it_was_configured() -> None:
             index = (await link_called(netlink, name)).index
             await netlink.add_address(index, IPAddress("10.5.72.0"))
             await netlink.set_mtu(index, 1472)
-            await netlink.set_gso_max_size(index, 60000)
             await netlink.set_up(index)
             assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
             link = await link_called(netlink, name)

@@ -224,12 +224,6 @@ class Netlink:
         """Set the MTU of link `index`, in bytes."""
         await self._do(f"set MTU {mtu}", self._ipr.link("set", index=index, mtu=mtu))
 
-    async def set_gso_max_size(self, index: int, size: int) -> None:
-        """Limit the super-packets that link `index` is handed, in bytes (IFLA_GSO_MAX_SIZE)."""
-        await self._do(
-            f"set gso_max_size {size}", self._ipr.link("set", index=index, gso_max_size=size)
-        )
-
     async def set_up(self, index: int) -> None:
         """Set link `index` administratively up."""
         await self._do("set the link up", self._ipr.link("set", index=index, state="up"))
