@@ -22,6 +22,7 @@ $(VENV)/.installed: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) on PATH: install Python 3.10 or newer, or run make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10: run make PYTHON=/path/to/newer/python3" >&2; exit 1; }
 	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: apt-get install gcc libc6-dev python3-dev" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { echo "$(PYTHON) has no Python.h to compile with: apt-get install python3-dev" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=77" wheel "Cython>=3.0,<4"
 	@touch $@
