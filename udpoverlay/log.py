@@ -1,6 +1,6 @@
 """Logging: one line per event on standard error, in klog's format, with key=value fields.
 
-    I1120 11:21:03.012345     812 control.py:97] lease acquired subnet=10.5.52.0/24 how="own lease again"
+    I1120 11:21:03.012345     812 etcd.py:97] lease acquired subnet=10.5.52.0/24 how="free subnet"
 
 Owns: the format, quoting, redaction, verbosity (-v, -vmodule, -log_backtrace_at) and rate limits.
 Must not know: flags, or what is worth a line. Rules:
