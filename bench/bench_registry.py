@@ -6,25 +6,33 @@ Needs an etcd; the others of this directory need none.
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from netaddr import IPNetwork
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Measure
 from tests.support.aio import run
 from tests.support.etcd import EtcdServer, running
-from tests.support.leases import lease
+from tests.support.leases import attrs, lease, subnet
 from tests.support.network import EtcdNetwork
 from tests.support.scale import Loading, TableSink, big_network
 from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.acquire import Listing, decide
 from udpoverlay.model.events import Added, Snapshot
 from udpoverlay.model.leasetable import LeaseTable
+from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.routeplan import RoutePlan
 from udpoverlay.registry.etcd_entries import LeaseReader, Paths
 from udpoverlay.registry.etcd_json import KeyValue
 
 COUNTS = [100, 1000, 10_000]
+EVENTS = 100
 OWN = lease("172.16.0.0/24", "172.16.0.1")
 
 
@@ -48,6 +56,45 @@ def test_cold_start(measure: Measure, networks: dict[int, EtcdNetwork], count: i
         await Loading(networks[count], count).load()
 
     measure(lambda: run(load()), packets=count, unit="lease")
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("count", COUNTS)
+def test_an_event(
+    benchmark: BenchmarkFixture, networks: dict[int, EtcdNetwork], count: int
+) -> None:
+    """From etcd's answer to a host that comes until its route is in the table of another one."""
+
+    async def follow() -> list[float]:
+        host = Loading(networks[count], count)
+        await host.load()
+        # As the daemon: full collections leave alone what was there at the beginning.
+        gc.collect()
+        gc.freeze()
+        try:
+            seconds = []
+            for number in range(EVENTS):
+                address = await host.claim(number)
+                started = time.perf_counter()
+                await host.routed(address)
+                seconds.append(time.perf_counter() - started)
+        finally:
+            gc.unfreeze()
+        return sorted(seconds)
+
+    seconds = benchmark.pedantic(lambda: run(follow()), rounds=1)  # type: ignore[no-untyped-call]  # no types
+    benchmark.extra_info["p50_ms"] = round(seconds[EVENTS // 2] * 1e3, 3)
+    benchmark.extra_info["p99_ms"] = round(seconds[EVENTS * 99 // 100 - 1] * 1e3, 3)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_choosing_a_subnet(measure: Measure, count: int) -> None:
+    """What a start decides on a listing: our own entry, the previous subnet, a free one."""
+    leases = tuple(asyncio.run(reader().all(entries(count))))
+    conf = NetConf(network=IPNetwork("10.0.0.0/8")).validated()
+    us, taken = attrs("172.16.0.1"), subnet("10.0.3.0/24")
+    rng = random.Random(1)
+    measure(lambda: decide(Listing(leases), us, taken, conf, rng), packets=count, unit="lease")
 
 
 def entries(count: int) -> list[KeyValue]:

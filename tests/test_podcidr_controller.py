@@ -222,8 +222,8 @@ def test_only_one_of_two_replicas_acts(kube: Kube) -> None:
             for index in range(5):
                 await cluster.node(f"n{index}")
             await served(cluster, *(f"n{index}" for index in range(5)))
-            assert a.status()["leader"] != b.status()["leader"]
-            assert {a.healthy(), b.healthy()} == {True}
+            await until(lambda: a.status()["leader"] != b.status()["leader"], "one leads alone")
+            await until(lambda: a.healthy() and b.healthy(), "both are healthy")
 
     kube(scenario)
 

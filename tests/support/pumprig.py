@@ -38,7 +38,7 @@ __all__ = [
 MTU = 1400
 NET = "10.5.99.0"
 OWN = "10.5.72.0"
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds after which a condition that is awaited counts as never met."""
 
 
