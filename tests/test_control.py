@@ -38,6 +38,7 @@ class World:
         self.store = MemoryStore(CONF, self.clock.seconds)
         self.registry = MemoryRegistry(self.store, rng=random.Random(1), term=TERM)
         self.sink = Sink()
+        self.first_routes: list[dict[str, str]] = []
         self.control: Control
         self.task: asyncio.Task[None]
 
@@ -45,7 +46,13 @@ class World:
         used = registry if registry is not None else self.registry
         own = await used.acquire(US, subnet("10.5.100.0/24"))
         self.control = Control(
-            used, self.sink, own, port=PORT, renew_margin=MARGIN, clock=self.clock
+            used,
+            self.sink,
+            own,
+            port=PORT,
+            renew_margin=MARGIN,
+            clock=self.clock,
+            on_first_routes=lambda: self.first_routes.append(dict(self.sink.routes)),
         )
         self.task = asyncio.ensure_future(self.control.run())
         await settle()
@@ -65,8 +72,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(registry: type[MemoryRegistry] | None = None) -> AsyncIterator[World]:
-    made = World()
+async def world(
+    registry: type[MemoryRegistry] | None = None, made: World | None = None
+) -> AsyncIterator[World]:
+    made = World() if made is None else made
     await made.start(registry(made.store, term=TERM) if registry is not None else None)
     try:
         yield made
@@ -144,6 +153,21 @@ def test_routes_are_published_even_when_there_is_no_peer() -> None:
     async def scenario() -> None:
         async with world() as w:
             assert w.sink.publications == 1
+
+    run(scenario())
+
+
+def test_the_first_routes_are_told_once_and_only_when_they_are_published() -> None:
+    async def scenario() -> None:
+        made = World()
+        made.store.put(A)
+        made.sink.fail.append(MemoryError())
+        async with world(made=made) as w:
+            assert w.first_routes == []
+            await w.clock.advance(2)
+            await w.put(B)
+            assert w.sink.publications == 2
+            assert w.first_routes == [{"10.5.1.0/24": "192.0.2.1"}]
 
     run(scenario())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ class World:
         self.attrs: LeaseAttrs | None = None
         self.previous: Subnet | None = None
         self.stored = ("", "")
+        self.on_first_routes: Callable[[], None]
 
     def note(self, event: str) -> None:
         self.events.append(event)
@@ -189,8 +191,13 @@ class World:
     async def deleted(self) -> None:
         await asyncio.Event().wait()
 
+    def control(self, *_: object, on_first_routes: Callable[[], None], **__: object) -> World:
+        self.on_first_routes = on_first_routes
+        return self
+
     async def run(self) -> None:
         self.note("control")
+        self.on_first_routes()
 
     async def view(self, reach: IPAddress | None) -> HostView:
         self.note("look at the host")
@@ -204,7 +211,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(daemon, "Engine", world)
     monkeypatch.setattr(daemon, "Netlink", lambda: world)
     monkeypatch.setattr(daemon, "LinkWatch", lambda index: world)
-    monkeypatch.setattr(daemon, "Control", lambda *args, **kwargs: world)
+    monkeypatch.setattr(daemon, "Control", world.control)
     monkeypatch.setattr(daemon, "host_view", world.view)
     monkeypatch.setattr(daemon, "CONFIG_RETRY_SECONDS", 0.0)
 
@@ -215,6 +222,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         world.note(message)
         return True
 
+    monkeypatch.setattr(gc, "collect", lambda: world.note("collect garbage"))
+    monkeypatch.setattr(gc, "freeze", lambda: world.note("freeze what is left"))
     monkeypatch.setattr("udpoverlay.host.subnetfile.write_text", write)
     monkeypatch.setattr("udpoverlay.host.notify.notify", notify)
     return world
@@ -240,7 +249,9 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
         "start engine",
         "READY=1",
         "wait for the engine",
-        "control",  # the lease was revoked: the end
+        "control",
+        "collect garbage",  # once the first routes are there
+        "freeze what is left",  # then the lease was revoked: the end
         "complete",
         "stop engine",
         "close registry",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from netaddr import IPNetwork
@@ -96,15 +96,18 @@ class Control:
         renew_margin: float = 3600.0,
         hold_seconds: float = LEASE_SECONDS,
         clock: Clock = _SYSTEM_CLOCK,
+        on_first_routes: Callable[[], None] = lambda: None,
     ) -> None:
         """`port`: UDP port of every peer. `renew_margin`: seconds before the end of the term.
 
         `hold_seconds`: how long peers are kept that a registry without memory forgot.
-        `lease.expires_at` counts on the clock's monotonic side.
+        `lease.expires_at` counts on the clock's monotonic side. `on_first_routes` is called once,
+        when the routes of the first snapshot have been published.
         """
         self._registry = registry
         self._sink = sink
         self._clock = clock
+        self._on_first_routes = on_first_routes
         self._lease = lease
         self._holdover = Holdover(hold_seconds)
         self._table = LeaseTable(lease)
@@ -242,6 +245,8 @@ class Control:
                 await self._clock.sleep(1.0)
                 continue
             self._counters["publications"] += 1
+            if self._counters["publications"] == 1:
+                self._on_first_routes()
             took = self._clock.now().monotonic - started
             await self._clock.sleep(max(_PUBLISH_PAUSE, _PUBLISH_SHARE * took))
 

@@ -29,7 +29,7 @@ from udpoverlay.control import Control
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.errors import KernelError, OperatorError, RegistryError
-from udpoverlay.host import notify, subnetfile
+from udpoverlay.host import garbage, notify, subnetfile
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, choose_interface, tunnel_mtu
 from udpoverlay.host.netlink import LinkWatch, Netlink, host_view
 from udpoverlay.log import RateLimited, get_logger
@@ -155,6 +155,7 @@ class _Daemon:
             lease,
             port=port,
             renew_margin=config.subnet_lease_renew_margin * 60.0,
+            on_first_routes=garbage.keep_for_good,
         )
         await engine.start()
         node = NodeFacts(
