@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.support.leases import Sink, lease
+from udpoverlay.control import Control
 from udpoverlay.errors import OperatorError
+from udpoverlay.model.netconf import NetConf
 from udpoverlay.observe.admin import AdminServer
 from udpoverlay.observe.status import (
     SCHEMA_VERSION,
@@ -33,6 +36,7 @@ from udpoverlay.observe.status import (
     peers_document,
     status_document,
 )
+from udpoverlay.registry.memory import MemoryRegistry, MemoryStore
 
 Reply = tuple[int, dict[str, Any]]
 
@@ -222,3 +226,11 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         "control": {"b": 2},
         "registry": {"c": 3},
     }
+
+
+def test_every_count_of_the_control_is_in_the_reference() -> None:
+    page = (Path(__file__).parent.parent / "docs/reference/admin.md").read_text()
+    registry = MemoryRegistry(MemoryStore(NetConf(), lambda: 0.0))
+    control = Control(registry, Sink(), lease("10.5.72.0/24", "192.0.2.1"), port=8285)
+    for name in control.counters():
+        assert f".{name}`" in page, name
