@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from udpoverlay.cli import daemon_command, daemon_flags, main
+from tests.support.daemonflags import config
 from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
-from udpoverlay.errors import KernelError, OperatorError
+from udpoverlay.errors import OperatorError
 from udpoverlay.model.config import DaemonConfig
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference" / "flags.md"
@@ -50,12 +48,6 @@ FLANNELD = {
     "vmodule": "",
     "log_backtrace_at": "",
 }
-
-
-def config(*words: str, **environ: str) -> DaemonConfig:
-    _, options = daemon_flags.read(list(words), environ)
-    assert options.complaints == []
-    return options.config(environ)
 
 
 def test_every_flag_of_flanneld_exists_with_its_default() -> None:
@@ -198,204 +190,6 @@ def test_a_wrong_switch_of_the_data_plane_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(OperatorError, match=message):
         config(flag)
-
-
-# The command.
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[DaemonConfig]:
-    """Let the daemon do nothing; return what it was given."""
-    configs: list[DaemonConfig] = []
-
-    def run(config: DaemonConfig, notify_socket: str) -> int:
-        assert notify_socket == "/n"
-        configs.append(config)
-        return 0
-
-    monkeypatch.setattr(daemon_command, "_run_daemon", run)
-    return configs
-
-
-def run(*words: str, **environ: str) -> int:
-    return daemon_command.run(list(words), {"NOTIFY_SOCKET": "/n", **environ}, "udpoverlayd")
-
-
-def test_a_start_logs_all_options_without_the_password(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("-etcd-password=hunter2", "-etcd-endpoints=http://u:hunter2@e:1", "-v=1") == 0
-    (config,) = started
-    assert config.etcd.password == "hunter2"
-    text = capsys.readouterr().err
-    assert "hunter2" not in text
-    assert re.search(r"\] starting version=\S+ etcd_endpoints=http://\*\*\*@e:1 ", text)
-    assert " etcd_password=*** " in text
-    assert " v=1 " in text
-
-
-def test_the_password_is_not_in_the_text_of_the_settings() -> None:
-    assert "hunter2" not in repr(config("-etcd-password=hunter2"))
-
-
-def test_a_variable_that_cannot_be_read_is_logged_and_the_start_goes_on(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(FLANNELD_IP_MASQ="yes") == 0
-    assert started[0].ip_masq is False
-    assert 'invalid value "yes" for FLANNELD_IP_MASQ' in capsys.readouterr().err
-
-
-def test_missing_forward_rules_are_one_warning_unless_unwanted(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run()
-    assert capsys.readouterr().err.count("forward rules are not installed") == 1
-    run("-iptables-forward-rules=false")
-    assert "forward rules" not in capsys.readouterr().err
-    assert len(started) == 2
-
-
-def test_left_over_words_are_ignored_but_mentioned(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("extra", "-v=9") == 0
-    assert started[0].verbosity == 0
-    assert 'words="extra,-v=9"' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (("--logtostderr",), "flag provided but not defined: -logtostderr"),
-        (("-v", "x"), 'invalid value "x" for flag -v: parse error'),
-        (("-vmodule=x",), "expect a comma-separated list of filename=N"),
-        (("-log_backtrace_at=x",), "expect file.py:234"),
-        (("-iface",), "flag needs an argument: -iface"),
-    ],
-)
-def test_a_wrong_flag_explains_itself_and_exits_2(
-    words: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(*words) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert problem in lines[0]
-    assert lines[1] == "Usage: udpoverlayd [OPTION]..."
-    assert lines[-1].startswith("udpoverlayd: ")
-    assert problem in lines[-1]
-
-
-def test_a_mistyped_flag_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--etcd-endpoint=x") == 2
-    assert capsys.readouterr().err.endswith("(did you mean -etcd-endpoints?)\n")
-
-
-def test_help_goes_to_standard_error_with_an_example_and_exits_0(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run("-h") == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    for flag in (*FLANNEL_FLAGS, *OWN_FLAGS):
-        assert f"\n  -{flag.name}" in err
-    assert "--etcd-endpoints=http://192.0.2.1:2379 --iface=eth1" in err
-
-
-def test_version_is_printed_before_the_environment_is_looked_at(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run("-version", FLANNELD_V="x") == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", err)
-
-
-def test_a_refusal_is_one_line_and_exits_1(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("-ip-masq") == 1
-    assert started == []
-    *_, line = capsys.readouterr().err.splitlines()
-    assert re.match(r"E\d{4} .*\] --ip-masq: not yet: ", line)
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(KernelError("no /dev/net/tun", fix="load tun"), 1), (RuntimeError("a\ndefect"), 2)],
-)
-def test_an_error_that_ends_the_daemon_is_one_line(
-    error: Exception,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def fail(config: DaemonConfig, notify_socket: str) -> int:
-        raise error
-
-    monkeypatch.setattr(daemon_command, "_run_daemon", fail)
-    assert run("-iptables-forward-rules=false") == code
-    _starting, line = capsys.readouterr().err.splitlines()
-    assert str(error).replace("\n", "\\n") in line
-
-
-# The program `udpoverlay`.
-
-
-def program(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/udpoverlay", *words])
-    return main.udpoverlay()
-
-
-def test_every_listed_command_exists_and_shows_an_example(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert program(monkeypatch, "-h") == 0
-    usage = capsys.readouterr().out
-    for name in main.COMMANDS:
-        assert f"  {name}" in usage
-        with contextlib.suppress(SystemExit):  # argparse leaves this way
-            program(monkeypatch, name, "-h")
-        help_text = "".join(capsys.readouterr()).lower()
-        assert "example" in help_text
-
-
-def test_the_two_ways_to_start_the_daemon_are_one(
-    started: list[DaemonConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", "/n")
-    assert program(monkeypatch, "daemon", "-v=2") == 0
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/udpoverlayd", "-v=2"])
-    assert main.udpoverlayd() == 0
-    assert started[0].verbosity == started[1].verbosity == 2
-
-
-def test_an_unknown_command_exits_2_with_a_hint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert program(monkeypatch, "versoin") == 2
-    assert "did you mean version?" in capsys.readouterr().err
-    assert program(monkeypatch) == 2
-
-
-def test_the_version_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert program(monkeypatch, "version") == 0
-    assert capsys.readouterr().out.startswith("udpoverlay ")
-    assert program(monkeypatch, "--version") == 0
-
-
-def test_looking_at_flags_loads_neither_the_event_loop_nor_netlink() -> None:
-    script = (
-        "import sys; from udpoverlay.cli.daemon_command import run\n"
-        "assert run(['-version'], {}, 'x') == 0\n"
-        "heavy = {'uvloop', 'aiohttp', 'pyroute2', 'udpoverlay._fastpath'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.flanneld

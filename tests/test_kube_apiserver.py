@@ -5,44 +5,16 @@ Where the answers differ, tests/support/kubeapi is wrong.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import MERGE, NODES, STRATEGIC, Cluster, Kube
+from tests.support.kubewatch import Json
 
-Json = dict[str, Any]
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 LEASE = {"metadata": {"name": "l"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15}}
-
-
-async def watch(cluster: Cluster, query: str, count: int, token: str = "") -> list[Json]:
-    """The first `count` events of a watch."""
-    events: list[Json] = []
-    headers = {"Authorization": f"Bearer {token or cluster.admin_token}"}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(
-            f"{cluster.url}{NODES}?watch=1&{query}", headers=headers, ssl=False
-        ) as response,
-    ):
-        while len(events) < count:
-            line = await asyncio.wait_for(response.content.readline(), 30)
-            assert line, events
-            events.append(json.loads(line))
-    return events
-
-
-def brief(event: Json) -> tuple[str, str]:
-    return event["type"], event["object"]["metadata"].get("name", "")
-
-
-async def version(cluster: Cluster) -> str:
-    return str((await cluster.ok("GET", NODES))["metadata"]["resourceVersion"])
 
 
 def test_a_new_node_is_answered_with_its_version_uid_and_the_not_ready_taint(kube: Kube) -> None:
@@ -261,120 +233,6 @@ def test_anybody_may_ask_what_he_may(kube: Kube) -> None:
         assert (await cluster.ok("POST", path, review, token=token))["status"]["allowed"] is False
         review["spec"]["resourceAttributes"]["subresource"] = "status"
         assert (await cluster.ok("POST", path, review, token=token))["status"]["allowed"] is True
-
-    kube(scenario)
-
-
-def test_a_list_in_pages_is_of_one_version(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        for index in range(5):
-            await cluster.node(f"n{index}")
-        first = await cluster.ok("GET", f"{NODES}?limit=2")
-        assert first["kind"] == "NodeList"
-        assert "kind" not in first["items"][0]
-        assert first["metadata"]["remainingItemCount"] == 3
-        await cluster.delete_node("n4")
-        names = [item["metadata"]["name"] for item in first["items"]]
-        token = first["metadata"]["continue"]
-        while token:
-            page = await cluster.ok("GET", f"{NODES}?limit=2&continue={token}")
-            assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-            names += [item["metadata"]["name"] for item in page["items"]]
-            token = page["metadata"].get("continue")
-        assert names == ["n0", "n1", "n2", "n3", "n4"]
-
-    kube(scenario)
-
-
-def test_a_page_of_a_forgotten_version_is_gone(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        for index in range(3):
-            await cluster.node(f"n{index}")
-        first = await cluster.ok("GET", f"{NODES}?limit=1")
-        await cluster.delete_node("n0")
-        await cluster.forget_history()
-        code, status = await cluster.call(
-            "GET", f"{NODES}?limit=1&continue={first['metadata']['continue']}"
-        )
-        assert (code, status["reason"]) == (410, "Expired")
-
-    kube(scenario)
-
-
-def test_a_watch_replays_what_happened_since_its_version(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        start = await version(cluster)
-        await cluster.node("n1")
-        await cluster.annotate("n1", public_ip="192.0.2.1")
-        await cluster.delete_node("n1")
-        events = await watch(cluster, f"resourceVersion={start}", 3)
-        assert [brief(event) for event in events] == [
-            ("ADDED", "n1"),
-            ("MODIFIED", "n1"),
-            ("DELETED", "n1"),
-        ]
-        versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
-        assert versions == sorted(set(versions))
-        assert versions[0] > int(start)
-        assert events[0]["object"]["kind"] == "Node"
-        assert events[2]["object"]["metadata"]["annotations"]
-
-    kube(scenario)
-
-
-def test_a_watch_without_a_version_begins_with_what_is_there(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1")
-        await cluster.node("n2")
-        events = await watch(cluster, "", 2)
-        assert sorted(map(brief, events)) == [("ADDED", "n1"), ("ADDED", "n2")]
-
-    kube(scenario)
-
-
-def test_a_watch_ends_when_it_was_asked_to_with_a_bookmark_before(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1")
-        start = await version(cluster)
-        query = f"resourceVersion={start}&timeoutSeconds=1&allowWatchBookmarks=true"
-        lines: list[Json] = []
-        headers = {"Authorization": f"Bearer {cluster.admin_token}"}
-        url = f"{cluster.url}{NODES}?watch=1&{query}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url, headers=headers, ssl=False) as response,
-        ):
-            async for text in response.content:
-                lines.append(json.loads(text))
-        for line in lines:
-            assert line["type"] == "BOOKMARK"
-            assert int(line["object"]["metadata"]["resourceVersion"]) >= int(start)
-
-    kube(scenario)
-
-
-def test_a_watch_from_a_forgotten_version_is_gone(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        start = await version(cluster)
-        await cluster.node("n1")
-        await cluster.delete_node("n1")
-        await cluster.forget_history()
-        [event] = await watch(cluster, f"resourceVersion={start}", 1)
-        assert event["type"] == "ERROR"
-        assert event["object"]["kind"] == "Status"
-        assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
-
-    kube(scenario)
-
-
-def test_a_watch_survives_a_restart_of_the_server_by_its_version(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1")
-        start = await version(cluster)
-        await cluster.restart()
-        await cluster.node("n2")
-        events = await watch(cluster, f"resourceVersion={start}", 1)
-        assert brief(events[0]) == ("ADDED", "n2")
 
     kube(scenario)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from udpoverlay.lab.etcd import find_etcd
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds after which a condition that must come has not come."""
 
 

@@ -1,4 +1,4 @@
-"""HTTP in front of the store: paths, verbs, authentication, lists in pages, watches as streams."""
+"""HTTP in front of the store: paths, verbs, authentication, watches as streams."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tests.support.kubeapi import merge, rules, status
 from tests.support.kubeapi.faults import Call, Faults, Refused
+from tests.support.kubeapi.lists import page
 from tests.support.kubeapi.rbac import ADMIN, ANONYMOUS, Authorizer, Rule
 from tests.support.kubeapi.store import Key, Store
 
@@ -234,7 +235,7 @@ class KubeApi:
         if call.verb == "get":
             return self.store.get(key)
         if call.verb == "list":
-            return self._list(key[0], key[1], call.query)
+            return page(self.store, key[0], key[1], call.query)
         if call.verb == "create":
             obj = rules.prepare_create(key[0], call.body)
             target = (key[0], key[1], str(obj["metadata"].get("name", "")))
@@ -300,39 +301,7 @@ class KubeApi:
         )
         return {**call.body, "status": {"allowed": allowed}}
 
-    # --- lists and watches -----------------------------------------------------------------
-
-    def _list(self, resource: str, namespace: str, query: dict[str, str]) -> Json:
-        store, limit, start = self.store, int(query.get("limit", "0")), None
-        revision, objects = store.revision, store.objects
-        if token := query.get("continue"):
-            try:
-                revision, start = json.loads(base64.b64decode(token))
-            except ValueError:
-                raise status.ApiError(400, "continue key is not valid") from None
-            if revision not in store.snapshots:
-                raise status.expired(
-                    "The provided continue parameter is too old to display a consistent list "
-                    "result. You can start a new list without the continue parameter."
-                )
-            objects = store.snapshots[revision]
-        elif limit:
-            store.snapshots[revision] = dict(store.objects)
-        keys = [key for key in sorted(objects) if key[0] == resource and namespace in ("", key[1])]
-        if start is not None:
-            keys = [key for key in keys if list(key) > start]
-        page = keys[:limit] if limit else keys
-        meta: Json = {"resourceVersion": str(revision)}
-        if len(page) < len(keys):
-            cursor = json.dumps([revision, list(page[-1])])
-            meta["continue"] = base64.b64encode(cursor.encode()).decode()
-            meta["remainingItemCount"] = len(keys) - len(page)
-        api_version, kind = rules.KINDS[resource]
-        items = [
-            {name: v for name, v in objects[key].items() if name not in ("kind", "apiVersion")}
-            for key in page
-        ]
-        return {"kind": f"{kind}List", "apiVersion": api_version, "metadata": meta, "items": items}
+    # --- watches ---------------------------------------------------------------------------
 
     async def _watch(
         self, request: web.Request, resource: str, namespace: str, query: dict[str, str]
