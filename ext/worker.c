@@ -228,12 +228,14 @@ static int sleep_until_ready(struct worker *worker, int state, struct watch *wat
  * hypervisor's halt polling does (virt/kvm/kvm_main.c):
  *   - a sleep shorter than the longest window: a longer one would have caught the packet, so grow
  *   - a long sleep: nothing to wait for, so none; an idle tunnel never spins
- *   - somebody else got the CPU while we spun: it is worth more to them, so none for some time
+ *   - between two looks the CPU is offered to whoever waits for it, and their turn does not count;
+ *     where it is a long one, somebody computes: a sleeper is woken sooner than one who waits in
+ *     line, so no spinning for some time
  */
 enum {
     SPIN_FIRST_NS = 10000,      /* the smallest window */
     SPIN_FORGET = 8,            /* a sleep of so many longest windows ends spinning */
-    SPIN_PREEMPTED_NS = 20000,  /* between two looks, which take about one microsecond */
+    SPIN_PREEMPTED_NS = 200000, /* away for longer: to a computation, not to a sender or receiver */
     SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
 };
 
@@ -252,7 +254,7 @@ static bool may_spin(const struct worker *worker, int state)
 /* Looks until something came or the window is over; what turn() found last. */
 static int spin(struct worker *worker)
 {
-    uint64_t start = now_ns(), last = start;
+    uint64_t looked = now_ns(), spent = 0;
     int state = 0;
 
     worker_tally(worker, TALLY_SPINS, 1);
@@ -265,16 +267,17 @@ static int spin(struct worker *worker)
             worker_tally(worker, TALLY_SPIN_HITS, 1);
             return state;
         }
-        sched_yield(); /* returns at once unless somebody else waits for this CPU */
         uint64_t now = now_ns();
-        if (now - last > SPIN_PREEMPTED_NS) {
+        spent += now - looked;
+        if (spent >= worker->spin.window)
+            break;
+        sched_yield(); /* returns at once unless somebody else waits for this CPU */
+        looked = now_ns();
+        if (looked - now > SPIN_PREEMPTED_NS) {
             worker->spin.window = 0;
-            worker->spin.not_before = now + SPIN_PAUSE_NS;
+            worker->spin.not_before = looked + SPIN_PAUSE_NS;
             break;
         }
-        if (now - start >= worker->spin.window)
-            break;
-        last = now;
     }
     return state;
 }
