@@ -13,6 +13,7 @@ from tests.support.etcdclient import HASTY, client, nowhere, patiently
 from tests.support.network import EtcdNetwork
 from udpoverlay.errors import RegistryDenied, RegistryError
 from udpoverlay.model.config import EtcdConfig
+from udpoverlay.model.events import Snapshot
 from udpoverlay.registry.etcd_client import EtcdClient
 from udpoverlay.registry.etcd_json import if_absent, prefix_end, put_op
 
@@ -56,7 +57,8 @@ def test_a_user_gets_a_lease_and_follows_it(secured: EtcdServer) -> None:
         lease = await registry.acquire(network.attrs(1), None)
         watch = registry.watch()
         event = await watch.__anext__()
-        assert [found.subnet for found in event.leases] == [lease.subnet]  # type: ignore[union-attr]
+        assert isinstance(event, Snapshot)
+        assert [found.subnet for found in event.leases] == [lease.subnet]
         await watch.aclose()  # type: ignore[attr-defined]  # it is a generator
 
     run(scenario())

@@ -219,7 +219,7 @@ def test_the_exact_key_is_followed_not_its_neighbours(server: EtcdServer) -> Non
                 await in_thread(server.delete, network.key(neighbour))
             renewed = await registry.renew(lease)
             await own.until(lambda events: len(events) > 1)
-            assert [event.lease.revision for event in own.items] == [  # type: ignore[union-attr]
+            assert [event.lease.revision for event in own.items] == [  # type: ignore[union-attr] # all are Added
                 lease.revision,
                 renewed.revision,
             ]

@@ -102,11 +102,11 @@ def run(args: argparse.Namespace) -> int:
     )
     _check_periods(args)
     # Late: a wrong flag must not wait for the event loop and the HTTP library to load.
-    import uvloop  # noqa: PLC0415
+    import uvloop  # noqa: PLC0415 - late
 
-    from udpoverlay.registry import podcidr_run  # noqa: PLC0415
-    from udpoverlay.registry.kube_own import Times  # noqa: PLC0415
-    from udpoverlay.registry.podcidr_election import ElectionPeriods  # noqa: PLC0415
+    from udpoverlay.registry import podcidr_run  # noqa: PLC0415 - late
+    from udpoverlay.registry.kube_own import Times  # noqa: PLC0415 - late
+    from udpoverlay.registry.podcidr_election import ElectionPeriods  # noqa: PLC0415 - late
 
     name = args.identity or os.environ.get("POD_NAME") or socket.gethostname()
     settings = podcidr_run.ControllerSettings(
