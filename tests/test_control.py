@@ -61,6 +61,20 @@ def test_a_flood_of_peers_is_no_flood_of_lines_unless_asked_for(
     assert len(said(caplog)) == lines
 
 
+def test_each_publication_is_a_line_when_asked_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log._settings, "verbosity", 2)
+
+    async def scenario() -> None:
+        async with world() as w:
+            await w.put(A)
+
+    with caplog.at_level("INFO"):
+        run(scenario())
+    assert "routes published" in caplog.messages
+
+
 # ---------------------------------------------------------------- routes
 
 

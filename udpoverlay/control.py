@@ -248,6 +248,7 @@ class Control:
             if self._counters["publications"] == 1:
                 self._on_first_routes()
             took = self._clock.now().monotonic - started
+            _log.v(2).info("routes published", routes=len(self._plan.routes), seconds=took)
             await self._clock.sleep(max(_PUBLISH_PAUSE, _PUBLISH_SHARE * took))
 
     # ------------------------------------------------------------------ our own lease

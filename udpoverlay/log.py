@@ -215,10 +215,6 @@ def configure(
     handler.setFormatter(_KlogFormatter())
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    # One line per request of a polling client is detail.
-    logging.getLogger("aiohttp.access").setLevel(
-        logging.INFO if verbosity >= 4 else logging.WARNING
-    )
 
 
 class Log:

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
+from udpoverlay.log import get_logger
 from udpoverlay.model.config import EtcdConfig
 from udpoverlay.registry import etcd_json
 from udpoverlay.registry.etcd_errors import (
@@ -45,6 +46,8 @@ from udpoverlay.registry.etcd_stream import WatchStream
 from udpoverlay.registry.etcd_tls import client_context
 
 __all__ = ["EtcdClient", "EtcdTimeouts", "ReplyTooLarge", "parse_endpoints"]
+
+_log = get_logger(__name__)
 
 _MAX_REPLY = 32 << 20
 """Bytes of one reply that we are ready to hold; a page of leases has about 0.3 MB."""
@@ -224,6 +227,7 @@ class EtcdClient:
         if self._token and path != "/auth/authenticate":
             headers["Authorization"] = self._token
         data = json.dumps(body).encode()
+        _log.v(4).info("etcd request", endpoint=endpoint, path=path, request_bytes=len(data))
         try:
             return await _within(
                 self._timeouts.request, self._exchange(endpoint, path, data, headers, read)
