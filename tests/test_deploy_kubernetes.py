@@ -11,7 +11,8 @@ import yaml
 
 from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import Cluster, Kube
-from tests.test_podcidr_controller import process, served
+from tests.support.podcidr import served
+from tests.test_podcidr_program import process
 from udpoverlay.cli import podcidr_controller
 
 MANIFEST = Path(__file__).parent.parent / "deploy" / "kubernetes" / "podcidr-controller.yaml"
