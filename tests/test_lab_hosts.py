@@ -63,7 +63,7 @@ def test_hosts_of_a_fabric_reach_each_other_and_the_switch(fabric: Fabric) -> No
     with listener, client:
         listener.bind(("", 7))
         listener.listen()
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect((fabric.address("n2"), 7))
         accepted, (peer, _) = listener.accept()
         accepted.close()

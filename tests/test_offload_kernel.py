@@ -216,12 +216,12 @@ def test_a_tcp_stream_arrives_whole_through_cut_and_fold(family: int, address: s
             socket_on(0, family, socket.SOCK_STREAM) as client,
         ):
             for each in (listener, client):
-                each.settimeout(20)
+                each.settimeout(60)
             listener.bind((address, 5201))
             listener.listen()
             client.connect((address, 5201))
             server, _ = listener.accept()
-            server.settimeout(20)
+            server.settimeout(60)
             sender = threading.Thread(target=client.sendall, args=(data,))
             sender.start()
             received = bytearray()
@@ -250,7 +250,7 @@ def test_a_segmented_udp_send_arrives_datagram_by_datagram(family: int, address:
             socket_on(1, family, socket.SOCK_DGRAM) as server,
             socket_on(0, family, socket.SOCK_DGRAM) as client,
         ):
-            server.settimeout(20)
+            server.settimeout(60)
             server.bind((address, 5201))
             client.connect((address, 5201))
             client.setsockopt(socket.IPPROTO_UDP, udp_segment, 1000)
@@ -271,7 +271,7 @@ def test_a_damaged_datagram_in_a_folded_batch_is_lost_alone() -> None:
             vnet_tun(ALL_OFFLOADS, ["10.1.0.0/24"], ["10.1.1.2"]) as device,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
         ):
-            server.settimeout(20)
+            server.settimeout(60)
             server.bind(("10.1.1.2", 5201))
             run = [
                 Segment(tcp=False, payload=bytes([index]) * 100, id=index) for index in range(20)

@@ -1,4 +1,4 @@
-"""What a daemon needs of its host: privileges, memory, and how fast it follows the registry."""
+"""What a daemon needs of its host: privileges and memory."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def run(scenario: Coroutine[Any, Any, T], deadline: float = DEADLINE) -> T:
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:
-    """Run a blocking helper (a process, etcdctl) without stopping the loop."""
+    """Run what blocks (a process, etcdctl) without stopping the loop."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None, lambda: function(*args, **options))
 
