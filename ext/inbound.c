@@ -15,12 +15,13 @@
 #include "bytes.h"
 #include "worker.h"
 
-/* Receives up to a batch of messages. How many, 0 when there is none, or -errno. */
-static int receive(struct worker *worker)
+/* Receives what there is, up to a batch with the `first` messages that are in it already. How many,
+ * 0 when there is none, or -errno. */
+static int receive(struct worker *worker, uint32_t first)
 {
     struct inbound *inbound = &worker->inbound;
 
-    for (uint32_t i = 0; i < inbound->wanted; i++) {
+    for (uint32_t i = first; i < inbound->wanted; i++) {
         inbound->iov[i] = (struct iovec){.iov_base = inbound->slots + (size_t)i * INBOUND_SLOT,
                                          .iov_len = inbound->slot_bytes};
         inbound->headers[i].msg_hdr = (struct msghdr){
@@ -31,8 +32,8 @@ static int receive(struct worker *worker)
         };
     }
     for (;;) {
-        int count =
-            recvmmsg(worker->udp_fd, inbound->headers, inbound->wanted, MSG_DONTWAIT, NULL);
+        int count = recvmmsg(worker->udp_fd, inbound->headers + first, inbound->wanted - first,
+                             MSG_DONTWAIT, NULL);
         worker_tally(worker, TALLY_UDP_RECEIVE_CALLS, 1);
         if (count >= 0)
             return count;
@@ -252,42 +253,59 @@ static void want(struct worker *worker, size_t bytes, uint32_t count)
         wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
 }
 
+/* What one message holds: a datagram, or equal ones that the kernel merged. */
+static void take_apart(struct worker *worker, const struct mmsghdr *message)
+{
+    struct msghdr header = message->msg_hdr;
+    uint8_t *bytes = header.msg_iov->iov_base;
+    size_t length = message->msg_len;
+
+    if (header.msg_flags & MSG_TRUNC) {
+        const struct iovec seen = {.iov_base = bytes, .iov_len = length};
+        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
+        return;
+    }
+    size_t size = merged_size(&header);
+    if (size == 0)
+        size = length;
+    else
+        worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
+    do { /* an empty datagram is one, too */
+        size_t one = size < length ? size : length;
+        forward(worker, bytes, one);
+        bytes += one;
+        length -= one;
+    } while (length > 0);
+}
+
 int inbound_batch(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
-    size_t bytes_in = 0;
-    int count = receive(worker);
-    if (count <= 0)
-        return count;
+    size_t bytes = 0;
+    uint32_t count = 0;
 
+    /* While these are looked at the rest of a burst arrives: it joins the batch, so that what was
+     * one super-packet at the sender is one again. */
+    while (count < inbound->wanted) {
+        int received = receive(worker, count);
+        if (received < 0 && count == 0)
+            return received;
+        if (received <= 0) /* an error comes again, when these are delivered */
+            break;
+        for (uint32_t i = count; i < count + (uint32_t)received; i++) {
+            bytes += inbound->headers[i].msg_len;
+            take_apart(worker, &inbound->headers[i]);
+        }
+        count += (uint32_t)received;
+    }
+    if (count == 0)
+        return BATCH_IDLE;
     worker->moved = true;
     worker_tally(worker, TALLY_INBOUND_BATCHES, 1);
-    for (int i = 0; i < count; i++) {
-        struct msghdr *header = &inbound->headers[i].msg_hdr;
-        uint8_t *bytes = inbound->iov[i].iov_base;
-        size_t length = inbound->headers[i].msg_len;
-        bytes_in += length;
-        if (header->msg_flags & MSG_TRUNC) {
-            const struct iovec seen = {.iov_base = bytes, .iov_len = length};
-            worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
-            continue;
-        }
-        size_t size = merged_size(header);
-        if (size == 0)
-            size = length;
-        else
-            worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
-        do { /* an empty datagram is one, too */
-            size_t one = size < length ? size : length;
-            forward(worker, bytes, one);
-            bytes += one;
-            length -= one;
-        } while (length > 0);
-    }
     flush(worker);
     if (worker->fatal)
         return worker->fatal;
-    bool full = (uint32_t)count == inbound->wanted;
-    want(worker, bytes_in, (uint32_t)count);
+    bool full = count == inbound->wanted;
+    want(worker, bytes, count);
     return full ? BATCH_MORE : BATCH_IDLE;
 }
