@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,14 @@ def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -
         driver="loop",
         per_packet=True,
     )
+
+
+def test_signals_are_what_they_were_once_it_has_ended(world: World, tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    world.fails["acquire"] = KernelError("refused")
+    with pytest.raises(KernelError, match="refused"):
+        daemon.run(config(tmp_path))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_the_lease_tells_the_public_ip_alone(world: World, tmp_path: Path) -> None:

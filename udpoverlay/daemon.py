@@ -88,11 +88,16 @@ async def _until_signal(daemon: _Daemon) -> int:
         loop.add_signal_handler(number, stop, number)
     work = asyncio.create_task(daemon.run())
     both: set[asyncio.Future[Any]] = {work, signalled}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    while not work.done():
-        if not daemon.unwinding:
-            work.cancel()
-        await asyncio.wait({work}, timeout=CANCEL_AGAIN_SECONDS)
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        while not work.done():
+            if not daemon.unwinding:
+                work.cancel()
+            await asyncio.wait({work}, timeout=CANCEL_AGAIN_SECONDS)
+    finally:
+        # uvloop leaves its handlers behind when it closes: the process would be deaf from then on.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
     if work.cancelled():
         _log.info("stopped")
         return 0
