@@ -8,6 +8,7 @@ No text made here may carry a password or a token.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Sequence
@@ -163,8 +164,13 @@ def connection_error(
 
 
 def _why(error: OSError) -> str:
-    """The kernel's or the resolver's reason; asyncio's own text repeats the address instead."""
+    """The kernel's or the resolver's reason; asyncio's own text repeats the address instead.
+
+    "" for a connection that was there and then broken off.
+    """
     code = error.errno or 0
+    if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
+        return ""
     return os.strerror(code) if code > 0 else error.strerror or ""
 
 
