@@ -146,11 +146,7 @@ def connection_error(
         return _tls_error(where, tls, certfile, cafile)
     if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
         return RegistryUnavailable(f"{where} did not answer in time")
-    if (
-        isinstance(error, aiohttp.ClientConnectorError)
-        and not isinstance(error.os_error, ConnectionResetError)
-        and (why := _why(error.os_error))
-    ):
+    if isinstance(error, aiohttp.ClientConnectorError) and (why := _why(error.os_error)):
         return RegistryUnavailable(
             f"{where}: {why}", fix="check that etcd runs there and that etcd-endpoints is right"
         )
