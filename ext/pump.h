@@ -10,7 +10,7 @@
  *     inbound    UDP receive -> check -> TTL -> fold -> TUN write
  *
  * A worker does one or both directions. It is driven in one of two ways, never by two threads at a
- * time: `worker_run` sleeps in epoll until `worker_stop`; `worker_step` moves what is there, up to
+ * time: `worker_run` sleeps in poll until `worker_stop`; `worker_step` moves what is there, up to
  * a budget, for an event loop that watches the descriptors itself.
  *
  * A bad packet is a counter. What is returned as an error ends the worker: the device is gone, a

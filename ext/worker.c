@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A worker's memory, its two drivers (epoll loop, single steps), stop, and its counters.
+ * A worker's memory, its two drivers (a thread's loop, single steps), stop, and its counters.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include "worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -75,24 +75,15 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
             worker->inbound.fold_kinds |= FOLD_UDP4 | FOLD_UDP6;
     }
     inbound_fold_init(worker);
-    worker->epoll_fd = worker->wake_fd = -1;
-
-    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (worker->epoll_fd < 0)
-        goto failed;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (worker->wake_fd < 0)
-        goto failed;
+    if (worker->wake_fd < 0) {
+        error = -errno;
+        munmap(worker, mapped);
+        return error;
+    }
     route_reader_add(pump->routes, &worker->reader);
     *out = worker;
     return 0;
-
-failed:
-    error = -errno;
-    if (worker->epoll_fd >= 0)
-        close(worker->epoll_fd);
-    munmap(worker, mapped);
-    return error;
 }
 
 void worker_finish(struct worker *worker)
@@ -109,7 +100,6 @@ void worker_destroy(struct worker *worker)
     worker_finish(worker);
     route_reader_remove(&worker->reader);
     close(worker->wake_fd);
-    close(worker->epoll_fd);
     munmap(worker, worker->mapped);
 }
 
@@ -162,61 +152,41 @@ int worker_step(struct worker *worker, unsigned directions, unsigned batches)
     return state;
 }
 
-/* ---- the epoll loop --------------------------------------------------------------------------- */
+/* ---- sleeping --------------------------------------------------------------------------------- */
 
-/* What the descriptors are watched for, as bits; each set is one EPOLL_CTL_MOD away. */
-struct watch {
-    uint32_t tun, udp;
-};
-
-static int set_watch(struct worker *worker, int operation, const struct watch *wanted,
-                     struct watch *current)
+/*
+ * poll, not epoll: what is registered in an epoll set hears of every datagram, also while its
+ * worker is awake and reads them anyway, and the sender's CPU pays for it. A poller is in the
+ * wait queues only while it sleeps, and three descriptors are soon gone through.
+ *
+ * Sleeps until there is something to do; the directions to look at, 0 for none, or -errno.
+ */
+static int sleep_until_ready(struct worker *worker, int state)
 {
-    struct epoll_event event;
-
-    if (wanted->tun != current->tun || operation != EPOLL_CTL_MOD) {
-        event = (struct epoll_event){.events = wanted->tun, .data.u32 = WORKER_OUTBOUND};
-        if ((worker->roles & WORKER_OUTBOUND) &&
-            epoll_ctl(worker->epoll_fd, operation, worker->tun_fd, &event) < 0)
-            return -errno;
-    }
-    if (wanted->udp != current->udp || operation != EPOLL_CTL_MOD) {
-        event = (struct epoll_event){.events = wanted->udp, .data.u32 = WORKER_INBOUND};
-        if (epoll_ctl(worker->epoll_fd, operation, worker->udp_fd, &event) < 0)
-            return -errno;
-    }
-    *current = *wanted;
-    return 0;
-}
-
-/* Sleeps until there is something to do; the directions to look at, 0 for none, or -errno. */
-static int sleep_until_ready(struct worker *worker, int state, struct watch *watch)
-{
-    enum { DESCRIPTORS = 3 };
-    struct epoll_event events[DESCRIPTORS];
-    bool waiting = state & (WORKER_BLOCKED | WORKER_RETRY);
-    struct watch wanted = {
-        .tun = waiting ? 0 : EPOLLIN,
-        .udp = (worker->roles & WORKER_INBOUND ? EPOLLIN : 0) |
-               (state & WORKER_BLOCKED ? EPOLLOUT : 0),
+    const bool waiting = state & (WORKER_BLOCKED | WORKER_RETRY);
+    const short room = state & WORKER_BLOCKED ? POLLOUT : 0;
+    const short datagrams = worker->roles & WORKER_INBOUND ? POLLIN : 0;
+    enum { WAKE, TUN, UDP, DESCRIPTORS };
+    struct pollfd watched[DESCRIPTORS] = {
+        [WAKE] = {.fd = worker->wake_fd, .events = POLLIN},
+        /* What waits to be sent comes first: the TUN's own queue holds the rest back. */
+        [TUN] = {.fd = worker->roles & WORKER_OUTBOUND && !waiting ? worker->tun_fd : -1,
+                 .events = POLLIN},
+        [UDP] = {.fd = room | datagrams ? worker->udp_fd : -1, .events = room | datagrams},
     };
-    int directions = 0;
-    int error = set_watch(worker, EPOLL_CTL_MOD, &wanted, watch);
-    if (error)
-        return error;
+    int directions = waiting ? WORKER_OUTBOUND : 0;
 
     route_reader_offline(&worker->reader);
-    int ready = epoll_wait(worker->epoll_fd, events, DESCRIPTORS,
-                           state & WORKER_RETRY ? RETRY_MS : -1);
-    error = errno;
+    int ready = poll(watched, DESCRIPTORS, state & WORKER_RETRY ? RETRY_MS : -1);
+    int error = errno;
     route_reader_online(&worker->reader);
     worker_tally(worker, TALLY_SLEEPS, 1);
-    if (ready < 0 && error != EINTR)
-        return -error;
-    if (waiting) /* whatever woke us, what waits comes first */
+    if (ready < 0)
+        return error == EINTR ? directions : -error;
+    if (watched[TUN].revents)
         directions |= WORKER_OUTBOUND;
-    for (int i = 0; i < ready; i++)
-        directions |= (int)events[i].data.u32;
+    if (watched[UDP].revents & ~POLLOUT)
+        directions |= WORKER_INBOUND;
     return directions & (int)worker->roles;
 }
 
@@ -298,7 +268,7 @@ static void learn(struct worker *worker, uint64_t start)
 
 /* ---- the loop of a thread --------------------------------------------------------------------- */
 
-static int loop(struct worker *worker, struct watch *watch)
+static int loop(struct worker *worker)
 {
     const unsigned more = WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND;
     int directions = (int)worker->roles;
@@ -320,7 +290,7 @@ static int loop(struct worker *worker, struct watch *watch)
                 continue;
         }
         uint64_t start = worker->pump->busy_poll_us ? now_ns() : 0;
-        directions = sleep_until_ready(worker, state, watch);
+        directions = sleep_until_ready(worker, state);
         if (directions < 0)
             return directions;
         if (start)
@@ -331,20 +301,9 @@ static int loop(struct worker *worker, struct watch *watch)
 
 int worker_run(struct worker *worker)
 {
-    struct watch watch = {0}, nothing = {0};
-    struct epoll_event wake = {.events = EPOLLIN, .data.u32 = 0};
-    int result;
-
-    if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->wake_fd, &wake) < 0)
-        return -errno;
-    result = set_watch(worker, EPOLL_CTL_ADD, &nothing, &watch);
-    if (result == 0) {
-        route_reader_online(&worker->reader);
-        result = loop(worker, &watch);
-        route_reader_offline(&worker->reader);
-    }
-    set_watch(worker, EPOLL_CTL_DEL, &nothing, &watch);
-    epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, worker->wake_fd, NULL);
+    route_reader_online(&worker->reader);
+    int result = loop(worker);
+    route_reader_offline(&worker->reader);
     return result;
 }
 

@@ -72,7 +72,7 @@ struct worker {
     _Alignas(CACHE_LINE) struct pump *pump;
     const struct route_table *table; /* valid within a batch */
     unsigned roles;
-    int tun_fd, udp_fd, epoll_fd;
+    int tun_fd, udp_fd;
     bool moved; /* a batch had something; cleared by who wants to know */
     struct {
         uint64_t window;     /* how long to spin now, nanoseconds */

@@ -1,4 +1,4 @@
-"""What drives workers: threads that sleep in epoll, or the event loop that runs everything else.
+"""What drives workers: threads that sleep in poll, or the event loop that runs everything else.
 
 Both make the same C calls. A driver that fails reports once through `on_failure`, in the loop's
 thread, and moves no packet any more; it never fails silently.
