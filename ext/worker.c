@@ -218,17 +218,25 @@ static uint64_t now_ns(void)
 
 static bool may_spin(const struct worker *worker, int state)
 {
-    return worker->spin.window > 0 && !(state & (WORKER_BLOCKED | WORKER_RETRY));
+    return state >= 0 && worker->spin.window > 0 && !(state & (WORKER_BLOCKED | WORKER_RETRY));
 }
 
 /* Looks until something came or the window is over; what turn() found last. */
 static int spin(struct worker *worker)
 {
-    uint64_t looked = now_ns(), spent = 0;
+    uint64_t left = now_ns(), spent = 0;
     int state = 0;
 
     worker_tally(worker, TALLY_SPINS, 1);
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
+         * nobody does. */
+        sched_yield();
+        uint64_t looked = now_ns();
+        if (looked - left > SPIN_PREEMPTED_NS) {
+            worker->spin.window = 0;
+            worker->spin.not_before = looked + SPIN_PAUSE_NS;
+        }
         worker->moved = false;
         state = turn(worker, worker->roles);
         if (state < 0)
@@ -237,17 +245,10 @@ static int spin(struct worker *worker)
             worker_tally(worker, TALLY_SPIN_HITS, 1);
             return state;
         }
-        uint64_t now = now_ns();
-        spent += now - looked;
+        left = now_ns();
+        spent += left - looked;
         if (spent >= worker->spin.window)
             break;
-        sched_yield(); /* returns at once unless somebody else waits for this CPU */
-        looked = now_ns();
-        if (looked - now > SPIN_PREEMPTED_NS) {
-            worker->spin.window = 0;
-            worker->spin.not_before = looked + SPIN_PAUSE_NS;
-            break;
-        }
     }
     return state;
 }
@@ -270,25 +271,19 @@ static void learn(struct worker *worker, uint64_t start)
 
 static int loop(struct worker *worker)
 {
-    const unsigned more = WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND;
+    const int more = WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND;
     int directions = (int)worker->roles;
-    int state = 0;
 
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
-        worker->moved = false;
-        state = turn(worker, (unsigned)directions);
+        int state = turn(worker, (unsigned)directions);
+        directions = (int)worker->roles; /* never one direction alone while it is loaded */
+        worker->moved = true;
+        while (worker->moved && !(state & more) && may_spin(worker, state))
+            state = spin(worker);
         if (state < 0)
             return state;
-        directions = (int)worker->roles; /* never one direction alone while it is loaded */
-        if ((unsigned)state & more)
+        if (state & more)
             continue;
-        if (may_spin(worker, state)) {
-            state = spin(worker);
-            if (state < 0)
-                return state;
-            if (worker->moved)
-                continue;
-        }
         uint64_t start = worker->pump->busy_poll_us ? now_ns() : 0;
         directions = sleep_until_ready(worker, state);
         if (directions < 0)
