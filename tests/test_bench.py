@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -20,15 +21,15 @@ from rich.console import Console
 
 from tests.support.leftovers import eventually, with_mark
 from udpoverlay.errors import LabError, OperatorError
+from udpoverlay.lab import congestion, plot, stats, targets, tunnels
 from udpoverlay.lab import contest as contest_module
-from udpoverlay.lab import plot, stats, targets, tunnels
 from udpoverlay.lab.arena import Arena, Ready
 from udpoverlay.lab.benchreport import Bench, as_json, show
 from udpoverlay.lab.contest import METRICS, TESTS, Contest, Plan
 from udpoverlay.lab.contestants import CONTESTANTS, DEFAULT
 from udpoverlay.lab.cpus import sides
 from udpoverlay.lab.facts import machine
-from udpoverlay.lab.traffic import icmp_trips
+from udpoverlay.lab.traffic import End, Pair, icmp_trips
 
 ROOT = Path(__file__).parent.parent
 BENCH = [sys.executable, "-m", "udpoverlay.cli", "bench"]
@@ -203,6 +204,7 @@ def test_a_picture_of_an_unknown_kind_is_refused_before_the_bench() -> None:
         (["--seconds=never"], "'never' is not from 0.1"),
         (["--streams=1"], "'1' is not from 2"),
         (["--link=string"], "string"),
+        (["--congestion=vegas-2"], "'vegas-2' (choose from"),
     ],
 )
 def test_a_wrong_argument_is_named(words: list[str], text: str) -> None:
@@ -237,6 +239,40 @@ def test_the_ends_of_a_ping_pong_do_not_share_a_cpu_where_there_are_two() -> Non
     assert client == server or not client & server
 
 
+class PretendedDaemon:
+    """Remembers where it was put."""
+
+    def __init__(self, host: object) -> None:
+        self.host = host
+        self.places: list[frozenset[int]] = []
+
+    def run_on(self, cpus: frozenset[int]) -> None:
+        self.places.append(cpus)
+
+
+def test_in_a_ping_pong_daemons_run_with_their_own_hosts_end_and_are_free_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(contest_module, "stream_trips", lambda *_, **__: {"p50": 1, "p99": 2})
+    ends = [End(object(), "") for _ in "ab"]  # type: ignore[arg-type]  # no traffic
+    daemons = [PretendedDaemon(end.host) for end in ends]
+    ready = Ready(Pair(*ends), daemons)  # type: ignore[arg-type]
+    assert contest_module._rr(ready, Plan()) == {"rr_p50": 0.001, "rr_p99": 0.002}
+    everywhere = frozenset(os.sched_getaffinity(0))
+    assert [each.places for each in daemons] == [[side, everywhere] for side in sides()]
+
+
+def test_a_connection_gets_the_congestion_control_asked_for_and_no_other() -> None:
+    with socket.socket() as connection:
+        congestion.apply(connection, "")
+        congestion.apply(connection, "reno")
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        assert told.rstrip(b"\0") == b"reno"
+        with pytest.raises(OperatorError, match=r"'nonesuch'.*No such file"):
+            congestion.apply(connection, "nonesuch")
+    assert congestion.default() in congestion.available()
+
+
 def test_a_wireguard_key_is_the_one_of_the_rfc() -> None:
     # RFC 7748 §6.1.
     secret = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
@@ -267,6 +303,19 @@ def test_a_bench_measures_every_path_with_every_test(tmp_path: Path) -> None:
     for row in document["results"]:
         assert len(row["samples"]) == 2
         assert row["metric"].endswith("_loss") or row["median"] > 0
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+def test_the_congestion_control_asked_for_is_used_and_told(tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--paths=direct", "--tests=tcp", "--rounds=1", "--seconds=0.1", f"--json={target}")
+    done = bench(*words, "--congestion=reno")
+    assert done.returncode == 0, done.stderr
+    assert "reno" in done.stdout.splitlines()[0]
+    document = json.loads(target.read_text())
+    assert document["settings"]["congestion"] == "reno"
+    assert document["machine"]["congestion"] == congestion.default()
 
 
 @pytest.mark.root

@@ -87,6 +87,14 @@ def test_a_process_has_a_log_a_cpu_clock_and_an_exit_status(host: Host) -> None:
     assert process.stop() == -signal.SIGTERM
 
 
+def test_a_process_can_be_kept_on_some_cpus(host: Host) -> None:
+    process = host.popen(SLEEP)
+    last = max(os.sched_getaffinity(0))
+    process.run_on({last})
+    status = str(host.call("files.read_text", path=f"/proc/{process.pid}/status"))
+    assert f"Cpus_allowed_list:\t{last}\n" in status
+
+
 def test_a_process_that_ignores_sigterm_is_killed(host: Host) -> None:
     process = host.popen(["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"])
     eventually(lambda: process.log() == "up\n")

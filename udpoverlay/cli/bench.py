@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from udpoverlay.errors import LabError, OperatorError, UdpOverlayError
-from udpoverlay.lab import outside, plot, rootless
+from udpoverlay.lab import congestion, outside, plot, rootless
 from udpoverlay.lab.arena import Arena, Ready
 from udpoverlay.lab.benchreport import Bench, as_json, show
 from udpoverlay.lab.contest import TESTS, Contest, Plan
@@ -88,6 +88,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("offload", "plain"),
         default="offload",
         help="whether the link can segment UDP itself (default offload)",
+    )
+    parser.add_argument(
+        "--congestion",
+        choices=congestion.available(),
+        help=f"TCP's congestion control (default the machine's: {congestion.default()})",
     )
     parser.add_argument("--rounds", type=_between(1, 100, int), help=f"default {_ROUNDS}")
     parser.add_argument("--seconds", type=_between(0.1, 600, float), help="of each run")
@@ -176,7 +181,7 @@ def _plan(args: argparse.Namespace, paths: int) -> Plan:
         if args.quick
         else Plan.within(_BUDGET_SECONDS, paths * len(args.tests), rounds)
     )
-    return Plan(args.tests, int(rounds), seconds, int(args.streams))
+    return Plan(args.tests, int(rounds), seconds, int(args.streams), args.congestion or "")
 
 
 @contextlib.contextmanager
@@ -223,7 +228,8 @@ def _deliver(args: argparse.Namespace, bench: Bench) -> None:
     if args.plot:
         facts = bench.facts
         subtitle = (
-            f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}: "
+            f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}, "
+            f"{bench.contest.plan.congestion or facts['congestion']}: "
             f"median and range of {bench.contest.plan.rounds} rounds"
         )
         plot.draw(args.plot, bench.contest, subtitle)

@@ -103,7 +103,8 @@ def show(console: Console, bench: Bench) -> None:
     facts = bench.facts
     console.print(
         f"Linux {facts['kernel']}, {facts['cores']} × {facts['cpu'] or facts['architecture']}, "
-        f"link {bench.link}, load before {facts['load_before']}; "
+        f"link {bench.link}, {bench.contest.plan.congestion or facts['congestion']}, "
+        f"load before {facts['load_before']}; "
         f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s",
         highlight=False,
     )

@@ -9,14 +9,16 @@ how results are shown.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.lab.arena import Ready
+from udpoverlay.lab.cpus import sides
 from udpoverlay.lab.stats import median, ratio, spread
-from udpoverlay.lab.traffic import datagrams, stream_trips, streams
+from udpoverlay.lab.traffic import Pair, datagrams, stream_trips, streams
 
 __all__ = ["METRICS", "TESTS", "Contest", "Metric", "Plan", "Row"]
 
@@ -61,6 +63,8 @@ class Plan:
     """Of each run."""
     streams: int = 4
     """Of the test with N streams."""
+    congestion: str = ""
+    """TCP's congestion control, "" for the machine's own."""
 
     @staticmethod
     def within(budget: float, runs_a_round: int, rounds: int) -> float:
@@ -88,9 +92,13 @@ class Row:
         return spread(list(self.samples.values()))
 
 
+def _pair(ready: Ready, plan: Plan) -> Pair:
+    return replace(ready.pair, congestion=plan.congestion)
+
+
 def _tcp(ready: Ready, plan: Plan) -> dict[str, float]:
     before = sum(daemon.cpu_seconds() for daemon in ready.daemons)
-    ((_, received),) = streams(ready.pair, seconds=plan.seconds, compare=False)
+    ((_, received),) = streams(_pair(ready, plan), seconds=plan.seconds, compare=False)
     used = sum(daemon.cpu_seconds() for daemon in ready.daemons) - before
     figures = {"tcp_gbit": received["bytes"] * 8 / max(1, received["nanoseconds"])}
     if ready.daemons:
@@ -99,7 +107,7 @@ def _tcp(ready: Ready, plan: Plan) -> dict[str, float]:
 
 
 def _tcpn(ready: Ready, plan: Plan) -> dict[str, float]:
-    done = streams(ready.pair, seconds=plan.seconds, count=plan.streams, compare=False)
+    done = streams(_pair(ready, plan), seconds=plan.seconds, count=plan.streams, compare=False)
     total = sum(received["bytes"] for _, received in done)
     longest = max(received["nanoseconds"] for _, received in done)
     return {"tcp_n_gbit": total * 8 / max(1, longest)}
@@ -116,8 +124,26 @@ def _udp(size: int) -> Callable[[Ready, Plan], dict[str, float]]:
     return run
 
 
+@contextlib.contextmanager
+def _at_their_ends(ready: Ready) -> Iterator[None]:
+    """Daemons run on the CPUs of their host's end, as on two machines.
+
+    Otherwise it is chance whether a daemon shares a CPU with its own application or with the other
+    host's, and a round trip takes one of two times, one twice as long as the other.
+    """
+    client, server = sides()
+    for daemon in ready.daemons:
+        daemon.run_on(client if daemon.host is ready.pair.client.host else server)
+    try:
+        yield
+    finally:
+        for daemon in ready.daemons:
+            daemon.run_on(client | server)
+
+
 def _rr(ready: Ready, plan: Plan) -> dict[str, float]:
-    trips = stream_trips(ready.pair, size=PING_PONG_BYTES, seconds=plan.seconds)
+    with _at_their_ends(ready):
+        trips = stream_trips(_pair(ready, plan), size=PING_PONG_BYTES, seconds=plan.seconds)
     return {"rr_p50": trips["p50"] / 1000, "rr_p99": trips["p99"] / 1000}
 
 

@@ -1,8 +1,8 @@
-"""Which CPUs the two ends of a ping-pong run on: apart, as two hosts would.
+"""Which CPUs the two ends of a ping-pong and their daemons run on: apart, as two hosts would.
 
 Left to itself the scheduler now and then puts both ends on one CPU, where a wake-up costs nothing;
 the round trip is then several times as fast as between any two hosts, and in the next run it is
-not. Bulk transfers and daemons go where the scheduler puts them. Owns: this choice.
+not. Bulk transfers and their daemons go where the scheduler puts them. Owns: this choice.
 """
 
 from __future__ import annotations

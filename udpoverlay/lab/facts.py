@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from udpoverlay._version import VERSION
+from udpoverlay.lab import congestion
 
 __all__ = ["machine"]
 
@@ -39,6 +40,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(
             os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9,
         ),
+        "congestion": congestion.default(),
         "load_before": round(os.getloadavg()[0], 2),
         "udpoverlay": VERSION,
         "python": platform.python_version(),

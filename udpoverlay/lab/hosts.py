@@ -93,6 +93,10 @@ class Process:
         seconds: float = self.host.call("processes.cpu_seconds", pid=self.pid)
         return seconds
 
+    def run_on(self, cpus: Iterable[int]) -> None:
+        """Keep all its threads, and those it starts later, on these CPUs."""
+        self.host.call("processes.run_on", pid=self.pid, cpus=sorted(cpus))
+
 
 class Host:
     """A host: an agent process in its own network, mount, PID and UTS namespaces.

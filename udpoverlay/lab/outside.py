@@ -35,11 +35,14 @@ def iperf3(duo: Duo) -> Mapping[str, Callable[[Plan], dict[str, float]]]:
         )
         return end
 
+    def congestion(plan: Plan) -> tuple[str, ...]:
+        return ("--congestion", plan.congestion) if plan.congestion else ()
+
     def tcp(plan: Plan) -> dict[str, float]:
-        return {"tcp_gbit": measure(plan)["bits_per_second"] / 1e9}
+        return {"tcp_gbit": measure(plan, *congestion(plan))["bits_per_second"] / 1e9}
 
     def tcpn(plan: Plan) -> dict[str, float]:
-        parallel = ("--parallel", str(plan.streams))
+        parallel = ("--parallel", str(plan.streams), *congestion(plan))
         return {"tcp_n_gbit": measure(plan, *parallel)["bits_per_second"] / 1e9}
 
     def udp(size: int) -> Callable[[Plan], dict[str, float]]:

@@ -1,17 +1,18 @@
 """Actions: the child processes of one agent.
 
-Owns: starting, signalling, waiting, their logs under /run/log and their CPU time. A process is
-named by its PID inside the host.
+Owns: starting, signalling, waiting, their logs under /run/log, their CPUs and CPU
+time. A process is named by its PID inside the host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "poll", "read_log", "run", "send_signal", "spawn", "wait"]
+__all__ = ["cpu_seconds", "poll", "read_log", "run", "run_on", "send_signal", "spawn", "wait"]
 
 LOG_DIR = Path("/run/log")
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -95,3 +96,10 @@ def cpu_seconds(pid: int) -> float:
     The clock id is MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED), include/linux/posix-timers_types.h.
     """
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def run_on(pid: int, cpus: list[int]) -> None:
+    """Keep every thread of a process on these CPUs; threads inherit that from their makers."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            os.sched_setaffinity(int(thread), cpus)

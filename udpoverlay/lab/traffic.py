@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from udpoverlay import _traffic
 from udpoverlay._traffic import Pattern
+from udpoverlay.lab import congestion
 from udpoverlay.lab.cpus import run_on, sides
 from udpoverlay.lab.hosts import Host
 
@@ -64,6 +65,8 @@ class Pair:
 
     client: End
     server: End
+    congestion: str = ""
+    """TCP's congestion control between them, "" for the machine's own."""
 
 
 class _Run:
@@ -128,11 +131,13 @@ def _tcp_pair(pair: Pair) -> tuple[socket.socket, socket.socket]:
         listener = server.host.socket(socket.AF_INET, socket.SOCK_STREAM)
         with listener:
             listener.settimeout(_CONNECT_SECONDS)
+            congestion.apply(listener, pair.congestion)
             listener.bind((server.address, 0))
             listener.listen(1)
             near = client.host.socket(socket.AF_INET, socket.SOCK_STREAM)
             undo.callback(near.close)
             near.settimeout(_CONNECT_SECONDS)
+            congestion.apply(near, pair.congestion)
             near.bind((client.address, 0))
             near.connect(listener.getsockname())
             far, _ = listener.accept()
