@@ -24,15 +24,16 @@ enum {
      * encapsulation header in its place. A multiple of 8 keeps the IP header aligned. */
     HEADROOM = 32,
     /* Packets of one outbound batch stand here one after the other; a read needs room for the
-     * longest. The batch ends when less is left. */
-    OUTBOUND_ARENA = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 65536,
+     * longest, and the batch ends when less is left: after two super-packets, as more make the
+     * receiver's host wait longer and the caches colder. */
+    OUTBOUND_ARENA = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 4096,
     /* Headers of the segments that super-packets were cut into. */
     HEADER_ARENA = 4 * CUT_ARENA_SIZE,
     /* One received message: 64 KB of merged datagrams, and an odd number of cache lines more, so
      * that the beginnings of all slots do not fall into the same sets of the caches. */
     INBOUND_SLOT = 65536 + 17 * CACHE_LINE,
     /* What one receive should bring at most: it passes through the cache three times. */
-    INBOUND_BATCH_BYTES = 256 * 1024,
+    INBOUND_BATCH_BYTES = 128 * 1024,
     INBOUND_CONTROL = CMSG_SPACE(sizeof(int)),
 };
 
