@@ -228,6 +228,7 @@ static int spin(struct worker *worker)
     int state = 0;
 
     worker_tally(worker, TALLY_SPINS, 1);
+    worker->moved = false;
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
         /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
          * nobody does. */
@@ -237,7 +238,6 @@ static int spin(struct worker *worker)
             worker->spin.window = 0;
             worker->spin.not_before = looked + SPIN_PAUSE_NS;
         }
-        worker->moved = false;
         state = turn(worker, worker->roles);
         if (state < 0)
             return state;

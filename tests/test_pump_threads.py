@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -124,32 +126,45 @@ def test_both_directions_flow_while_both_are_loaded() -> None:
         assert counts == {"outbound_sent": 40, "inbound_delivered": 40}
 
 
-def test_routes_change_while_packets_flow_and_old_tables_are_freed() -> None:
+@contextlib.contextmanager
+def offering(r: Rig) -> Iterator[None]:
+    """Packets keep coming to the device."""
     stop = threading.Event()
+
+    def offer() -> None:
+        while not stop.is_set():
+            try:
+                r.device.send(to_peer())
+            except BlockingIOError:
+                time.sleep(0)
+
+    feeder = threading.Thread(target=offer)
+    feeder.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        feeder.join()
+
+
+def test_routes_change_while_packets_flow_and_old_tables_are_freed() -> None:
     with rig() as r, Running(r):
-
-        def offer() -> None:
-            while not stop.is_set():
-                try:
-                    r.device.send(to_peer())
-                except BlockingIOError:
-                    time.sleep(0)
-
-        feeder = threading.Thread(target=offer)
-        feeder.start()
-        try:
+        with offering(r):
             for i in range(300):
                 routes = [(socket.inet_aton(f"10.{i % 200}.0.0"), 16, b"\x7f\0\0\1", 9, 0)]
                 r.table.publish(
                     [*routes, (b"\x0a\x05\x63\0", 24, b"\x7f\0\0\1", r.peer.getsockname()[1], 0)]
                 )
                 received(r.peer)
-        finally:
-            stop.set()
-            feeder.join()
         eventually(lambda: r.table.collect() == 0)
         counts = r.verdicts()
         assert set(counts) == {"outbound_sent"}
+
+
+def test_a_polling_worker_stops_in_the_middle_of_traffic() -> None:
+    for _ in range(20):
+        with rig(busy_poll_us=1000) as r, offering(r), Running(r):
+            eventually(lambda r=r: r.counts().get("spin_hits"))
 
 
 def test_the_verdicts_add_up_to_the_packets_offered() -> None:
