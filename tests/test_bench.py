@@ -204,7 +204,7 @@ def test_a_picture_of_an_unknown_kind_is_refused_before_the_bench() -> None:
         (["--seconds=never"], "'never' is not from 0.1"),
         (["--streams=1"], "'1' is not from 2"),
         (["--link=string"], "string"),
-        (["--congestion=vegas-2"], "'vegas-2' (choose from"),
+        (["--congestion=vegas-2"], "no 'vegas-2' here: choose from"),
     ],
 )
 def test_a_wrong_argument_is_named(words: list[str], text: str) -> None:

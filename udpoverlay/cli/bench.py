@@ -71,6 +71,13 @@ def _between(least: float, most: float, number: Callable[[str], float]) -> Calla
     return parse
 
 
+def _congestion(text: str) -> str:
+    known = congestion.available()
+    if known and text not in known:
+        raise argparse.ArgumentTypeError(f"no {text!r} here: choose from {', '.join(known)}")
+    return text
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = _EPILOG
@@ -91,8 +98,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--congestion",
-        choices=congestion.available(),
-        help=f"TCP's congestion control (default the machine's: {congestion.default()})",
+        type=_congestion,
+        metavar="NAME",
+        help="TCP's congestion control, for example cubic (default the machine's own)",
     )
     parser.add_argument("--rounds", type=_between(1, 100, int), help=f"default {_ROUNDS}")
     parser.add_argument("--seconds", type=_between(0.1, 600, float), help="of each run")

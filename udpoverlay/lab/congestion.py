@@ -7,6 +7,7 @@ be compared. Owns: where the names come from and how one is set. Must not know: 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -17,15 +18,21 @@ __all__ = ["apply", "available", "default"]
 _SYSCTL = Path("/proc/sys/net/ipv4")
 
 
+def _sysctl(name: str) -> str:
+    """A setting, "" where /proc does not show it: a bench can do without knowing."""
+    with contextlib.suppress(OSError):
+        return (_SYSCTL / name).read_text(encoding="ascii")
+    return ""
+
+
 def default() -> str:
     """What a socket gets by itself; new network namespaces take it over."""
-    return (_SYSCTL / "tcp_congestion_control").read_text(encoding="ascii").strip()
+    return _sysctl("tcp_congestion_control").strip()
 
 
 def available() -> tuple[str, ...]:
     """What the kernel has loaded."""
-    text = (_SYSCTL / "tcp_available_congestion_control").read_text(encoding="ascii")
-    return tuple(sorted(text.split()))
+    return tuple(sorted(_sysctl("tcp_available_congestion_control").split()))
 
 
 def apply(connection: socket.socket, name: str) -> None:
