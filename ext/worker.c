@@ -216,9 +216,10 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+/* Only a worker that has nothing left to do: neither more of a batch, nor something that waits. */
 static bool may_spin(const struct worker *worker, int state)
 {
-    return state >= 0 && worker->spin.window > 0 && !(state & (WORKER_BLOCKED | WORKER_RETRY));
+    return state == 0 && worker->spin.window > 0;
 }
 
 /* Looks until something came or the window is over; what turn() found last. */
@@ -277,8 +278,7 @@ static int loop(struct worker *worker)
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
         int state = turn(worker, (unsigned)directions);
         directions = (int)worker->roles; /* never one direction alone while it is loaded */
-        worker->moved = true;
-        while (worker->moved && !(state & more) && may_spin(worker, state))
+        for (bool go_on = true; go_on && may_spin(worker, state); go_on = worker->moved)
             state = spin(worker);
         if (state < 0)
             return state;
