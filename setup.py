@@ -5,11 +5,12 @@ UDPOVERLAY_ASAN=1    AddressSanitizer and UBSan (tests of the C code)
 """
 
 import os
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# No -march and no instruction-set flag: wide code is chosen at run time (ext/checksum.c).
+# No -march and no instruction-set flag: wide code is chosen at run time (ext/packet/checksum.c).
 CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
 LDFLAGS = ["-pthread"]
 if os.environ.get("UDPOVERLAY_STRICT") == "1":
@@ -23,7 +24,7 @@ if os.environ.get("UDPOVERLAY_ASAN") == "1":
 def extension(name: str, *units: str) -> Extension:
     """One Cython module of the same name in ext/ plus its C units."""
     sources = [f"ext/{name}.pyx", *(f"ext/{unit}.c" for unit in units)]
-    headers = [f"ext/{entry}" for entry in sorted(os.listdir("ext")) if entry.endswith(".h")]
+    headers = sorted(glob("ext/**/*.h", recursive=True))
     return Extension(
         f"udpoverlay.{name}",
         sources,
@@ -34,27 +35,20 @@ def extension(name: str, *units: str) -> Extension:
     )
 
 
+PACKET = ("verdict", "packet/checksum", "packet/packet", "packet/icmp", "packet/encap")
+OFFLOAD = ("offload/vnet", "offload/segment", "offload/coalesce", "offload/coalesce_view")
+ROUTES = ("routes/trie", "routes/peers", "routes/routes")
+WORKER = tuple(
+    f"worker/{unit}" for unit in ("worker", "outbound", "tx_batch", "inbound", "icmp_reply")
+)
+TRAFFIC = tuple(f"traffic/{unit}" for unit in ("traffic", "wire", "datagram", "echo", "icmp_flood"))
+
 setup(
     ext_modules=cythonize(
         [
-            extension(
-                "_fastpath",
-                *("verdict", "checksum", "packet", "icmp", "encap", "trie", "peers", "routes"),
-                *("vnet", "cut", "fold", "fold_view"),
-                *("worker", "outbound", "outbox", "inbound", "refuse"),
-            ),
-            extension(
-                "_pure",
-                *("verdict", "checksum", "packet", "icmp", "vnet", "cut", "fold", "fold_view"),
-            ),
-            extension(
-                "_traffic",
-                "traffic",
-                "traffic_wire",
-                "traffic_datagram",
-                "traffic_echo",
-                "traffic_icmp",
-            ),
+            extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *WORKER),
+            extension("_pure", *PACKET, *OFFLOAD),
+            extension("_traffic", *TRAFFIC),
         ],
         language_level=3,
         compiler_directives={"binding": True, "embedsignature": False},

@@ -25,11 +25,11 @@ from tests.support.scale import Loading, TableSink, big_network
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.acquire import Listing, decide
 from udpoverlay.model.events import Added, Snapshot
-from udpoverlay.model.leasetable import LeaseTable
 from udpoverlay.model.netconf import NetConf
-from udpoverlay.model.routeplan import RoutePlan
-from udpoverlay.registry.etcd_entries import LeaseReader, Paths
-from udpoverlay.registry.etcd_json import KeyValue
+from udpoverlay.peers.lease_table import LeaseTable
+from udpoverlay.peers.route_plan import RoutePlan
+from udpoverlay.registry.etcd.entries import LeaseReader, Paths
+from udpoverlay.registry.etcd.messages import KeyValue
 
 COUNTS = [100, 1000, 10_000]
 EVENTS = 100

@@ -31,7 +31,7 @@ cdef extern from "verdict.h" nogil:
     const verdict_facts_t tally_facts[]
 
 
-cdef extern from "checksum.h" nogil:
+cdef extern from "packet/checksum.h" nogil:
     struct checksum_implementation:
         const char *name
         uint32_t (*add)(uint32_t sum, const void *data, size_t length) noexcept nogil
@@ -43,7 +43,7 @@ cdef extern from "checksum.h" nogil:
     uint16_t checksum_finish(uint32_t sum)
 
 
-cdef extern from "packet.h" nogil:
+cdef extern from "packet/packet.h" nogil:
     unsigned PACKET_IPV4
     unsigned PACKET_IPV6
 
@@ -63,7 +63,7 @@ cdef extern from "packet.h" nogil:
     int packet_decrease_ttl(uint8_t *bytes, const packet_t *packet)
 
 
-cdef extern from "icmp.h" nogil:
+cdef extern from "packet/icmp.h" nogil:
     int ICMP_ERROR_MAX
     uint32_t ICMP_RATE_DEFAULT
     uint32_t ICMP_BURST_DEFAULT
@@ -86,14 +86,14 @@ cdef extern from "icmp.h" nogil:
     int icmp_limiter_take(icmp_limiter *limiter, uint64_t now_ns)
 
 
-cdef extern from "encap.h" nogil:
+cdef extern from "packet/encap.h" nogil:
     struct encap:
         const char *name
 
     const encap encap_udp
 
 
-cdef extern from "peers.h" nogil:
+cdef extern from "routes/peers.h" nogil:
     struct endpoint:
         pass
 
@@ -104,7 +104,7 @@ cdef extern from "peers.h" nogil:
         uint32_t id
 
 
-cdef extern from "routes.h" nogil:
+cdef extern from "routes/routes.h" nogil:
     size_t ROUTES_MEMORY_MAX
 
     struct nexthop:
@@ -162,7 +162,7 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
 
 
-cdef extern from "offload.h" nogil:
+cdef extern from "offload/offload.h" nogil:
     int VNET_HEADER_LENGTH
     unsigned CUT_MAX_SEGMENTS
     size_t CUT_MAX_BYTES
@@ -234,7 +234,7 @@ cdef extern from "offload.h" nogil:
     iovec fold_original(const fold_write *write, unsigned index)
 
 
-cdef extern from "kernel.h" nogil:
+cdef extern from "worker/kernel.h" nogil:
     int c_TUNGETFEATURES "(int)TUNGETFEATURES"
     int c_TUNSETOFFLOAD "(int)TUNSETOFFLOAD"
     int c_TUN_F_CSUM "TUN_F_CSUM"
@@ -250,7 +250,7 @@ cdef extern from "kernel.h" nogil:
     int c_UDP_GRO "UDP_GRO"
 
 
-cdef extern from "pump.h" nogil:
+cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
     unsigned PUMP_UDP_GRO

@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-cdef extern from "traffic.h" nogil:
+cdef extern from "traffic/traffic.h" nogil:
     struct traffic_pattern:
         pass
 

@@ -91,7 +91,7 @@ def test_an_unexpected_exception_is_still_one_line(out: io.StringIO) -> None:
 
 def test_detail_is_silent_unless_asked_for(out: io.StringIO) -> None:
     log_module.configure(verbosity=2, stream=out)
-    log = get_logger("udpoverlay.registry.etcd")
+    log = get_logger("udpoverlay.registry.etcd.registry")
     log.v(2).info("wanted")
     log.v(3).info("not wanted")
     assert log.v(2)
@@ -100,10 +100,11 @@ def test_detail_is_silent_unless_asked_for(out: io.StringIO) -> None:
 
 
 def test_vmodule_raises_the_detail_of_matching_modules(out: io.StringIO) -> None:
-    log_module.configure(vmodule="etcd=4,kube*=1,", stream=out)
-    assert get_logger("udpoverlay.registry.etcd").v(4)
-    assert get_logger("udpoverlay.registry.kube_watch").v(1)
-    assert not get_logger("udpoverlay.registry.kube_watch").v(2)
+    log_module.configure(vmodule="watch=4,kubernetes/*=1,", stream=out)
+    assert get_logger("udpoverlay.registry.etcd.watch").v(4)
+    assert not get_logger("udpoverlay.registry.etcd.client").v(1)
+    assert get_logger("udpoverlay.kubernetes.client").v(1)
+    assert not get_logger("udpoverlay.kubernetes.client").v(2)
     assert not get_logger("udpoverlay.control").v(1)
 
 

@@ -28,7 +28,7 @@ class RouteTable:
     """Subnets and the peers that hold them: longest prefix wins, tables are replaced whole.
 
     Any thread may call any method. A table that was replaced is freed once every worker has passed
-    a batch boundary (ext/routes.h); each `publish` and `collect` tries that.
+    a batch boundary (ext/routes/routes.h); each `publish` and `collect` tries that.
     """
 
     def publish(self, routes: Sequence[_Route]) -> None:
@@ -103,7 +103,7 @@ BATCH_MAX: int
 
 @final
 class Pump:
-    """What all workers of a tunnel share (ext/pump.h, struct pump)."""
+    """What all workers of a tunnel share (ext/worker/pump.h, struct pump)."""
 
     def __new__(
         cls,

@@ -30,7 +30,7 @@ def check(packet: bytes, ipv4: bool = True, ipv6: bool = False) -> tuple[str, in
 
     `length` is where the packet ends by its own header; bytes after it are not forwarded. Reasons:
     "too_short", "wrong_version", "bad_header", "bad_length". `ipv4` and `ipv6`: what the tunnel
-    carries. The header checksum is not verified (ext/packet.h).
+    carries. The header checksum is not verified (ext/packet/packet.h).
     """
 
 def decrease_ttl(packet: bytes) -> bytes | None:
@@ -51,7 +51,8 @@ def icmp_error(
 ) -> bytes | None:
     """The IPv4 packet that tells the sender of `offender` about its fate, or None if none is due.
 
-    `source` is our own address on the TUN device, 4 bytes. ext/icmp.h says who is not answered.
+    `source` is our own address on the TUN device, 4 bytes. ext/packet/icmp.h says who
+    is not answered.
     """
 
 @final
@@ -83,8 +84,8 @@ def cut(
 
     One element a send: (bytes of each datagram but the last, the datagrams). `encap` goes in front
     of each. At most `max_segments` datagrams and `max_bytes` a send; `arena_size` bytes of headers.
-    A refusal is a word: "unsupported" or "malformed" (ext/offload.h), or "too_large" when not even
-    one segment fits the limits.
+    A refusal is a word: "unsupported" or "malformed" (ext/offload/offload.h), or "too_large" when
+    not even one segment fits the limits.
     """
 
 def cut_many(header: bytes, packet: bytes, rounds: int) -> int:
@@ -100,7 +101,7 @@ def fold(
 
     A write is (vnet header and packet, the packets that are in it as they came). `kinds` is a mask:
     1 TCP over IPv4, 2 TCP over IPv6, 4 UDP over IPv4, 8 UDP over IPv6. The counts are those of
-    struct fold_tally (ext/offload.h).
+    struct fold_tally (ext/offload/offload.h).
     """
 
 def fold_many(packets: Sequence[bytes], rounds: int) -> int:

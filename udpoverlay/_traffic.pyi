@@ -2,7 +2,8 @@
 
 All functions take the descriptor of an open, connected blocking socket that stays the caller's,
 and set its timeouts. Times are seconds going in; results are dicts of the C structs of
-ext/traffic.h with times in nanoseconds. A run ends at most about five seconds after its limit.
+ext/traffic/traffic.h with times in nanoseconds. A run ends at most about five seconds after its
+limit.
 Errors of the socket are OSError; what the network does to single packets is only counted.
 
 Both ends of a comparing run make their Pattern from the same seed.

@@ -29,11 +29,11 @@ from udpoverlay.errors import RegistryConflict, RegistryError
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.events import Added, Event, Removed, Snapshot
-from udpoverlay.model.holdover import Holdover
 from udpoverlay.model.lease import Lease
-from udpoverlay.model.leasetable import Change, LeaseTable, PeerRemoved
-from udpoverlay.model.routeplan import RoutePlan
 from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
+from udpoverlay.peers.holdover import Holdover
+from udpoverlay.peers.lease_table import Change, LeaseTable, PeerRemoved
+from udpoverlay.peers.route_plan import RoutePlan
 from udpoverlay.registry.base import Registry
 
 __all__ = ["Clock", "Control", "RouteSink", "SystemClock"]

@@ -29,11 +29,12 @@ from udpoverlay.control import Control
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.errors import KernelError, OperatorError, RegistryError
+from udpoverlay.gocompat import net as goip
 from udpoverlay.host import garbage, notify, subnetfile
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, choose_interface, tunnel_mtu
 from udpoverlay.host.netlink import LinkWatch, Netlink, host_view
 from udpoverlay.log import RateLimited, get_logger
-from udpoverlay.model import goip, subnetenv
+from udpoverlay.model import subnetenv
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf
@@ -41,7 +42,7 @@ from udpoverlay.observe.admin import AdminServer
 from udpoverlay.observe.documents import Documents
 from udpoverlay.observe.status import NodeFacts
 from udpoverlay.registry.base import Registry
-from udpoverlay.registry.etcd import EtcdRegistry
+from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 __all__ = ["run"]
 
@@ -223,7 +224,7 @@ class _Daemon:
 async def _open_registry(config: DaemonConfig) -> Registry:
     if not config.kube_subnet_mgr:
         return EtcdRegistry(config.etcd)
-    from udpoverlay.registry.kube import open_kube  # noqa: PLC0415 - costs memory; etcd needs it not
+    from udpoverlay.registry.kubernetes.registry import open_kube  # noqa: PLC0415 - costs memory; etcd needs it not
 
     return await open_kube(config.kube)
 

@@ -106,7 +106,7 @@ def render(fields: Mapping[str, object]) -> str:
 
 
 def parse_vmodule(text: str) -> tuple[tuple[str, int], ...]:
-    """Read `pattern=N,…` (patterns are module file names without .py). Raises ValueError."""
+    """Read `pattern=N,…` (patterns are file names without .py, or paths with a slash). Raises ValueError."""
     rules = []
     for item in filter(None, text.split(",")):
         pattern, equals, level = item.partition("=")
@@ -135,9 +135,11 @@ class _Settings:
     vmodule: tuple[tuple[str, int], ...] = ()
     backtrace_at: tuple[str, int] | None = None
 
-    def level_of(self, stem: str) -> int:
+    def level_of(self, path: str) -> int:
+        """Detail of the module at `path`; a pattern with a slash matches all of it, as in klog."""
+        stem = path.rpartition("/")[2]
         for pattern, level in self.vmodule:
-            if fnmatch.fnmatchcase(stem, pattern):
+            if fnmatch.fnmatchcase(path if "/" in pattern else stem, pattern):
                 return level
         return self.verbosity
 
@@ -223,18 +225,18 @@ class Log:
     `event` is a constant phrase, everything that varies is a field.
     """
 
-    __slots__ = ("_logger", "_stem")
+    __slots__ = ("_logger", "_path")
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
-        self._stem = name.rpartition(".")[2]
+        self._path = name.removeprefix("udpoverlay.").replace(".", "/")
 
     def __bool__(self) -> bool:
         return True
 
     def v(self, level: int) -> Log:
         """Return a logger that writes only when -v or -vmodule asks for `level`; falsy if not."""
-        return self if level <= _settings.level_of(self._stem) else _SILENT
+        return self if level <= _settings.level_of(self._path) else _SILENT
 
     def info(self, event: str, /, **fields: object) -> None:
         """Log what a person following the life of the daemon wants to see."""

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "offload.h"
+#include "offload/offload.h"
 
 #ifndef CHECK /* harness.h has another */
 #define CHECK(condition)                                                                           \

@@ -7,11 +7,11 @@
 
 #include <string.h>
 
-#include "bytes.h"
-#include "checksum.h"
-#include "offload.h"
-#include "packet.h"
-#include "transport.h"
+#include "packet/bytes.h"
+#include "packet/checksum.h"
+#include "offload/offload.h"
+#include "packet/packet.h"
+#include "packet/transport.h"
 
 struct flow {
     bool ipv6, tcp;

@@ -36,7 +36,7 @@ passed=0
 failed=0
 
 # The units without Cython's output and without the generator of the lab's traffic.
-UNITS=$(ls ext/*.c | grep -v -e '/_' -e '/traffic')
+UNITS=$(ls ext/*.c ext/*/*.c | grep -v -e '/_' -e '/traffic/')
 
 fail() { failed=$((failed + 1)); echo "FAILED $*" >&2; }
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checksum.h"
+#include "packet/checksum.h"
 #include "harness.h"
 
 enum { LONGEST = 70000 };

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checksum.h"
+#include "packet/checksum.h"
 #include "harness.h"
-#include "icmp.h"
+#include "packet/icmp.h"
 
 static const uint8_t TUN[4] = {10, 1, 0, 0};
 

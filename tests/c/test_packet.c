@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bytes.h"
-#include "checksum.h"
+#include "packet/bytes.h"
+#include "packet/checksum.h"
 #include "harness.h"
-#include "packet.h"
+#include "packet/packet.h"
 
 static const uint8_t IPV4_UDP[28] = {0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 1,
                                      0,    2, 10, 2, 0, 2, 0,    1, 0,  2,  0, 8, 0,  0};

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "harness.h"
-#include "routes.h"
+#include "routes/routes.h"
 
 /* a.b.0.0/length through 192.0.2.peer */
 static struct route route_to(uint8_t a, uint8_t b, uint8_t length, uint8_t peer)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "harness.h"
-#include "routes.h"
+#include "routes/routes.h"
 
 enum { READERS = 3, PUBLISHERS = 2, SWAPS = 300, SUBNETS = 40 };
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checksum.h"
-#include "icmp.h"
-#include "packet.h"
+#include "packet/checksum.h"
+#include "packet/icmp.h"
+#include "packet/packet.h"
 
 #define MUST(condition) ((condition) ? (void)0 : abort())
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "routes.h"
+#include "routes/routes.h"
 
 #define MUST(condition) ((condition) ? (void)0 : abort())
 

@@ -45,7 +45,7 @@ ROUTES = {
 
 ANY = bytes([127, 255, 255, 255, 0])  # limits that hold back nothing
 CUT = {
-    # ext/offload.h's kinds: limits, what (kind and gso_size), payload in 16 bytes, changes
+    # ext/offload/offload.h's kinds: limits, what (kind and gso_size), payload in 16 bytes, changes
     **{f"kind-{kind}": ANY + bytes([kind << 1 | 20 << 3, 20]) for kind in range(4)},
     "tight": bytes([2, 20, 0, 200, 22]) + bytes([4 | 20 << 3, 20]),
     "flags": ANY + bytes([4 | 20 << 3, 20]) + bytes([10 + 33, 0x89, 1, 0x80]),

@@ -11,7 +11,7 @@ from tests.support.network import PATIENT
 from tests.support.proxy import Proxy
 from udpoverlay.errors import RegistryUnavailable
 from udpoverlay.model.config import EtcdConfig
-from udpoverlay.registry.etcd_client import EtcdClient, EtcdTimeouts
+from udpoverlay.registry.etcd.client import EtcdClient, EtcdTimeouts
 
 HASTY = EtcdTimeouts(connect=2.0, request=2.0)
 """For endpoints that will not answer; a healthy one may need a second try."""

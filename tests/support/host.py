@@ -15,8 +15,8 @@ from tests.support.proxy import Proxy
 from udpoverlay.control import Control
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.model.lease import Lease
-from udpoverlay.registry.etcd import EtcdRegistry
-from udpoverlay.registry.etcd_client import EtcdTimeouts
+from udpoverlay.registry.etcd.client import EtcdTimeouts
+from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 PEERS = {"10.5.1.0/24": "192.0.2.1", "10.5.2.0/24": "192.0.2.2", "10.5.3.0/24": "192.0.2.3"}
 HASTY = EtcdTimeouts(connect=1.0, request=1.0)

@@ -15,9 +15,9 @@ from typing import Any
 
 from tests.support.certificates import Authority, Pair
 from tests.support.kubeapi import KubeApi
+from udpoverlay.kubernetes.client import KubeClient, KubeTimeouts
+from udpoverlay.kubernetes.kubeconfig import load_access
 from udpoverlay.model.config import KubeConfigSource
-from udpoverlay.registry.kube_client import KubeClient, KubeTimeouts
-from udpoverlay.registry.kube_config import load_access
 
 
 def config(

@@ -18,7 +18,7 @@ from udpoverlay.errors import OperatorError
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.model.events import Added, Event, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
-from udpoverlay.registry.kube import KubeRegistry, KubeTiming, open_kube
+from udpoverlay.registry.kubernetes.registry import KubeRegistry, KubeTiming, open_kube
 
 QUICK = KubeTiming(sync=30.0, poll=0.02)
 ATTRS = LeaseAttrs(IPAddress("192.0.2.1"))

@@ -12,9 +12,9 @@ from tests.support.etcd import EtcdServer
 from tests.support.leases import attrs
 from udpoverlay.model.config import EtcdConfig
 from udpoverlay.model.lease import LeaseAttrs
-from udpoverlay.registry.etcd import EtcdRegistry
-from udpoverlay.registry.etcd_client import EtcdTimeouts
-from udpoverlay.registry.etcd_watch import FollowTiming
+from udpoverlay.registry.etcd.client import EtcdTimeouts
+from udpoverlay.registry.etcd.registry import EtcdRegistry
+from udpoverlay.registry.etcd.watch import FollowTiming
 
 _numbers = itertools.count(1)
 

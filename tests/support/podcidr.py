@@ -11,13 +11,13 @@ from netaddr import IPNetwork
 
 from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import NODES, Cluster, until
+from udpoverlay.kubernetes.cidr_set import Pool, pools_of
+from udpoverlay.kubernetes.client import KubeClient
+from udpoverlay.kubernetes.kubeconfig import load_access
 from udpoverlay.model.config import KubeConfigSource
-from udpoverlay.model.podcidr import Pool, pools_of
-from udpoverlay.registry.kube_client import KubeClient
-from udpoverlay.registry.kube_config import load_access
-from udpoverlay.registry.kube_own import Times
-from udpoverlay.registry.podcidr import PodCidrController
-from udpoverlay.registry.podcidr_election import ElectionPeriods, Leadership
+from udpoverlay.podcidr.controller import PodCidrController
+from udpoverlay.podcidr.election import ElectionPeriods, Leadership
+from udpoverlay.registry.kubernetes.own_node import Times
 
 CONTROLLER_RULES = (
     Rule(("get", "list", "watch", "patch"), ("nodes",)),

@@ -15,7 +15,7 @@ from udpoverlay import _fastpath as fp
 from udpoverlay.control import Control
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.model.endpoint import Endpoint
-from udpoverlay.registry.etcd import EtcdRegistry
+from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 _TXN = 100
 """Operations a transaction; etcd's own limit is 128."""

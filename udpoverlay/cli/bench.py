@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from udpoverlay.errors import LabError, OperatorError, UdpOverlayError
-from udpoverlay.lab import congestion, outside, plot, rootless
-from udpoverlay.lab.arena import Arena, Ready
-from udpoverlay.lab.benchreport import Bench, as_json, show
-from udpoverlay.lab.contest import TESTS, Contest, Plan
-from udpoverlay.lab.contestants import CONTESTANTS, DEFAULT
-from udpoverlay.lab.facts import machine
-from udpoverlay.lab.targets import judge
+from udpoverlay.lab import congestion, rootless
+from udpoverlay.lab.bench import iperf3 as outside
+from udpoverlay.lab.bench import plot
+from udpoverlay.lab.bench.machine import machine
+from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
+from udpoverlay.lab.bench.report import Bench, as_json, show
+from udpoverlay.lab.bench.runner import TESTS, Contest, Plan
+from udpoverlay.lab.bench.targets import judge
+from udpoverlay.lab.bench.testbed import Arena, Ready
 
 __all__ = ["configure", "run"]
 

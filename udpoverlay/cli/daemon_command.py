@@ -14,10 +14,11 @@ from collections.abc import Mapping
 
 from udpoverlay import log as log_module
 from udpoverlay._version import VERSION
-from udpoverlay.cli import daemon_flags, goflags
+from udpoverlay.cli import daemon_flags
 from udpoverlay.cli.daemon_flags import Options
-from udpoverlay.cli.goflags import Parsed
 from udpoverlay.errors import UdpOverlayError
+from udpoverlay.gocompat import flags as goflags
+from udpoverlay.gocompat.flags import Parsed
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import DaemonConfig
 

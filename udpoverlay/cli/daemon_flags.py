@@ -13,10 +13,10 @@ from typing import Any
 
 from netaddr import IPAddress
 
-from udpoverlay.cli import goflags
-from udpoverlay.cli.goflags import Flag, Parsed
 from udpoverlay.dataplane.config import LEVERS, MAX_BUSY_POLL_US, MAX_WORKERS, DataplaneConfig
 from udpoverlay.errors import OperatorError
+from udpoverlay.gocompat import flags as goflags
+from udpoverlay.gocompat.flags import Flag, Parsed
 from udpoverlay.log import parse_backtrace_at, parse_vmodule
 from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from udpoverlay.errors import LabError, OperatorError
-from udpoverlay.lab import keep, report, rootless
+from udpoverlay.lab import report, rootless
+from udpoverlay.lab import session as keep
 from udpoverlay.lab.cluster import Cluster, udpoverlayd
 from udpoverlay.lab.proof import prove
 

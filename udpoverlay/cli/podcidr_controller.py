@@ -17,9 +17,9 @@ from typing import Any
 
 from udpoverlay import log as log_module
 from udpoverlay.errors import OperatorError
+from udpoverlay.kubernetes.cidr_set import pools_of
 from udpoverlay.log import escape
 from udpoverlay.model.config import KubeConfigSource
-from udpoverlay.model.podcidr import pools_of
 
 __all__ = ["configure", "run"]
 
@@ -104,12 +104,12 @@ def run(args: argparse.Namespace) -> int:
     # Late: a wrong flag must not wait for the event loop and the HTTP library to load.
     import uvloop  # noqa: PLC0415 - late
 
-    from udpoverlay.registry import podcidr_run  # noqa: PLC0415 - late
-    from udpoverlay.registry.kube_own import Times  # noqa: PLC0415 - late
-    from udpoverlay.registry.podcidr_election import ElectionPeriods  # noqa: PLC0415 - late
+    from udpoverlay.podcidr import process  # noqa: PLC0415 - late
+    from udpoverlay.podcidr.election import ElectionPeriods  # noqa: PLC0415 - late
+    from udpoverlay.registry.kubernetes.own_node import Times  # noqa: PLC0415 - late
 
     name = args.identity or os.environ.get("POD_NAME") or socket.gethostname()
-    settings = podcidr_run.ControllerSettings(
+    settings = process.ControllerSettings(
         pools=pools,
         source=KubeConfigSource(
             api_url=args.kube_api_url,
@@ -126,10 +126,10 @@ def run(args: argparse.Namespace) -> int:
     )
     log_module.configure(args.verbosity)
     if args.check:
-        facts = asyncio.run(podcidr_run.check(settings))
+        facts = asyncio.run(process.check(settings))
         _print(facts, as_json=args.json)
         return 1 if facts["findings"] or facts["without_pod_cidr"] else 0
-    uvloop.run(podcidr_run.run_until_signal(settings, Times()))
+    uvloop.run(process.run_until_signal(settings, Times()))
     return 0
 
 

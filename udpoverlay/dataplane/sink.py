@@ -1,7 +1,7 @@
 """Turns subnets and endpoints into the flat routes that the C table is built from.
 
 Owns: the translation from the control plane's values. Must not know: where they come from, how a
-table is built or swapped (ext/routes.h).
+table is built or swapped (ext/routes/routes.h).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from functools import partial
 from netaddr import IPAddress
 
 from udpoverlay.errors import OperatorError
+from udpoverlay.gocompat.net import parse_ip
 from udpoverlay.host.links import Address, HostView, Link
-from udpoverlay.model.goip import parse_ip
 
 __all__ = [
     "ENCAPSULATION_BYTES",

@@ -10,8 +10,8 @@ every process of the PID namespace with the agent; the network namespace goes wi
     request {"id": 7, "call": "links.add_bridge", "args": {"name": "cni0"}}   (+ descriptors)
     reply   {"id": 7, "result": null}  or  {"id": 7, "error": "…", "errno": 17}
 
-A call names a function in `__all__` of a module of OFFERED; it runs in a thread of its own, so
-a long one blocks nobody. Must not know: who asks, and why.
+A call names a function in `__all__` of a module of OFFERED (lab/actions/); it runs in a
+thread of its own, so a long one blocks nobody. Must not know: who asks, and why.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _resolve(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(".")
     if module not in OFFERED:
         raise LookupError(f"no action {name!r}")
-    loaded = importlib.import_module(f"udpoverlay.lab.{module}")
+    loaded = importlib.import_module(f"udpoverlay.lab.actions.{module}")
     if function not in loaded.__all__:
         raise LookupError(f"no action {name!r}")
     action: Callable[..., Any] = getattr(loaded, function)
@@ -103,7 +103,7 @@ def _set_up(name: str) -> list[int]:
     syscalls.mount_proc()
     syscalls.mount_tmpfs("/run")
     os.mkdir("/run/log")
-    from udpoverlay.lab import links  # noqa: PLC0415 - costs 0.2 s; the keeper must not pay it
+    from udpoverlay.lab.actions import links  # noqa: PLC0415 - costs 0.2 s; the keeper must not pay it
 
     links.set_link("lo")
     _redirect("/run/log/agent.log")

@@ -1,7 +1,7 @@
 """What a lease is: a host's claim on a subnet, as every part of the program speaks of it.
 
-Owns: the value types. Must not know: how a lease is spelled in a registry (model/leasecodec.py for
-etcd's keys and values; the Kubernetes annotations live beside their manager).
+Owns: the value types. Must not know: how a lease is spelled in a registry (registry/etcd/codec.py
+for etcd's keys and values; the Kubernetes annotations live beside their manager).
 Addresses and subnets are netaddr values in the control plane; nothing here assumes 4 bytes.
 """
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.errors import OperatorError
-from udpoverlay.model import goip, gojson
+from udpoverlay.gocompat import json as gojson
+from udpoverlay.gocompat import net as goip
 
 __all__ = ["DEFAULT_BACKEND", "NetConf", "parse_netconf"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from netaddr import IPAddress, IPNetwork
 
-from udpoverlay.model import goip
+from udpoverlay.gocompat import net as goip
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf
 

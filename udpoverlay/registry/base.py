@@ -2,7 +2,7 @@
 
 Who implements it owns retries of a single request, fail-over between endpoints, and turning what
 the registry says into udpoverlay.errors. Who calls it (control.py, daemon.py) owns when to acquire,
-renew and give up. One contract suite (tests/registry_contract.py) runs against all implementations.
+renew and give up. One contract suite (tests/registry/contract.py) runs against all implementations.
 
     network_config ──► acquire ──► watch (Snapshot, Added, Removed …, for ever)
                           │

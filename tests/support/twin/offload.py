@@ -1,4 +1,4 @@
-"""Twin of ext/offload.h: what the kernel's segmentation does, and which packets may be folded.
+"""Twin of ext/offload/offload.h: the kernel's segmentation, and which packets may coalesce.
 
 `segment` is written from the kernel's rules (net/ipv4/tcp_offload.c tcp_gso_segment, udp_offload.c
 __udp_gso_segment, af_inet.c inet_gso_segment, net/ipv6/ip6_offload.c). `fold` states what folding

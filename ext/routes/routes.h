@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * routes: which peer has the subnet that a destination is in.
+ *
+ * Owns: the table of next hops, its publication, its reclamation. Must not know: packets, sockets,
+ * where routes come from, how prefixes are matched (trie.h), what is known of a peer (peers.h).
+ *
+ * A table is built aside from a flat array and never changed afterwards; publishing swaps one
+ * pointer. Workers use whatever table the pointer shows at a batch boundary, without a lock and
+ * without waiting; a replaced table is freed once every worker has passed a boundary since
+ * (quiescent states). So a worker goes:
+ *
+ *     route_reader_online(reader)                     woke up
+ *     loop: route_reader_pass(reader)                 batch boundary: holds no table, no next hop
+ *           table = routes_current(slot)              valid until the next pass or offline
+ *           hop = routes_lookup(table, version, address)
+ *     route_reader_offline(reader)                    before it sleeps
+ *
+ * Control side (publish, collect, add and remove readers): from any thread; a mutex that no worker
+ * ever touches puts the callers in order.
+ */
+#ifndef UDPOVERLAY_ROUTES_H
+#define UDPOVERLAY_ROUTES_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "packet/encap.h"
+#include "routes/peers.h"
+
+struct nexthop {
+    struct endpoint endpoint;
+    uint32_t mtu; /* longest inner packet in bytes that this peer takes; 0: not limited */
+    struct peer_state *peer;
+    struct encap_header header; /* stands before every inner packet to this peer */
+};
+
+/* One entry of the flat array that a table is built from. */
+struct route {
+    uint8_t address[16]; /* network order; IPv4 uses the first 4; bits beyond length are ignored */
+    uint8_t version;     /* 4 or 6 */
+    uint8_t length;      /* of the prefix: 0..32 or 0..128 */
+    uint32_t mtu;
+    struct endpoint endpoint;
+};
+
+struct route_table; /* immutable */
+
+/* One worker's announcement; on cache lines of its own. 0: offline. */
+struct route_reader {
+    _Alignas(64) atomic_size_t epoch;
+    struct route_slot *slot;
+    struct route_reader *next;
+};
+
+struct route_slot {
+    _Alignas(64) _Atomic(struct route_table *) current;
+    atomic_size_t epoch;
+    /* control side, under `control` */
+    _Alignas(64) pthread_mutex_t control;
+    struct route_reader *readers;
+    struct route_table *retired; /* newest first */
+    struct peers peers;
+    uint64_t builds;
+    uint64_t generation;
+};
+
+struct route_facts {
+    uint64_t generation; /* publications so far */
+    size_t routes;       /* that the current table was built from */
+    size_t memory;       /* bytes of the current table */
+    size_t retired;      /* tables not yet freed */
+    size_t peers;        /* distinct endpoints still referred to */
+};
+
+/* Starts with an empty table. 0 or -ENOMEM. */
+int route_slot_init(struct route_slot *slot);
+
+/* Frees everything; no reader may be left. */
+void route_slot_destroy(struct route_slot *slot);
+
+/* Builds a table of the `count` routes and makes it current; of two routes with the same prefix the
+ * last counts. 0, -ENOMEM, -E2BIG (more than ROUTES_MEMORY_MAX), -EINVAL (version, prefix length,
+ * endpoint); on an error the table that was current stays. Also collects. */
+int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
+                   const struct encap *encap);
+
+enum { ROUTES_MEMORY_MAX = 1 << 28 };
+
+/* Frees the tables that no reader can still see; returns how many are left. */
+size_t routes_collect(struct route_slot *slot);
+
+/* Control side: one lookup in the current table, copied to *found. 1, or 0 when there is none. */
+int routes_find(struct route_slot *slot, unsigned version, const uint8_t *address,
+                struct nexthop *found);
+
+void routes_facts(struct route_slot *slot, struct route_facts *facts);
+
+void route_reader_add(struct route_slot *slot, struct route_reader *reader);
+void route_reader_remove(struct route_reader *reader);
+
+/* From offline to online. This store and the load in routes_current must not change places: either
+ * the collector sees that the reader is online, or the reader sees the newer table. Hence both are
+ * sequentially consistent (no more than a plain load on x86, an ldar on aarch64). */
+static inline void route_reader_online(struct route_reader *reader)
+{
+    size_t epoch = atomic_load_explicit(&reader->slot->epoch, memory_order_acquire);
+    atomic_store_explicit(&reader->epoch, epoch, memory_order_seq_cst);
+}
+
+/* A batch boundary: nothing obtained before may be used after. */
+static inline void route_reader_pass(struct route_reader *reader)
+{
+    size_t epoch = atomic_load_explicit(&reader->slot->epoch, memory_order_acquire);
+    atomic_store_explicit(&reader->epoch, epoch, memory_order_release);
+}
+
+static inline void route_reader_offline(struct route_reader *reader)
+{
+    atomic_store_explicit(&reader->epoch, 0, memory_order_release);
+}
+
+/* The table to use until the next pass; the reader must be online. */
+static inline const struct route_table *routes_current(struct route_slot *slot)
+{
+    return atomic_load_explicit(&slot->current, memory_order_seq_cst);
+}
+
+/* The next hop of the longest prefix that holds `address` (network order, 4 or 16 bytes as `version`
+ * says), or NULL. */
+const struct nexthop *routes_lookup(const struct route_table *table, unsigned version,
+                                    const uint8_t *address);
+
+#endif

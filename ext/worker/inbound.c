@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
+ *
+ *     receive -> whole? -> encapsulation check -> check -> TTL -> fold -> write
+ *
+ * A check of the sender belongs between "whole?" and the encapsulation check; flannel's wire has
+ * none, any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
+ */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "packet/bytes.h"
+#include "worker/worker.h"
+
+/* Receives what there is, up to a batch with the `first` messages that are in it already. How many,
+ * 0 when there is none, or -errno. */
+static int receive(struct worker *worker, uint32_t first)
+{
+    struct inbound *inbound = &worker->inbound;
+
+    for (uint32_t i = first; i < inbound->wanted; i++) {
+        inbound->iov[i] = (struct iovec){.iov_base = inbound->slots + (size_t)i * INBOUND_SLOT,
+                                         .iov_len = inbound->slot_bytes};
+        inbound->headers[i].msg_hdr = (struct msghdr){
+            .msg_iov = &inbound->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = inbound->controls[i],
+            .msg_controllen = INBOUND_CONTROL,
+        };
+    }
+    for (;;) {
+        int count = recvmmsg(worker->udp_fd, inbound->headers + first, inbound->wanted - first,
+                             MSG_DONTWAIT, NULL);
+        worker_tally(worker, TALLY_UDP_RECEIVE_CALLS, 1);
+        if (count >= 0)
+            return count;
+        if (errno == EINTR)
+            continue;
+        if (errno == EBADF || errno == ENOTSOCK)
+            return -errno;
+        /* The rest are errors of earlier sends that the kernel reports here, once each. */
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            worker_tally(worker, TALLY_UDP_RECEIVE_FAILED, 1);
+        return 0;
+    }
+}
+
+/* The size of the equal datagrams that the kernel merged into this message; 0: it is one. */
+static size_t merged_size(struct msghdr *header)
+{
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(header); cmsg; cmsg = CMSG_NXTHDR(header, cmsg)) {
+        if (cmsg->cmsg_level == SOL_UDP && cmsg->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(cmsg), sizeof(size));
+            return size > 0 ? (size_t)size : 0;
+        }
+    }
+    return 0;
+}
+
+static enum verdict write_verdict(int error)
+{
+    switch (error) {
+    case EIO:
+        return VERDICT_INBOUND_DEVICE_DOWN;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+        return VERDICT_INBOUND_QUEUE_FULL;
+    default:
+        return VERDICT_INBOUND_WRITE_FAILED;
+    }
+}
+
+/* The queue for a packet whose headers begin at `bytes`: one flow, one queue, both ways. */
+static int queue_of(const struct worker *worker, const uint8_t *bytes, size_t length)
+{
+    const struct inbound *inbound = &worker->inbound;
+    if (inbound->queue_count == 1)
+        return inbound->queues[0];
+
+    const bool ipv6 = bytes[0] >> 4 == 6;
+    const size_t header = ipv6 ? IPV6_HEADER : (size_t)(bytes[0] & 0x0F) * 4;
+    const uint8_t *address = bytes + (ipv6 ? IPV6_SOURCE : IPV4_SOURCE);
+    uint32_t hash = 0;
+    for (size_t i = 0; i < (ipv6 ? 32 : 8); i += 4)
+        hash ^= get32(address + i);
+    const uint8_t protocol = bytes[ipv6 ? IPV6_NEXT_HEADER : IPV4_PROTOCOL];
+    if ((protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) && length >= header + 4 &&
+        (ipv6 || (get16(bytes + IPV4_FRAGMENT) & 0x3FFF) == 0))
+        hash ^= (uint32_t)(get16(bytes + header) ^ get16(bytes + header + 2)) * 0x10001U;
+    hash *= 0x9E3779B1U; /* 2^32 / golden ratio: spreads close values (Knuth 6.4) */
+    return inbound->queues[(uint64_t)hash * inbound->queue_count >> 32];
+}
+
+ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
+{
+    static const uint8_t no_offload[VNET_HEADER_LENGTH];
+    /* writev reads only, whatever the type of iov_base says. */
+    struct iovec iov[2] = {
+        {.iov_base = (void *)(uintptr_t)no_offload, .iov_len = sizeof(no_offload)},
+        {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length},
+    };
+    const int skip = worker->pump->levers & PUMP_VNET_HEADER ? 0 : 1;
+    const int fd = queue_of(worker, bytes, length);
+    ssize_t written;
+
+    do {
+        written = writev(fd, iov + skip, 2 - skip);
+        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+    } while (written < 0 && errno == EINTR);
+    return written;
+}
+
+/* One packet's end; `error` is 0 or the errno of the write. */
+static void settle(struct worker *worker, const struct iovec *packet, int error, bool folded)
+{
+    if (error) {
+        if (device_is_gone(error))
+            worker->fatal = -error;
+        worker_verdict(worker, write_verdict(error), packet, 1);
+        return;
+    }
+    worker_verdict(worker, VERDICT_INBOUND_DELIVERED, packet, 1);
+    worker_tally(worker, TALLY_INBOUND_BYTES, packet->iov_len);
+    worker_tally(worker, folded ? TALLY_INBOUND_FAST_PACKETS : TALLY_INBOUND_PLAIN_PACKETS, 1);
+}
+
+/* Writes one packet as it is. */
+static void deliver(struct worker *worker, uint8_t *bytes, size_t length)
+{
+    const struct iovec packet = {.iov_base = bytes, .iov_len = length};
+    settle(worker, &packet, tun_write(worker, bytes, length) < 0 ? errno : 0, false);
+}
+
+/* Which FOLD_* a super-packet is: 0 for a type that is never written. */
+static unsigned fold_kinds_of(const struct fold_write *write)
+{
+    struct vnet vnet;
+    vnet_load(&vnet, write->iov[0].iov_base);
+    switch (vnet.gso_type & ~VNET_GSO_ECN) {
+    case VNET_GSO_TCPV4:
+        return FOLD_TCP4;
+    case VNET_GSO_TCPV6:
+        return FOLD_TCP6;
+    case VNET_GSO_UDP_L4:
+        return FOLD_UDP4 | FOLD_UDP6;
+    default:
+        return 0;
+    }
+}
+
+/* The fold's way out: a super-packet, or one packet that found no company. A kernel that does not
+ * take the super-packet gets its packets one by one, and no more of its kind. */
+static void write_folded(void *context, const struct fold_write *write)
+{
+    struct worker *worker = context;
+    const struct iovec first = fold_original(write, 0);
+    const int fd = queue_of(worker, first.iov_base, first.iov_len);
+    ssize_t written;
+    int error;
+
+    do {
+        written = writev(fd, write->iov, (int)write->iov_count);
+        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+    } while (written < 0 && errno == EINTR);
+    error = written < 0 ? errno : 0;
+    if (write->packets > 1 && (error == EINVAL || error == EOPNOTSUPP)) {
+        worker_tally(worker, TALLY_FOLD_REFUSED, 1);
+        worker->inbound.fold_kinds &= ~fold_kinds_of(write);
+        for (unsigned i = 0; i < write->packets; i++) {
+            const struct iovec packet = fold_original(write, i);
+            deliver(worker, packet.iov_base, packet.iov_len);
+        }
+        return;
+    }
+    for (unsigned i = 0; i < write->packets; i++) {
+        const struct iovec packet = fold_original(write, i);
+        settle(worker, &packet, error, write->packets > 1);
+    }
+}
+
+void inbound_fold_init(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    fold_init(&inbound->fold, inbound->fold_kinds, FOLD_MAX_SEGMENTS, write_folded, worker);
+}
+
+/* The end of a batch: no received buffer is referred to any more. */
+static void flush(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    unsigned kinds = inbound->fold_kinds;
+
+    if (kinds == 0)
+        return;
+    fold_flush(&inbound->fold);
+    worker_tally(worker, TALLY_FOLD_SUPER_PACKETS, inbound->fold.tally.supers);
+    worker_tally(worker, TALLY_FOLD_BAD_CHECKSUMS, inbound->fold.tally.bad_checksum);
+    inbound->fold.tally = (struct fold_tally){0};
+    if (inbound->fold_kinds != kinds)
+        inbound_fold_init(worker);
+}
+
+/* Decides about one datagram. */
+static void forward(struct worker *worker, uint8_t *datagram, size_t length)
+{
+    const struct pump *pump = worker->pump;
+    const size_t header = pump->encap->header_length;
+    const struct iovec all = {.iov_base = datagram, .iov_len = length};
+    struct packet packet;
+
+    if (length > header + pump->mtu) {
+        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &all, 1);
+        return;
+    }
+    if (pump->encap->check) {
+        enum verdict verdict = pump->encap->check(datagram, length);
+        if (verdict != VERDICT_INBOUND_DELIVERED) {
+            worker_verdict(worker, verdict, &all, 1);
+            return;
+        }
+        datagram += header;
+        length -= header;
+    }
+    enum packet_check check = packet_check(datagram, length, pump->families, &packet);
+    if (check != PACKET_OK) {
+        enum verdict verdict = packet_refusal(DIRECTION_INBOUND, check);
+        if (check == PACKET_WRONG_VERSION && datagram[0] >> 4 != 4 && datagram[0] >> 4 != 6)
+            verdict = VERDICT_INBOUND_NOT_IP;
+        worker_verdict(worker, verdict, &all, 1);
+        return;
+    }
+    if (!packet_decrease_ttl(datagram, &packet)) {
+        worker_verdict(worker, VERDICT_INBOUND_TTL_EXPIRED, &all, 1);
+        refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
+        return;
+    }
+    if (worker->inbound.fold_kinds)
+        fold_add(&worker->inbound.fold, datagram, packet.length);
+    else
+        deliver(worker, datagram, packet.length);
+}
+
+/* Long messages: few at a time, so that they are still in the cache when they are written. */
+static void want(struct worker *worker, size_t bytes, uint32_t count)
+{
+    size_t wanted = INBOUND_BATCH_BYTES / (bytes / count + 1) + 1;
+    worker->inbound.wanted =
+        wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
+}
+
+/* What one message holds: a datagram, or equal ones that the kernel merged. */
+static void take_apart(struct worker *worker, const struct mmsghdr *message)
+{
+    struct msghdr header = message->msg_hdr;
+    uint8_t *bytes = header.msg_iov->iov_base;
+    size_t length = message->msg_len;
+
+    if (header.msg_flags & MSG_TRUNC) {
+        const struct iovec seen = {.iov_base = bytes, .iov_len = length};
+        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
+        return;
+    }
+    size_t size = merged_size(&header);
+    if (size == 0)
+        size = length;
+    else
+        worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
+    do { /* an empty datagram is one, too */
+        size_t one = size < length ? size : length;
+        forward(worker, bytes, one);
+        bytes += one;
+        length -= one;
+    } while (length > 0);
+}
+
+int inbound_batch(struct worker *worker)
+{
+    struct inbound *inbound = &worker->inbound;
+    size_t bytes = 0;
+    uint32_t count = 0;
+
+    /* While these are looked at the rest of a burst arrives: it joins the batch, so that what was
+     * one super-packet at the sender is one again. */
+    while (count < inbound->wanted) {
+        int received = receive(worker, count);
+        if (received < 0 && count == 0)
+            return received;
+        if (received <= 0) /* an error comes again, when these are delivered */
+            break;
+        for (uint32_t i = count; i < count + (uint32_t)received; i++) {
+            bytes += inbound->headers[i].msg_len;
+            take_apart(worker, &inbound->headers[i]);
+        }
+        count += (uint32_t)received;
+    }
+    if (count == 0)
+        return BATCH_IDLE;
+    worker->moved = true;
+    worker_tally(worker, TALLY_INBOUND_BATCHES, 1);
+    flush(worker);
+    if (worker->fatal)
+        return worker->fatal;
+    bool full = count == inbound->wanted;
+    want(worker, bytes, count);
+    return full ? BATCH_MORE : BATCH_IDLE;
+}

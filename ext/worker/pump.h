@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pump: moves packets between a TUN device and a UDP socket; the only system calls per packet.
+ *
+ * Owns: workers, their memory, their batches, and the order of the steps a packet goes through
+ * (outbound.c and inbound.c, each to be read from top to bottom). Must not know: Python, where
+ * routes come from, how descriptors were opened (all are non-blocking and borrowed).
+ *
+ *     outbound   TUN read -> check -> lookup -> TTL -> encapsulate or cut -> UDP send
+ *     inbound    UDP receive -> check -> TTL -> fold -> TUN write
+ *
+ * A worker does one or both directions. It is driven in one of two ways, never by two threads at a
+ * time: `worker_run` sleeps in poll until `worker_stop`; `worker_step` moves what is there, up to
+ * a budget, for an event loop that watches the descriptors itself.
+ *
+ * A bad packet is a counter. What is returned as an error ends the worker: the device is gone, a
+ * descriptor is not what it should be.
+ */
+#ifndef UDPOVERLAY_PUMP_H
+#define UDPOVERLAY_PUMP_H
+
+#include <stdint.h>
+
+#include "packet/encap.h"
+#include "packet/icmp.h"
+#include "routes/routes.h"
+#include "verdict.h"
+
+/* Facts about the descriptors and levers that are on; each was probed before. */
+enum pump_lever {
+    PUMP_VNET_HEADER = 1U << 0, /* fact: packets of the TUN carry a struct virtio_net_hdr */
+    PUMP_UDP_SEGMENT = 1U << 1, /* send runs of equal datagrams with UDP_SEGMENT */
+    PUMP_UDP_GRO = 1U << 2,     /* fact: the socket has UDP_GRO set */
+    PUMP_FOLD_TCP = 1U << 3,    /* needs PUMP_VNET_HEADER */
+    PUMP_FOLD_UDP = 1U << 4,    /* needs PUMP_VNET_HEADER */
+};
+
+enum {
+    PUMP_BATCH_MAX = 64,    /* packets or messages a batch; datagrams a system call */
+    PUMP_QUEUES_MAX = 64,   /* of a TUN device */
+    PUMP_PACKET_MAX = 65535, /* the longest packet or super-packet read from the TUN */
+};
+
+/* What all workers of a tunnel share. Fill in, then leave alone while workers exist. */
+struct pump {
+    struct route_slot *routes;
+    const struct encap *encap;
+    struct icmp_limiter icmp_limiter;
+    int icmp_fd;            /* raw socket that takes whole IPv4 packets; -1: write to the TUN */
+    unsigned levers;        /* enum pump_lever */
+    unsigned families;      /* inner IP versions: PACKET_IPV4 | PACKET_IPV6 */
+    uint32_t mtu;           /* longest inner packet, bytes */
+    uint32_t batch;         /* 1..PUMP_BATCH_MAX; 1: one packet a system call */
+    uint32_t busy_poll_us;  /* how long to spin after the last packet, at most; 0: never */
+    uint8_t tun_address[4]; /* source of ICMP errors */
+};
+
+enum worker_role { WORKER_OUTBOUND = 1U << 0, WORKER_INBOUND = 1U << 1 };
+
+/* What worker_step found; or-ed. */
+enum worker_state {
+    WORKER_MORE_OUTBOUND = 1U << 0, /* the budget ended, the TUN may have more */
+    WORKER_MORE_INBOUND = 1U << 1,  /* the same for the UDP socket */
+    WORKER_BLOCKED = 1U << 2, /* packets wait for room in the UDP socket: step again when writable */
+    WORKER_RETRY = 1U << 3,   /* packets wait for kernel memory: step again in a millisecond */
+};
+
+struct worker;
+
+/* Makes a worker for `roles`. An outbound worker reads the first of the `tun_count` queues of the
+ * TUN; an inbound one writes to all, a flow always to the same: the kernel hands the answers of a
+ * flow to the queue that its packets were written to (drivers/net/tun.c, tun_flow_update).
+ * 0 or -errno (-EINVAL: a value out of range); `*worker` is set on 0 alone. */
+int worker_create(struct worker **worker, struct pump *pump, unsigned roles, const int *tun_fds,
+                  unsigned tun_count, int udp_fd);
+
+/* Packets that still wait to be sent get a last try, then count as dropped. */
+void worker_finish(struct worker *worker);
+
+/* Finishes and frees. NULL is fine. */
+void worker_destroy(struct worker *worker);
+
+/* Moves packets until worker_stop. 0, or -errno of what ended it. */
+int worker_run(struct worker *worker);
+
+/* Moves up to `batches` batches for each of `directions`. enum worker_state or -errno. */
+int worker_step(struct worker *worker, unsigned directions, unsigned batches);
+
+/* Makes worker_run return soon, now or when it is called next. From any thread or a signal. */
+void worker_stop(struct worker *worker);
+
+/* Reads the counters while the worker runs: each is a true value of some recent moment. */
+void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
+                   uint64_t tallies[static TALLY_COUNT]);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
+#include "worker/tx_batch.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "worker/worker.h"
+
+static struct message *message_open(struct outbox *outbox, const struct nexthop *hop)
+{
+    struct message *message = &outbox->messages[outbox->count++];
+    message->endpoint = hop->endpoint;
+    message->peer = hop->peer;
+    message->hop = hop;
+    message->first = outbox->iovecs;
+    message->sent = 0;
+    return message;
+}
+
+static bool may_segment(const struct nexthop *hop)
+{
+    return hop->peer == NULL ||
+           !(atomic_load_explicit(&hop->peer->flags, memory_order_relaxed) & PEER_NO_SEGMENT);
+}
+
+/* UDP_SEGMENT wants datagrams of one size but for the last, which may be shorter. */
+static bool joins_run(const struct outbox *outbox, const struct message *run,
+                      const struct nexthop *hop, uint32_t length)
+{
+    return run->hop == hop && run->pieces == 1 && run->segments < SEGMENTS_MAX &&
+           run->last == run->datagram && length <= run->datagram &&
+           run->bytes + length <= SEND_BYTES_MAX &&
+           run->first + run->segments == outbox->iovecs && may_segment(hop);
+}
+
+void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datagram,
+                uint32_t length, bool runs)
+{
+    struct message *message = NULL;
+    if (runs && outbox->count > 0) {
+        message = &outbox->messages[outbox->count - 1];
+        if (joins_run(outbox, message, hop, length)) {
+            message->segments++;
+            message->segmented = true;
+            message->bytes += length;
+            message->last = (uint16_t)length;
+        } else {
+            message = NULL;
+        }
+    }
+    if (message == NULL) {
+        message = message_open(outbox, hop);
+        message->segments = 1;
+        message->segmented = false;
+        message->bytes = length;
+        message->pieces = 1;
+        message->datagram = message->last = (uint16_t)length;
+    }
+    outbox->iov[outbox->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
+}
+
+void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
+                      const struct cut_group *group, bool segment)
+{
+    struct message *message = message_open(outbox, hop);
+    message->segments = (uint16_t)group->segments;
+    message->segmented = segment && group->segments > 1 && may_segment(hop);
+    message->bytes = (uint32_t)group->bytes;
+    message->pieces = 2;
+    message->datagram = (uint16_t)group->datagram;
+    message->last = (uint16_t)group->last;
+    outbox->iovecs += 2 * group->segments;
+}
+
+/* ---- sending ---------------------------------------------------------------------------------- */
+
+static void set_segment_size(struct msghdr *header, uint8_t *control, uint16_t size)
+{
+    header->msg_control = control;
+    header->msg_controllen = SEGMENT_CONTROL;
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(header);
+    cmsg->cmsg_level = SOL_UDP;
+    cmsg->cmsg_type = UDP_SEGMENT;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(size));
+    memcpy(CMSG_DATA(cmsg), &size, sizeof(size));
+}
+
+/* Describes up to `most` sends, from the first datagram that waits on. */
+static unsigned prepare(struct outbox *outbox, unsigned most)
+{
+    unsigned count = 0;
+    for (uint32_t at = outbox->next; at < outbox->count && count < most; at++) {
+        struct message *message = &outbox->messages[at];
+        unsigned segment = message->sent;
+        do {
+            unsigned datagrams = message->segmented ? message->segments : 1;
+            outbox->headers[count].msg_hdr = (struct msghdr){
+                .msg_name = &message->endpoint.address,
+                .msg_namelen = message->endpoint.length,
+                .msg_iov = &outbox->iov[message->first + segment * message->pieces],
+                .msg_iovlen = (size_t)datagrams * message->pieces,
+            };
+            if (message->segmented)
+                set_segment_size(&outbox->headers[count].msg_hdr, outbox->controls[count],
+                                 message->datagram);
+            count++;
+            segment += datagrams;
+        } while (segment < message->segments && count < most);
+    }
+    return count;
+}
+
+/* The datagrams of the first send that waits are done with: `verdict` for each. */
+static void settle(struct worker *worker, enum verdict verdict)
+{
+    struct outbox *outbox = &worker->outbound.outbox;
+    struct message *message = &outbox->messages[outbox->next];
+    unsigned datagrams = message->segmented ? message->segments : 1;
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < datagrams; i++, message->sent++) {
+        const struct iovec *iov = &outbox->iov[message->first + message->sent * message->pieces];
+        worker_verdict(worker, verdict, iov, message->pieces);
+        bytes += message->sent + 1U < message->segments ? message->datagram : message->last;
+    }
+    if (verdict == VERDICT_OUTBOUND_SENT) {
+        worker_tally(worker, TALLY_OUTBOUND_BYTES, bytes);
+        worker_tally(worker,
+                     message->segmented ? TALLY_OUTBOUND_FAST_PACKETS : TALLY_OUTBOUND_PLAIN_PACKETS,
+                     datagrams);
+    }
+    if (message->sent == message->segments)
+        outbox->next++;
+    outbox->retries = 0;
+}
+
+/* A device without checksum offload (EIO), a path MTU that shrank (EINVAL, EMSGSIZE) or a kernel
+ * that lost the option: the same datagrams go out one by one, and so do all later ones. */
+static bool falls_back(struct worker *worker, int error)
+{
+    struct message *message = &worker->outbound.outbox.messages[worker->outbound.outbox.next];
+    if (!message->segmented)
+        return false;
+    if (error != EIO && error != EINVAL && error != EMSGSIZE && error != EOPNOTSUPP)
+        return false;
+    message->segmented = false;
+    if (message->peer)
+        atomic_fetch_or_explicit(&message->peer->flags, PEER_NO_SEGMENT, memory_order_relaxed);
+    worker_tally(worker, TALLY_UDP_SEGMENT_REFUSED, 1);
+    return true;
+}
+
+static enum verdict send_verdict(int error)
+{
+    switch (error) {
+    case ENOBUFS:
+    case ENOMEM:
+        return VERDICT_OUTBOUND_QUEUE_FULL;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+    case ECONNREFUSED:
+        return VERDICT_OUTBOUND_UNREACHABLE;
+    case EPERM:
+    case EACCES:
+        return VERDICT_OUTBOUND_FORBIDDEN;
+    case EMSGSIZE:
+        return VERDICT_OUTBOUND_UNDERLAY_TOO_BIG;
+    default:
+        return VERDICT_OUTBOUND_SEND_FAILED;
+    }
+}
+
+/* Messages that stay for a later batch must not point into the route table. */
+static int keep(struct outbox *outbox, int end)
+{
+    for (uint32_t at = outbox->next; at < outbox->count; at++) {
+        outbox->messages[at].peer = NULL;
+        outbox->messages[at].hop = NULL;
+    }
+    return end;
+}
+
+int outbox_flush(struct worker *worker)
+{
+    struct outbox *outbox = &worker->outbound.outbox;
+
+    while (!outbox_empty(outbox)) {
+        unsigned count = prepare(outbox, worker->pump->batch);
+        int sent = sendmmsg(worker->udp_fd, outbox->headers, count, MSG_DONTWAIT);
+        int error = errno;
+        worker_tally(worker, TALLY_UDP_SEND_CALLS, 1);
+        for (int i = 0; i < sent; i++)
+            settle(worker, VERDICT_OUTBOUND_SENT);
+        if (sent > 0 || error == EINTR)
+            continue;
+        if (error == EAGAIN || error == EWOULDBLOCK) {
+            worker_tally(worker, TALLY_UDP_SEND_BLOCKED, 1);
+            return keep(outbox, BATCH_BLOCKED);
+        }
+        if ((error == ENOBUFS || error == ENOMEM) && outbox->retries++ < OUTBOX_RETRIES) {
+            worker_tally(worker, TALLY_UDP_SEND_BLOCKED, 1);
+            return keep(outbox, BATCH_RETRY);
+        }
+        if (!falls_back(worker, error))
+            settle(worker, send_verdict(error));
+    }
+    outbox_reset(outbox);
+    return BATCH_IDLE;
+}
+
+void outbox_abandon(struct worker *worker)
+{
+    while (!outbox_empty(&worker->outbound.outbox))
+        settle(worker, VERDICT_OUTBOUND_QUEUE_FULL);
+    outbox_reset(&worker->outbound.outbox);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * outbox: datagrams on their way to the UDP socket.
+ *
+ * Owns: messages (one peer, one datagram or a run of equal ones), when a datagram may join a run,
+ * and what is sent after a partial or refused send. Must not know: where packets come from.
+ *
+ * A message that holds several datagrams goes out as one UDP_SEGMENT send where that works, as one
+ * datagram each otherwise; the receiver cannot tell.
+ */
+#ifndef UDPOVERLAY_OUTBOX_H
+#define UDPOVERLAY_OUTBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "worker/kernel.h"
+#include "offload/offload.h"
+#include "worker/pump.h"
+
+enum {
+    OUTBOX_MESSAGES = PUMP_BATCH_MAX,
+    OUTBOX_IOVECS = 1024,
+    SEGMENTS_MAX = 64,     /* datagrams of one UDP_SEGMENT send: UDP_MAX_SEGMENTS before Linux 6.9 */
+    SEND_BYTES_MAX = 65507, /* of one send: 65535 - 20 (IPv4) - 8 (UDP) */
+    OUTBOX_RETRIES = 8,    /* sends in vain for want of kernel memory before a datagram is dropped */
+    SEGMENT_CONTROL = CMSG_SPACE(sizeof(uint16_t)),
+};
+
+struct message {
+    struct endpoint endpoint; /* copied: the table may be gone when a blocked send goes on */
+    struct peer_state *peer;  /* NULL as soon as the batch it was looked up in is over */
+    const struct nexthop *hop; /* only compared, only within its batch */
+    uint32_t first;           /* its iovecs: outbox.iov[first ...] */
+    uint32_t bytes;
+    uint16_t segments;        /* datagrams in it */
+    uint16_t sent;            /* of these, those that are gone already */
+    uint16_t datagram;        /* bytes of each but the last */
+    uint16_t last;
+    uint8_t pieces;           /* iovecs of each datagram */
+    bool segmented;           /* to go as one UDP_SEGMENT send */
+};
+
+struct outbox {
+    uint32_t next, count; /* messages[next ... count-1] wait */
+    uint32_t iovecs;      /* used */
+    uint32_t retries;     /* of the message at `next` */
+    struct message messages[OUTBOX_MESSAGES];
+    struct iovec iov[OUTBOX_IOVECS];
+    struct mmsghdr headers[PUMP_BATCH_MAX];
+    _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][SEGMENT_CONTROL];
+};
+
+static inline bool outbox_empty(const struct outbox *outbox)
+{
+    return outbox->next == outbox->count;
+}
+
+/* Forgets the messages sent; their iovecs and the memory these point to are free again. */
+static inline void outbox_reset(struct outbox *outbox)
+{
+    outbox->next = outbox->count = outbox->iovecs = outbox->retries = 0;
+}
+
+/* Room for one more datagram, whatever it is. */
+static inline bool outbox_has_room(const struct outbox *outbox)
+{
+    return outbox->count < OUTBOX_MESSAGES && outbox->iovecs < OUTBOX_IOVECS;
+}
+
+/* Adds a group of segments whose iovecs were made at outbox.iov[outbox.iovecs ...]. With `segment`
+ * it goes as one send where it can. Precondition: outbox_has_room. */
+void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
+                      const struct cut_group *group, bool segment);
+
+/* Adds one datagram of `length` bytes; precondition: outbox_has_room. With `runs` it may join the
+ * message before it. */
+void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datagram,
+                uint32_t length, bool runs);
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A worker's memory, its two drivers (a thread's loop, single steps), stop, and its counters.
+ */
+#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RETRY_MS = 1 };
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+static size_t lines(size_t bytes)
+{
+    return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+/* A TUN read, a receive and the counters must have what they were promised. */
+static int check(const struct pump *pump, unsigned roles)
+{
+    if (pump->batch < 1 || pump->batch > PUMP_BATCH_MAX || roles == 0 ||
+        (roles & ~(unsigned)(WORKER_OUTBOUND | WORKER_INBOUND)))
+        return -EINVAL;
+    if (pump->mtu < IPV4_HEADER_MIN || pump->mtu > SEND_BYTES_MAX || pump->families == 0)
+        return -EINVAL;
+    return 0;
+}
+
+int worker_create(struct worker **out, struct pump *pump, unsigned roles, const int *tun_fds,
+                  unsigned tun_count, int udp_fd)
+{
+    struct worker *worker = MAP_FAILED;
+    int error = check(pump, roles);
+    if (error)
+        return error;
+    if (tun_count < 1 || tun_count > PUMP_QUEUES_MAX)
+        return -EINVAL;
+
+    /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
+     * do receive slots that no burst ever fills. */
+    size_t arena = lines(sizeof(*worker));
+    size_t headers = arena + lines(OUTBOUND_ARENA);
+    size_t slots = headers + lines(HEADER_ARENA);
+    size_t mapped = slots + (size_t)PUMP_BATCH_MAX * INBOUND_SLOT;
+    worker = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (worker == MAP_FAILED)
+        return -errno;
+    worker->mapped = mapped;
+    worker->pump = pump;
+    worker->roles = roles;
+    worker->tun_fd = tun_fds[0];
+    memcpy(worker->inbound.queues, tun_fds, tun_count * sizeof(*tun_fds));
+    worker->inbound.queue_count = tun_count;
+    worker->inbound.wanted = pump->batch;
+    worker->udp_fd = udp_fd;
+    worker->outbound.arena = (uint8_t *)worker + arena;
+    worker->outbound.headers = (uint8_t *)worker + headers;
+    worker->inbound.slots = (uint8_t *)worker + slots;
+    worker->inbound.slot_bytes = pump->levers & PUMP_UDP_GRO
+                                     ? PUMP_PACKET_MAX
+                                     : pump->encap->header_length + (size_t)pump->mtu + 1;
+    if (pump->levers & PUMP_VNET_HEADER) {
+        if (pump->levers & PUMP_FOLD_TCP)
+            worker->inbound.fold_kinds |= FOLD_TCP4 | FOLD_TCP6;
+        if (pump->levers & PUMP_FOLD_UDP)
+            worker->inbound.fold_kinds |= FOLD_UDP4 | FOLD_UDP6;
+    }
+    inbound_fold_init(worker);
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (worker->wake_fd < 0) {
+        error = -errno;
+        munmap(worker, mapped);
+        return error;
+    }
+    route_reader_add(pump->routes, &worker->reader);
+    *out = worker;
+    return 0;
+}
+
+void worker_finish(struct worker *worker)
+{
+    if (!outbox_empty(&worker->outbound.outbox))
+        outbox_flush(worker);
+    outbound_abandon(worker);
+}
+
+void worker_destroy(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    worker_finish(worker);
+    route_reader_remove(&worker->reader);
+    close(worker->wake_fd);
+    munmap(worker, worker->mapped);
+}
+
+/* ---- turns ------------------------------------------------------------------------------------ */
+
+/* One batch in each of `directions`: enum worker_state, or -errno. */
+static int turn(struct worker *worker, unsigned directions)
+{
+    int state = 0;
+
+    route_reader_pass(&worker->reader);
+    worker->table = routes_current(worker->pump->routes);
+    if (directions & WORKER_OUTBOUND) {
+        int end = outbound_batch(worker);
+        if (end < 0)
+            return end;
+        if (end == BATCH_MORE)
+            state |= WORKER_MORE_OUTBOUND;
+        else if (end == BATCH_BLOCKED)
+            state |= WORKER_BLOCKED;
+        else if (end == BATCH_RETRY)
+            state |= WORKER_RETRY;
+    }
+    if (directions & WORKER_INBOUND) {
+        int end = inbound_batch(worker);
+        if (end < 0)
+            return end;
+        if (end == BATCH_MORE)
+            state |= WORKER_MORE_INBOUND;
+    }
+    return state;
+}
+
+int worker_step(struct worker *worker, unsigned directions, unsigned batches)
+{
+    int state = 0;
+
+    directions &= worker->roles;
+    route_reader_online(&worker->reader);
+    while (batches-- > 0 && directions) {
+        state = turn(worker, directions);
+        if (state < 0)
+            break;
+        if (!(state & WORKER_MORE_OUTBOUND))
+            directions &= ~(unsigned)WORKER_OUTBOUND;
+        if (!(state & WORKER_MORE_INBOUND))
+            directions &= ~(unsigned)WORKER_INBOUND;
+    }
+    route_reader_offline(&worker->reader);
+    return state;
+}
+
+/* ---- sleeping --------------------------------------------------------------------------------- */
+
+/*
+ * poll, not epoll: what is registered in an epoll set hears of every datagram, also while its
+ * worker is awake and reads them anyway, and the sender's CPU pays for it. A poller is in the
+ * wait queues only while it sleeps, and three descriptors are soon gone through.
+ *
+ * Sleeps until there is something to do; the directions to look at, 0 for none, or -errno.
+ */
+static int sleep_until_ready(struct worker *worker, int state)
+{
+    const bool waiting = state & (WORKER_BLOCKED | WORKER_RETRY);
+    const short room = state & WORKER_BLOCKED ? POLLOUT : 0;
+    const short datagrams = worker->roles & WORKER_INBOUND ? POLLIN : 0;
+    enum { WAKE, TUN, UDP, DESCRIPTORS };
+    struct pollfd watched[DESCRIPTORS] = {
+        [WAKE] = {.fd = worker->wake_fd, .events = POLLIN},
+        /* What waits to be sent comes first: the TUN's own queue holds the rest back. */
+        [TUN] = {.fd = worker->roles & WORKER_OUTBOUND && !waiting ? worker->tun_fd : -1,
+                 .events = POLLIN},
+        [UDP] = {.fd = room | datagrams ? worker->udp_fd : -1, .events = room | datagrams},
+    };
+    int directions = waiting ? WORKER_OUTBOUND : 0;
+
+    route_reader_offline(&worker->reader);
+    int ready = poll(watched, DESCRIPTORS, state & WORKER_RETRY ? RETRY_MS : -1);
+    int error = errno;
+    route_reader_online(&worker->reader);
+    worker_tally(worker, TALLY_SLEEPS, 1);
+    if (ready < 0)
+        return error == EINTR ? directions : -error;
+    if (watched[TUN].revents)
+        directions |= WORKER_OUTBOUND;
+    if (watched[UDP].revents & ~POLLOUT)
+        directions |= WORKER_INBOUND;
+    return directions & (int)worker->roles;
+}
+
+/* ---- busy polling ----------------------------------------------------------------------------- */
+
+/*
+ * A worker that found nothing may look again for a while instead of sleeping: to be woken takes
+ * longer than many a packet's way. How long (the window) follows what it was good for, as a
+ * hypervisor's halt polling does (virt/kvm/kvm_main.c):
+ *   - a sleep shorter than the longest window: a longer one would have caught the packet, so grow
+ *   - a long sleep: nothing to wait for, so none; an idle tunnel never spins
+ *   - between two looks the CPU is offered to whoever waits for it, and their turn does not count;
+ *     where it is a long one, somebody computes: a sleeper is woken sooner than one who waits in
+ *     line, so no spinning for some time
+ */
+enum {
+    SPIN_FIRST_NS = 10000,      /* the smallest window */
+    SPIN_FORGET = 8,            /* a sleep of so many longest windows ends spinning */
+    SPIN_PREEMPTED_NS = 200000, /* away for longer: to a computation, not to a sender or receiver */
+    SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+/* Only a worker that has nothing left to do: neither more of a batch, nor something that waits. */
+static bool may_spin(const struct worker *worker, int state)
+{
+    return state == 0 && worker->spin.window > 0;
+}
+
+/* Looks until something came or the window is over; what turn() found last. */
+static int spin(struct worker *worker)
+{
+    uint64_t left = now_ns(), spent = 0;
+    int state = 0;
+
+    worker_tally(worker, TALLY_SPINS, 1);
+    worker->moved = false;
+    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
+         * nobody does. */
+        sched_yield();
+        uint64_t looked = now_ns();
+        if (looked - left > SPIN_PREEMPTED_NS) {
+            worker->spin.window = 0;
+            worker->spin.not_before = looked + SPIN_PAUSE_NS;
+        }
+        state = turn(worker, worker->roles);
+        if (state < 0)
+            return state;
+        if (worker->moved) {
+            worker_tally(worker, TALLY_SPIN_HITS, 1);
+            return state;
+        }
+        left = now_ns();
+        spent += left - looked;
+        if (spent >= worker->spin.window)
+            break;
+    }
+    return state;
+}
+
+/* What a sleep from `start` on says about the window. */
+static void learn(struct worker *worker, uint64_t start)
+{
+    const uint64_t longest = (uint64_t)worker->pump->busy_poll_us * 1000;
+    uint64_t now = now_ns();
+
+    if (now - start > longest * SPIN_FORGET)
+        worker->spin.window = 0;
+    else if (now - start < longest && now >= worker->spin.not_before)
+        worker->spin.window = worker->spin.window ? worker->spin.window * 2 : SPIN_FIRST_NS;
+    if (worker->spin.window > longest)
+        worker->spin.window = longest;
+}
+
+/* ---- the loop of a thread --------------------------------------------------------------------- */
+
+static int loop(struct worker *worker)
+{
+    const int more = WORKER_MORE_OUTBOUND | WORKER_MORE_INBOUND;
+    int directions = (int)worker->roles;
+
+    while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+        int state = turn(worker, (unsigned)directions);
+        directions = (int)worker->roles; /* never one direction alone while it is loaded */
+        for (bool go_on = true; go_on && may_spin(worker, state); go_on = worker->moved)
+            state = spin(worker);
+        if (state < 0)
+            return state;
+        if (state & more)
+            continue;
+        uint64_t start = worker->pump->busy_poll_us ? now_ns() : 0;
+        directions = sleep_until_ready(worker, state);
+        if (directions < 0)
+            return directions;
+        if (start)
+            learn(worker, start);
+    }
+    return 0;
+}
+
+int worker_run(struct worker *worker)
+{
+    route_reader_online(&worker->reader);
+    int result = loop(worker);
+    route_reader_offline(&worker->reader);
+    return result;
+}
+
+void worker_stop(struct worker *worker)
+{
+    const uint64_t one = 1;
+
+    atomic_store_explicit(&worker->stopping, 1, memory_order_release);
+    /* Fails only when the counter is full, and then the worker is awake anyway. */
+    ssize_t written = write(worker->wake_fd, &one, sizeof(one));
+    (void)written;
+}
+
+void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
+                   uint64_t tallies[static TALLY_COUNT])
+{
+    for (int i = 0; i < VERDICT_COUNT; i++)
+        verdicts[i] = atomic_load_explicit(&worker->verdicts[i], memory_order_relaxed);
+    for (int i = 0; i < TALLY_COUNT; i++)
+        tallies[i] = atomic_load_explicit(&worker->tallies[i], memory_order_relaxed);
+}

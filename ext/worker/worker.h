@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * worker: what one worker owns, shared by the files of the pump alone (outbound.c, tx_batch.c,
+ * inbound.c, icmp_reply.c, worker.c).
+ *
+ * All memory is one mapping made by worker_create; no packet allocates. Every counter has one
+ * writer, the worker, and stands on cache lines that no other worker writes.
+ */
+#ifndef UDPOVERLAY_WORKER_H
+#define UDPOVERLAY_WORKER_H
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "offload/offload.h"
+#include "worker/tx_batch.h"
+#include "worker/pump.h"
+
+enum {
+    CACHE_LINE = 64,
+    /* Room in front of each packet read from the TUN: the vnet header when it arrives, then the
+     * encapsulation header in its place. A multiple of 8 keeps the IP header aligned. */
+    HEADROOM = 32,
+    /* Packets of one outbound batch stand here one after the other; a read needs room for the
+     * longest, and the batch ends when less is left: after two super-packets, as more make the
+     * receiver's host wait longer and the caches colder. */
+    OUTBOUND_ARENA = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 4096,
+    /* Headers of the segments that super-packets were cut into. */
+    HEADER_ARENA = 4 * CUT_ARENA_SIZE,
+    /* One received message: 64 KB of merged datagrams, and an odd number of cache lines more, so
+     * that the beginnings of all slots do not fall into the same sets of the caches. */
+    INBOUND_SLOT = 65536 + 17 * CACHE_LINE,
+    /* What one receive should bring at most: it passes through the cache three times. */
+    INBOUND_BATCH_BYTES = 128 * 1024,
+    INBOUND_CONTROL = CMSG_SPACE(sizeof(int)),
+};
+
+struct outbound {
+    struct outbox outbox;
+    uint8_t *arena;
+    size_t arena_used;
+    uint8_t *headers;
+    size_t headers_used;
+    /* A super-packet of which segments are still to be made, when one batch has no room for all. */
+    bool cutting;
+    struct cut cut;
+    struct nexthop hop; /* where it goes: a copy, as the table may be replaced meanwhile */
+};
+
+struct inbound {
+    uint8_t *slots;    /* PUMP_BATCH_MAX of INBOUND_SLOT bytes, touched when used */
+    size_t slot_bytes; /* how many of them one receive may fill */
+    uint32_t wanted;   /* messages of the next receive */
+    struct mmsghdr headers[PUMP_BATCH_MAX];
+    struct iovec iov[PUMP_BATCH_MAX];
+    _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
+    int queues[PUMP_QUEUES_MAX]; /* of the TUN, to write to */
+    unsigned queue_count;
+    unsigned fold_kinds; /* FOLD_*; fewer when the TUN refuses one; 0: every packet on its own */
+    struct fold fold;
+};
+
+struct worker {
+    /* Written by the worker, read by whoever asks. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
+    _Atomic uint64_t tallies[TALLY_COUNT];
+    /* Written by others. */
+    _Alignas(CACHE_LINE) atomic_int stopping;
+    int wake_fd;
+    /* Private. */
+    _Alignas(CACHE_LINE) struct pump *pump;
+    const struct route_table *table; /* valid within a batch */
+    unsigned roles;
+    int tun_fd, udp_fd;
+    bool moved; /* a batch had something; cleared by who wants to know */
+    struct {
+        uint64_t window;     /* how long to spin now, nanoseconds */
+        uint64_t not_before; /* on the monotonic clock: no growth until then */
+    } spin;
+    int fatal; /* -errno met while packets were written; ends the worker after the batch */
+    struct route_reader reader;
+    struct outbound outbound;
+    struct inbound inbound;
+    size_t mapped; /* bytes of the mapping that this struct begins */
+};
+
+/* Errors of a TUN descriptor whose device was removed; what else it reports may pass. */
+static inline bool device_is_gone(int error)
+{
+    return error == EBADFD || error == EBADF || error == EFAULT || error == ENODEV;
+}
+
+/* What a batch left behind. */
+enum batch_end {
+    BATCH_IDLE,    /* the descriptor has nothing more */
+    BATCH_MORE,    /* the batch is full */
+    BATCH_BLOCKED, /* outbound: the UDP socket has no room */
+    BATCH_RETRY,   /* outbound: the kernel has no memory for now */
+};
+
+/* One batch of a direction; enum batch_end, or -errno that ends the worker. `worker->table` is
+ * set by the caller. */
+int outbound_batch(struct worker *worker);
+int inbound_batch(struct worker *worker);
+
+/* Sends what waits; BATCH_IDLE when nothing waits any more, BATCH_BLOCKED or BATCH_RETRY. */
+int outbox_flush(struct worker *worker);
+
+/* Counts what waits as dropped: messages, and segments that were not made yet. */
+void outbox_abandon(struct worker *worker);
+void outbound_abandon(struct worker *worker);
+
+/* Begins to fold what `worker->inbound.fold_kinds` names; nothing may be pending. */
+void inbound_fold_init(struct worker *worker);
+
+/* Writes one packet as it is to the TUN; what write(2) returns. */
+ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length);
+
+/* Answers a refused packet with an ICMP error, where one may be sent. */
+void refuse(struct worker *worker, enum icmp_error error, const uint8_t *bytes,
+            const struct packet *packet);
+
+/* One writer: a plain addition, made readable for others. */
+static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
+
+static inline void worker_tally(struct worker *worker, enum tally tally, uint64_t amount)
+{
+    counter_add(&worker->tallies[tally], amount);
+}
+
+/* The one place where a packet's fate is recorded. `packet` has what is at hand of it from the
+ * version on, in `pieces` (0 when nothing is). */
+static inline void worker_verdict(struct worker *worker, enum verdict verdict,
+                                  const struct iovec *packet, unsigned pieces)
+{
+    (void)packet;
+    (void)pieces;
+    counter_add(&worker->verdicts[verdict], 1);
+}
+
+#endif

@@ -1,0 +1,220 @@
+"""The daemon's command line: flanneld's table, the environment, refusals, exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemonflags import config
+from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
+from udpoverlay.errors import OperatorError
+from udpoverlay.model.config import DaemonConfig
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "flags.md"
+
+FLANNELD = {
+    "etcd-endpoints": "http://127.0.0.1:4001,http://127.0.0.1:2379",
+    "etcd-prefix": "/coreos.com/network",
+    "etcd-keyfile": "",
+    "etcd-certfile": "",
+    "etcd-cafile": "",
+    "etcd-username": "",
+    "etcd-password": "",
+    "iface": (),
+    "iface-regex": (),
+    "iface-can-reach": "",
+    "subnet-file": "/run/flannel/subnet.env",
+    "public-ip": "",
+    "public-ipv6": "",
+    "subnet-lease-renew-margin": 60,
+    "ip-masq": False,
+    "ip-masq-fully-random-disable": False,
+    "kube-subnet-mgr": False,
+    "kube-api-url": "",
+    "kube-annotation-prefix": "flannel.alpha.coreos.com",
+    "kubeconfig-file": "",
+    "version": False,
+    "healthz-ip": "0.0.0.0",
+    "healthz-port": 0,
+    "iptables-resync": 5,
+    "iptables-forward-rules": True,
+    "ip-blackhole-route": False,
+    "net-config-path": "/etc/kube-flannel/net-conf.json",
+    "set-node-network-unavailable": True,
+    "v": 0,
+    "vmodule": "",
+    "log_backtrace_at": "",
+}
+
+
+def test_every_flag_of_flanneld_exists_with_its_default() -> None:
+    assert {flag.name: flag.default for flag in FLANNEL_FLAGS} == FLANNELD
+
+
+def test_without_flags_the_settings_are_the_documented_defaults() -> None:
+    assert config() == DaemonConfig()
+
+
+def test_flags_become_settings() -> None:
+    found = config(
+        "--etcd-endpoints=https://a:2379, https://b:2379",
+        "--etcd-prefix=/x",
+        "--etcd-username=u",
+        "--etcd-password=hunter2",
+        "--iface=eth1",
+        "--iface=eth0",
+        "--iface-regex=^eth",
+        "-public-ip",
+        "192.0.2.1",
+        "-iptables-forward-rules=false",
+        "-iptables-resync=0",
+        "-kube-subnet-mgr",
+        "-kube-api-url=https://k",
+        "-v=3",
+        "--admin-socket=",
+        "--driver=threads",
+        "--workers=2",
+        "--busy-poll-us=50",
+        "--offload-off=uso",
+        "--offload-off=udp-gro",
+        "--per-packet",
+    )
+    assert found.etcd.endpoints == ("https://a:2379", " https://b:2379")
+    assert (found.etcd.prefix, found.etcd.username, found.etcd.password) == ("/x", "u", "hunter2")
+    assert found.iface == ("eth1", "eth0")
+    assert found.iface_regex == ("^eth",)
+    assert found.public_ip == "192.0.2.1"
+    assert found.iptables_forward_rules is False
+    assert found.iptables_resync == 1
+    assert found.kube_subnet_mgr
+    assert found.kube.api_url == "https://k"
+    assert found.verbosity == 3
+    assert (found.admin_socket, found.driver, found.workers) == ("", "threads", "2")
+    assert found.busy_poll_us == 50
+    assert found.offloads_off == {"uso", "udp-gro"}
+    assert found.per_packet
+
+
+def test_the_environment_counts_where_the_line_is_silent() -> None:
+    environ = {
+        "FLANNELD_ETCD_ENDPOINTS": "http://e:1",
+        "FLANNELD_IFACE": "eth1,eth2",
+        "FLANNELD_V": "2",
+        "FLANNELD_VERSION": "true",
+        "FLANNELD_PUBLIC_IP": "",
+        "UDPOVERLAY_DRIVER": "loop",
+        "FLANNELD_DRIVER": "threads",
+        "UDPOVERLAY_V": "9",
+    }
+    found = config("-v=4", **environ)
+    assert found.etcd.endpoints == ("http://e:1",)
+    assert found.iface == ("eth1,eth2",)
+    assert found.verbosity == 4
+    assert found.driver == "loop"
+
+
+def test_kubernetes_variables_reach_the_settings() -> None:
+    found = config(
+        "-kube-subnet-mgr",
+        NODE_NAME="n1",
+        POD_NAME="p",
+        POD_NAMESPACE="ns",
+        EVENT_QUEUE_DEPTH="100",
+        CONT_WHEN_CACHE_NOT_READY="true",
+    ).kube
+    assert (found.node_name, found.pod_name, found.pod_namespace) == ("n1", "p", "ns")
+    assert found.event_queue_depth == 100
+    assert found.continue_when_cache_not_ready
+
+
+@pytest.mark.parametrize(("text", "depth"), [("0", 5000), ("-3", 5000), ("", 5000), ("7", 7)])
+def test_a_queue_depth_that_is_not_positive_means_the_default(text: str, depth: int) -> None:
+    found = config("-kube-subnet-mgr", EVENT_QUEUE_DEPTH=text)
+    assert found.kube.event_queue_depth == depth
+
+
+def test_a_queue_depth_that_is_no_number_is_refused_in_kubernetes_mode_only() -> None:
+    with pytest.raises(OperatorError, match="EVENT_QUEUE_DEPTH 'many'"):
+        config("-kube-subnet-mgr", EVENT_QUEUE_DEPTH="many")
+    config(EVENT_QUEUE_DEPTH="many")
+
+
+@pytest.mark.parametrize("margin", ["0", "-1", "1440"])
+def test_a_renew_margin_outside_the_term_is_refused(margin: str) -> None:
+    with pytest.raises(OperatorError, match=f"subnet-lease-renew-margin {margin}"):
+        config(f"-subnet-lease-renew-margin={margin}")
+
+
+def test_the_renew_margins_at_the_edges_are_accepted() -> None:
+    assert config("-subnet-lease-renew-margin=1").subnet_lease_renew_margin == 1
+    assert config("-subnet-lease-renew-margin=1439").subnet_lease_renew_margin == 1439
+
+
+@pytest.mark.parametrize("flag", ["-ip-masq", "-ip-blackhole-route", "-healthz-port=8081"])
+def test_what_would_be_wrong_to_ignore_is_refused_with_a_way_out(flag: str) -> None:
+    with pytest.raises(OperatorError, match="not yet") as caught:
+        config(flag)
+    assert flag.partition("=")[0].lstrip("-") in caught.value.what
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "-ip-masq=false",
+        "-ip-masq-fully-random-disable",
+        "-healthz-port=0",
+        "-healthz-ip=127.0.0.1",
+        "-iptables-resync=60",
+        "-iptables-forward-rules=true",
+    ],
+)
+def test_what_is_harmless_to_ignore_is_accepted(flag: str) -> None:
+    config(flag)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--driver=magic", "driver 'magic'"),
+        ("--workers=many", "workers is 'many'"),
+        ("--busy-poll-us=-2", "busy-poll-us is -2"),
+        ("--offload-off=warp", "offload 'warp'"),
+    ],
+)
+def test_a_wrong_switch_of_the_data_plane_is_refused_before_anything_starts(
+    flag: str, message: str
+) -> None:
+    with pytest.raises(OperatorError, match=message):
+        config(flag)
+
+
+@pytest.mark.flanneld
+def test_the_real_flanneld_has_the_same_flags() -> None:
+    done = subprocess.run(["flanneld", "-h"], capture_output=True, text=True, check=True)
+    theirs = set(re.findall(r"^  -([a-z0-9_-]+)", done.stderr, re.MULTILINE))
+    assert theirs == {flag.name for flag in FLANNEL_FLAGS}
+
+
+# The page.
+
+
+def test_the_reference_page_has_every_flag_with_its_default() -> None:
+    page, _, _ = DOCS.read_text().partition("\n## Refused")
+    rows = {
+        match[1]: match[2]
+        for match in re.finditer(r"^\| `([a-z_0-9-]+)` \| (.*?) \|", page, re.MULTILINE)
+    }
+    for flag in (*FLANNEL_FLAGS, *OWN_FLAGS):
+        default = flag.default
+        if isinstance(default, bool):
+            wanted = f"`{str(default).lower()}`"
+        elif default in ("", ()):
+            wanted = ""
+        else:
+            wanted = f"`{default}`"
+        assert rows.get(flag.name) == wanted, flag.name
+    assert set(rows) == {flag.name for flag in (*FLANNEL_FLAGS, *OWN_FLAGS)}

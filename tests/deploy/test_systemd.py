@@ -1,0 +1,54 @@
+"""deploy/systemd: the unit is well-formed and says nothing that the daemon does not know."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, FLANNEL_PREFIX
+from udpoverlay.model.config import DaemonConfig
+
+SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
+UNIT = SYSTEMD / "udpoverlayd.service"
+
+
+def settings() -> dict[str, str]:
+    lines = UNIT.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] not in "#[")
+
+
+def test_every_variable_of_the_environment_file_is_a_flag() -> None:
+    known = {f"{FLANNEL_PREFIX}_{flag.name.upper().replace('-', '_')}" for flag in FLANNEL_FLAGS}
+    text = (SYSTEMD / "udpoverlayd.default").read_text()
+    used = set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
+    assert used
+    assert used <= known
+
+
+def test_the_unit_lets_the_daemon_write_where_it_writes_by_default() -> None:
+    directories = {f"/run/{name}" for name in settings()["RuntimeDirectory"].split()}
+    assert directories == {
+        str(Path(path).parent) for path in (DaemonConfig().subnet_file, DaemonConfig().admin_socket)
+    }
+    assert settings()["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_the_unit_waits_for_readiness_and_grants_two_capabilities() -> None:
+    assert settings()["Type"] == "notify"
+    assert settings()["CapabilityBoundingSet"] == "CAP_NET_ADMIN CAP_NET_RAW"
+    assert settings()["DeviceAllow"] == "/dev/net/tun rw"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on PATH")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/usr/local/bin/udpoverlayd", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    complaints = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert complaints == []

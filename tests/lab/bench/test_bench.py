@@ -1,0 +1,365 @@
+"""The bench: its rules on figures made up here, and one short run on real paths."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.support.leftovers import eventually, with_mark
+from udpoverlay.errors import LabError, OperatorError
+from udpoverlay.lab import congestion
+from udpoverlay.lab.bench import plot, stats, targets, tunnels
+from udpoverlay.lab.bench import runner as contest_module
+from udpoverlay.lab.bench.machine import machine
+from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
+from udpoverlay.lab.bench.report import Bench, as_json, show
+from udpoverlay.lab.bench.runner import METRICS, TESTS, Contest, Plan
+from udpoverlay.lab.bench.testbed import Arena, Ready
+from udpoverlay.lab.cpus import sides
+from udpoverlay.lab.traffic import End, Pair, icmp_trips
+
+ROOT = Path(__file__).parents[3]
+BENCH = [sys.executable, "-m", "udpoverlay.cli", "bench"]
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*BENCH, *words], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False
+    )
+
+
+# ---- figures ------------------------------------------------------------------------------------
+
+
+def test_the_spread_is_half_the_range_over_the_median() -> None:
+    assert stats.spread([8.0, 10.0, 14.0]) == pytest.approx(0.3)
+    assert stats.spread([0.0, 0.0]) == 0
+
+
+def test_a_ratio_is_taken_within_a_round_so_that_a_slow_minute_hits_both() -> None:
+    # The machine was half as fast in the second round: no path got any better or worse.
+    ours, theirs = {0: 20.0, 1: 10.0, 2: 20.0}, {0: 10.0, 1: 5.0, 2: 10.0}
+    assert stats.ratio(ours, theirs) == 2
+
+
+def test_a_round_that_one_path_missed_does_not_count() -> None:
+    assert stats.ratio({0: 1.0, 1: 9.0}, {1: 3.0, 2: 1.0}) == 3
+    assert stats.ratio({0: 1.0}, {1: 1.0}) is None
+    assert stats.ratio({0: 1.0}, {0: 0.0}) is None
+
+
+@pytest.mark.parametrize(("paths", "tests"), [(1, 1), (7, 5), (11, 5)])
+def test_the_default_bench_stays_under_five_minutes(paths: int, tests: int) -> None:
+    runs, rounds = paths * tests, 5
+    seconds = Plan.within(240, runs, rounds)
+    assert 0.3 <= seconds <= 2
+    assert (seconds + contest_module.OVERHEAD_SECONDS) * runs * rounds < 300
+
+
+# ---- the order of runs, with paths that are only pretended ---------------------------------
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Contest]:
+    """Makes a contest whose runs return what a function of (path, round) says."""
+    made: dict[int, str] = {}
+
+    def make(
+        figures: Callable[[str, int], Mapping[str, float]], paths: tuple[str, ...], rounds: int = 3
+    ) -> Contest:
+        calls: Counter[str] = Counter()
+        ready = {name: Ready(pair=None) for name in paths}  # type: ignore[arg-type]  # no traffic
+        made.update({id(each): name for name, each in ready.items()})
+
+        def run(each: Ready, _: Plan) -> dict[str, float]:
+            name = made[id(each)]
+            calls[name] += 1
+            return dict(figures(name, calls[name] - 1))
+
+        monkeypatch.setattr(contest_module, "_RUNS", {"tcp": run})
+        return Contest(Plan(("tcp",), rounds=rounds), ready)
+
+    return make
+
+
+def test_runs_alternate_between_the_paths(pretended: Callable[..., Contest]) -> None:
+    contest = pretended(lambda *_: {}, ("a", "b"), 2)
+    assert [(number, path) for number, _, path in contest.schedule()] == [
+        (0, "a"),
+        (0, "b"),
+        (1, "a"),
+        (1, "b"),
+    ]
+
+
+def test_a_run_that_fails_is_noted_and_the_others_go_on(pretended: Callable[..., Contest]) -> None:
+    def figures(path: str, number: int) -> dict[str, float]:
+        if path == "a" and number == 1:
+            raise LabError("the host is gone")
+        return {"tcp_gbit": 1.0 + number}
+
+    contest = pretended(figures, ("a", "b"))
+    contest.run()
+    assert contest.failures == {("a", "tcp"): "the host is gone"}
+    assert contest.rows["a", "tcp_gbit"].samples == {0: 1.0, 2: 3.0}
+    assert contest.rows["b", "tcp_gbit"].median == 2
+    assert contest.ratio("a", "b", "tcp_gbit") == 1
+
+
+def finished(pretended: Callable[..., Contest]) -> Bench:
+    speed = {"vxlan": 10.0, "per-packet": 1.0, "fast": 9.0}
+    cpu = {"per-packet": 8.0, "fast": 2.0}
+
+    def figures(path: str, number: int) -> dict[str, float]:
+        made = {"tcp_gbit": speed[path] * (1 + number)}
+        if path in cpu:
+            made["tcp_cpu"] = cpu[path]
+        return made
+
+    contest = pretended(figures, tuple(speed))
+    contest.run()
+    outcomes = targets.judge("offload", contest.ratio)
+    return Bench(contest, "offload", machine(), {}, {}, {"tinc": "no tincd on PATH"}, outcomes)
+
+
+def test_targets_are_judged_by_ratio_and_only_where_they_were_measured(
+    pretended: Callable[..., Contest],
+) -> None:
+    outcomes = {
+        (each.target.metric, each.target.reference): each for each in finished(pretended).outcomes
+    }
+    assert set(outcomes) == {
+        ("tcp_gbit", "vxlan"),
+        ("tcp_gbit", "per-packet"),
+        ("tcp_cpu", "per-packet"),
+    }
+    assert outcomes["tcp_gbit", "vxlan"].measured == pytest.approx(0.9)
+    assert outcomes["tcp_gbit", "vxlan"].target.must == 0.70
+    assert [each.met for each in outcomes.values()] == [True, True, False]
+    assert [each.aim_met for each in outcomes.values()] == [False, False, False]
+
+
+def test_the_target_on_a_plain_link_is_another_one(pretended: Callable[..., Contest]) -> None:
+    outcomes = targets.judge("plain", finished(pretended).contest.ratio)
+    assert outcomes[0].target.must == 0.75
+
+
+def test_json_holds_every_row_with_its_ratios(pretended: Callable[..., Contest]) -> None:
+    document = json.loads(json.dumps(as_json(finished(pretended))))
+    assert document["schema"] == 1
+    fast = next(row for row in document["results"] if row["path"] == "fast")
+    assert fast["samples"] == [9, 18, 27]
+    assert fast["median"] == 18
+    assert fast["spread"] == 0.5
+    assert fast["ratios"] == {"vxlan": pytest.approx(0.9), "per-packet": 9}
+    assert (fast["unit"], fast["higher_is_better"]) == ("Gbit/s", True)
+    assert document["skipped"] == {"tinc": "no tincd on PATH"}
+    assert {"kernel", "cpu", "cores", "load_before", "udpoverlay"} <= set(document["machine"])
+    assert [target["met"] for target in document["targets"]] == [True, True, False]
+
+
+def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Contest]) -> None:
+    out = io.StringIO()
+    show(Console(file=out, width=200), finished(pretended))
+    text = out.getvalue()
+    for wanted in ("18.0 ±50%", "against vxlan", "0.90", "against per-packet", "missed", "tincd"):
+        assert wanted in text
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png"])
+def test_a_picture_is_drawn(pretended: Callable[..., Contest], tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib")
+    target = tmp_path / f"bench{ending}"
+    plot.check(str(target))
+    plot.draw(str(target), finished(pretended).contest, "made up")
+    head = target.read_bytes()[:200]
+    assert (b"<?xml" if ending == ".svg" else b"\x89PNG") in head
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_the_bench() -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(OperatorError, match=r"bench\.gif.*\.svg"):
+        plot.check("bench.gif")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--paths=warp"], "no path 'warp': choose from direct"),
+        (["--tests="], "no test given"),
+        (["--rounds=0"], "'0' is not from 1 to 100"),
+        (["--seconds=never"], "'never' is not from 0.1"),
+        (["--streams=1"], "'1' is not from 2"),
+        (["--link=string"], "string"),
+        (["--congestion=vegas-2"], "no 'vegas-2' here: choose from"),
+    ],
+)
+def test_a_wrong_argument_is_named(words: list[str], text: str) -> None:
+    done = bench(*words)
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_a_path_that_is_not_installed_is_refused_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert CONTESTANTS["tinc"].missing() == "no tincd on PATH"
+    done = bench("--paths=direct,tinc")
+    assert done.returncode == 1
+    assert "--paths=tinc: no tincd on PATH" in done.stderr
+
+
+def test_every_metric_has_a_test_and_every_default_path_exists() -> None:
+    assert {metric.test for metric in METRICS.values()} == set(TESTS)
+    assert set(DEFAULT) <= set(CONTESTANTS)
+    for target in targets.TARGETS:
+        assert target.metric in METRICS
+        assert METRICS[target.metric].higher_is_better == target.higher_is_better
+        assert {target.path, target.reference} <= set(DEFAULT)
+
+
+def test_the_ends_of_a_ping_pong_do_not_share_a_cpu_where_there_are_two() -> None:
+    client, server = sides()
+    assert client
+    assert server
+    assert client == server or not client & server
+
+
+class PretendedDaemon:
+    """Remembers where it was put."""
+
+    def __init__(self, host: object) -> None:
+        self.host = host
+        self.places: list[frozenset[int]] = []
+
+    def run_on(self, cpus: frozenset[int]) -> None:
+        self.places.append(cpus)
+
+
+def test_in_a_ping_pong_daemons_run_with_their_own_hosts_end_and_are_free_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(contest_module, "stream_trips", lambda *_, **__: {"p50": 1, "p99": 2})
+    ends = [End(object(), "") for _ in "ab"]  # type: ignore[arg-type]  # no traffic
+    daemons = [PretendedDaemon(end.host) for end in ends]
+    ready = Ready(Pair(*ends), daemons)  # type: ignore[arg-type]
+    assert contest_module._rr(ready, Plan()) == {"rr_p50": 0.001, "rr_p99": 0.002}
+    everywhere = frozenset(os.sched_getaffinity(0))
+    assert [each.places for each in daemons] == [[side, everywhere] for side in sides()]
+
+
+def test_a_connection_gets_the_congestion_control_asked_for_and_no_other() -> None:
+    with socket.socket() as connection:
+        congestion.apply(connection, "")
+        congestion.apply(connection, "reno")
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        assert told.rstrip(b"\0") == b"reno"
+        with pytest.raises(OperatorError, match=r"'nonesuch'.*No such file"):
+            congestion.apply(connection, "nonesuch")
+    assert congestion.default() in congestion.available()
+
+
+def test_a_wireguard_key_is_the_one_of_the_rfc() -> None:
+    # RFC 7748 §6.1.
+    secret = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
+    public = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    assert tunnels._x25519_public(bytes.fromhex(secret)).hex() == public
+
+
+# ---- real paths ---------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+@pytest.mark.timeout(300)
+def test_a_bench_measures_every_path_with_every_test(tmp_path: Path) -> None:
+    paths = "direct,vxlan,per-packet,fast"
+    target = tmp_path / "bench.json"
+    done = bench(f"--paths={paths}", "--rounds=2", "--seconds=0.1", f"--json={target}")
+    assert done.returncode == 0, done.stderr
+    assert "against vxlan" in done.stdout
+    document: dict[str, Any] = json.loads(target.read_text())
+    assert document["failures"] == []
+    measured = {(row["path"], row["metric"]) for row in document["results"]}
+    for path in paths.split(","):
+        for metric in METRICS:
+            # Only the daemons' own CPU time is measured; these two paths have none.
+            if metric != "tcp_cpu" or path not in {"direct", "vxlan"}:
+                assert (path, metric) in measured
+    for row in document["results"]:
+        assert len(row["samples"]) == 2
+        assert row["metric"].endswith("_loss") or row["median"] > 0
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+def test_the_congestion_control_asked_for_is_used_and_told(tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--paths=direct", "--tests=tcp", "--rounds=1", "--seconds=0.1", f"--json={target}")
+    done = bench(*words, "--congestion=reno")
+    assert done.returncode == 0, done.stderr
+    assert "reno" in done.stdout.splitlines()[0]
+    document = json.loads(target.read_text())
+    assert document["settings"]["congestion"] == "reno"
+    assert document["machine"]["congestion"] == congestion.default()
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+@pytest.mark.parametrize("link", ["offload", "plain"])
+def test_a_plain_link_cannot_segment_udp(link: str) -> None:
+    with Arena(["x"], offload=link == "offload") as arena:
+        for host, _ in arena.duos["x"].both():
+            assert set(host.call("links.segmentation", name="eth0").values()) == {link == "offload"}
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+@pytest.mark.parametrize("name", [name for name, each in CONTESTANTS.items() if each.needs])
+def test_a_tunnel_of_others_comes_up_where_it_is_installed(name: str) -> None:
+    for program in CONTESTANTS[name].needs:
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} on PATH")
+    with Arena([name], offload=True) as arena:
+        ready = CONTESTANTS[name].set_up(arena.duos[name], arena.etcd)
+        trips = icmp_trips(ready.pair, size=56, count=5, pause=0)
+        assert trips["answered"] == 5
+        assert len(ready.daemons) == 2
+        assert ready.version
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+def test_an_interrupted_bench_leaves_no_process() -> None:
+    mark = f"{uuid.uuid4()}"
+    running = subprocess.Popen(
+        [*BENCH, "--paths=direct,fast", "--tests=tcp", "--seconds=20"],
+        cwd=ROOT,
+        env={**os.environ, "BENCH_TEST_MARK": mark},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    with running.stderr:
+        while "round 1" not in running.stderr.readline():
+            assert running.poll() is None
+        assert len(with_mark(mark)) > 3
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    eventually(lambda: with_mark(mark) == [])

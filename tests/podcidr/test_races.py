@@ -1,0 +1,149 @@
+"""The podCIDR controller against other writers, lost answers and restored API servers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.kubecluster import MERGE, NODES, Cluster, Kube, until
+from tests.support.podcidr import (
+    controller,
+    leader,
+    served,
+    source,
+)
+from udpoverlay.kubernetes.cidr_set import pools_of
+from udpoverlay.podcidr.election import PENDING
+
+# ---------------------------------------------------------------------- races
+
+
+def writes_of(cluster: Cluster, user: str) -> Callable[[Any], bool]:
+    return lambda call: call.user == user and call.verb == "patch"
+
+
+def test_a_stopped_leader_cannot_give_a_range_twice(double: Kube) -> None:
+    """It promised a range and was stopped before the write; its successor keeps the promise."""
+
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        old, new = await source(cluster), await source(cluster)
+        stopped_write = api.faults.hold(writes_of(cluster, "tester-0"))
+        async with controller(cluster, identity="old", access=old) as first:
+            await cluster.node("n1")
+
+            def promised() -> bool:
+                key = ("leases", "kube-system", "podcidr")
+                return "n1" in api.store.objects[key]["metadata"].get("annotations", {}).get(
+                    PENDING, ""
+                )
+
+            await leader(first)
+            await until(promised, "n1 is promised a range")
+            stopped_all = api.faults.hold(lambda call: call.user == "tester-0")
+            async with controller(cluster, identity="new", access=new) as second:
+                await leader(second)
+                await cluster.node("n2")
+                found = await served(cluster, "n1", "n2")
+                assert found["n1"] == ["10.244.0.0/24"]
+                stopped_all.set()
+                stopped_write.set()
+                await until(lambda: not first.status()["leader"], "the old one gives up")
+                await cluster.node("n3")
+                await served(cluster, "n1", "n2", "n3")
+
+    double(scenario)
+
+
+def test_a_promise_to_a_node_made_anew_is_void(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        stopped = api.faults.hold(lambda call: call.user != "admin" and call.verb == "patch")
+        async with controller(cluster, identity="a") as first:
+            await leader(first)
+            await cluster.node("n1")
+            await until(
+                lambda: any(c.verb == "patch" and c.user != "admin" for c in api.calls), "a write"
+            )
+            await cluster.delete_node("n1")
+            await cluster.node("n0", "10.244.0.0/24")
+            await cluster.node("n1")
+            stopped.set()
+            found = await served(cluster, "n0", "n1")
+            assert found["n1"] == ["10.244.1.0/24"]
+
+    double(scenario)
+
+
+def test_a_range_that_somebody_else_gave_meanwhile_is_kept(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        stopped = api.faults.hold(lambda call: call.user != "admin" and call.verb == "patch")
+        async with controller(cluster) as replica:
+            await leader(replica)
+            await cluster.node("n1")
+            await until(
+                lambda: any(c.verb == "patch" and c.user != "admin" for c in api.calls), "a write"
+            )
+            patch = {"spec": {"podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"]}}
+            await cluster.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
+            stopped.set()
+            await cluster.node("n2")
+            found = await served(cluster, "n1", "n2")
+            assert found == {"n1": ["10.244.9.0/24"], "n2": ["10.244.1.0/24"]}
+
+    double(scenario)
+
+
+def test_a_write_whose_answer_was_lost_is_found_again(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        async with controller(cluster) as replica:
+            await leader(replica)
+            api.faults.refuse(500, lambda c: c.user != "admin" and c.verb == "patch", times=2)
+            await cluster.node("n1")
+            await cluster.node("n2")
+            await served(cluster, "n1", "n2")
+
+    double(scenario)
+
+
+def test_a_restored_api_server_gives_a_node_its_own_range_again(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        async with controller(cluster) as replica:
+            await leader(replica)
+            await cluster.node("n1")
+            await until(lambda: replica.status()["nodes"] == 1, "n1 is known")
+            backup = api.store.backup()
+            before = await served(cluster, "n1")
+            api.store.revision += 1000  # a busy cluster went on after the backup
+            await cluster.node("n2")
+            await served(cluster, "n2")
+            await api.stop()
+            restored = backup.without_range("n1")
+            api.store = restored
+            await api.start()
+            await cluster.node("n3")
+            found = await served(cluster, "n1", "n3")
+            assert found["n1"] == before["n1"]
+
+    double(scenario)
+
+
+def test_a_thousand_nodes_are_served_in_batches(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        pools = pools_of(["10.240.0.0/12"], 24)
+        for index in range(250):
+            await cluster.api.store.create(
+                ("nodes", "", f"n{index}"), {"metadata": {}, "spec": {}, "status": {}}
+            )
+        async with controller(cluster, pools):
+            await served(cluster, *(f"n{index}" for index in range(250)))
+        leases = [c for c in cluster.api.calls if c.resource == "leases" and c.verb == "update"]
+        promises = [c for c in leases if c.body["metadata"].get("annotations")]
+        most = max(len(json.loads(c.body["metadata"]["annotations"][PENDING])) for c in promises)
+        assert most == 100
+
+    double(scenario)

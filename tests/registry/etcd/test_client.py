@@ -1,0 +1,241 @@
+"""Requests to real etcd servers: fail-over, authentication, what is not a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.aio import at_end, in_thread, run
+from tests.support.etcd import EtcdServer, cluster, free_port, running
+from tests.support.etcdclient import HASTY, client, nowhere, patiently, proxy_to
+from tests.support.network import EtcdNetwork
+from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
+from udpoverlay.registry.etcd.client import EtcdTimeouts, parse_endpoints
+from udpoverlay.registry.etcd.errors import EtcdNoGateway, reply_error
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    with running(tmp_path_factory.mktemp("etcd")) as started:
+        yield started
+
+
+# ---------------------------------------------------------------- endpoints
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "http://", "ftp://host:1", "http://host:port", "http://host:99999", "unix:///run/etcd"],
+)
+def test_a_malformed_endpoint_is_named(text: str) -> None:
+    with pytest.raises(OperatorError, match="etcd-endpoints"):
+        parse_endpoints([text], tls=False)
+
+
+def test_no_endpoint_at_all_is_an_error() -> None:
+    with pytest.raises(OperatorError, match="etcd-endpoints is empty"):
+        parse_endpoints([], tls=False)
+
+
+def test_credentials_in_an_endpoint_are_not_kept() -> None:
+    assert parse_endpoints(["http://me:secret@host:2379/"], tls=False) == ("http://host:2379",)
+
+
+@pytest.mark.etcd
+def test_a_dead_endpoint_costs_one_attempt_only(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        etcd = client(nowhere(), server.url)
+        await etcd.range(b"/x")
+        await etcd.range(b"/x")
+        assert etcd.counters["endpoint_failures"] == 1
+        assert etcd.counters["requests"] == 3
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_an_endpoint_that_accepts_and_says_nothing_is_left(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        deaf = await proxy_to(server.url)
+        deaf.deaf = True
+        etcd = client(deaf.url, server.url, timeouts=HASTY)
+        await patiently(etcd)
+        stream = await etcd.watch(b"/x", b"", 1)
+        assert stream.endpoint == server.url
+        stream.close()
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_an_endpoint_slower_than_the_time_out_is_left(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        slow = await proxy_to(server.url)
+        slow.delay = 5.0
+        etcd = client(slow.url, server.url, timeouts=HASTY)
+        await patiently(etcd)
+        assert etcd.counters["endpoint_failures"] >= 1
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_a_slow_endpoint_that_answers_in_time_is_fine(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        slow = await proxy_to(server.url)
+        slow.delay = 0.05
+        etcd = client(slow.url)
+        await etcd.range(b"/x")
+        assert etcd.counters["endpoint_failures"] == 0
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_a_connection_cut_between_two_requests_is_not_an_error(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        proxy = await proxy_to(server.url)
+        etcd = client(proxy.url)
+        await etcd.range(b"/x")
+        await proxy.cut()
+        await etcd.range(b"/x")
+
+    run(scenario())
+
+
+def test_when_all_endpoints_are_dead_each_is_named() -> None:
+    async def scenario() -> None:
+        one, two = nowhere(), nowhere()
+        with pytest.raises(RegistryUnavailable) as caught:
+            await client(one, two).range(b"/x")
+        assert one in str(caught.value)
+        assert two in str(caught.value)
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_a_write_whose_reply_got_lost_is_done_once(server: EtcdServer) -> None:
+    """The first endpoint carries the renewal out, but its answer never arrives."""
+
+    async def scenario() -> None:
+        network = EtcdNetwork(server)
+        proxy = await proxy_to(server.url)
+        registry = network.registry(
+            endpoints=(proxy.url, server.url), timeouts=EtcdTimeouts(connect=2.0, request=2.0)
+        )
+        lease = await registry.acquire(network.attrs(1), None)
+        before = server.revision()
+        for number in range(1, proxy.connections + 50):
+            proxy.muted[number] = asyncio.Event()
+        renewed = await registry.renew(lease)
+        assert server.lease_of(network.key(str(lease.subnet))) == renewed.registry_lease
+        assert server.revision() == before + 1
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_one_of_three_members_down_and_one_cut_off(tmp_path: Any) -> None:
+    async def scenario(members: list[EtcdServer]) -> None:
+        etcd = client(*(member.url for member in members))
+        await patiently(etcd)
+        await in_thread(members[0].kill)
+        await patiently(etcd)
+        await in_thread(members[1].kill)
+        # The last one has lost its quorum: it may answer nothing from memory.
+        with pytest.raises(RegistryUnavailable):
+            await etcd.range(b"/x")
+        await in_thread(members[0].start, wait=False)
+        await patiently(etcd)
+
+    with cluster(tmp_path) as members:
+        run(scenario(members))
+
+
+# ---------------------------------------------------------------- what is not a gateway
+
+
+@pytest.mark.etcd
+def test_an_etcd_without_its_gateway_is_named(tmp_path: Any) -> None:
+    async def scenario(url: str) -> None:
+        with pytest.raises(EtcdNoGateway, match=r"etcd 3.*--enable-grpc-gateway") as caught:
+            await client(url).range(b"/x")
+        assert caught.value.fix
+
+    with running(tmp_path, flags=["--enable-grpc-gateway=false"]) as bare:
+        run(scenario(bare.url))
+
+
+@pytest.mark.etcd
+def test_the_peer_port_is_not_the_client_port(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        # The peer port has /version too, so it answers like an etcd without its gateway.
+        with pytest.raises(RegistryError, match=r"gateway|2379 is etcd's client port"):
+            await client(server.peer_url).range(b"/x")
+
+    run(scenario())
+
+
+async def web_server(handler: Any) -> str:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    at_end(runner.cleanup)
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return f"http://127.0.0.1:{port}"
+
+
+def test_another_web_server_is_not_etcd() -> None:
+    async def scenario() -> None:
+        async def missing(_: web.Request) -> web.Response:
+            return web.Response(status=404, text="nothing here")
+
+        with pytest.raises(RegistryUnavailable, match="is not etcd's client port"):
+            await client(await web_server(missing)).range(b"/x")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "hello", '{"header":', "[" * 100_000])
+def test_an_answer_that_is_not_etcds_is_refused(text: str) -> None:
+    async def scenario() -> None:
+        async def odd(_: web.Request) -> web.Response:
+            return web.Response(text=text, content_type="application/json")
+
+        with pytest.raises(RegistryUnavailable):
+            await client(await web_server(odd)).range(b"/x")
+
+    run(scenario())
+
+
+def test_etcd_3_3_has_its_gateway_elsewhere() -> None:
+    """Only the path differs; a binary that old is not to be had for every machine."""
+
+    async def scenario() -> None:
+        paths = []
+
+        async def old(request: web.Request) -> web.Response:
+            paths.append(request.path)
+            if not request.path.startswith("/v3beta/"):
+                return web.Response(status=404, text="404 page not found")
+            return web.json_response({"header": {"revision": "7"}})
+
+        etcd = client(await web_server(old))
+        assert (await etcd.range(b"/x")).header.revision == 7
+        assert (await etcd.range(b"/x")).header.revision == 7
+        assert paths == ["/v3/kv/range", "/v3beta/kv/range", "/v3beta/kv/range"]
+
+    run(scenario())
+
+
+def test_a_full_database_is_named_with_its_fix() -> None:
+    error = reply_error("http://e:1", 429, 8, "etcdserver: mvcc: database space exceeded")
+    assert "alarm disarm" in error.fix
+    assert not isinstance(error, RegistryUnavailable)

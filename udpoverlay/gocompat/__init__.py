@@ -1,0 +1,1 @@
+"""Go's parsing rules, where flannel's users depend on them."""

@@ -1,0 +1,1 @@
+"""What the agent does inside a host's namespaces."""

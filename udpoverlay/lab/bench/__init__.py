@@ -1,0 +1,1 @@
+"""Paths side by side: testbed, runner, statistics, report."""

@@ -1,0 +1,181 @@
+"""How a bench's results are shown: tables for people, one JSON object for programs.
+
+Owns: columns and the JSON schema (docs/reference/bench.md). Must not know: how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from udpoverlay.lab.bench.runner import METRICS, Contest
+from udpoverlay.lab.bench.targets import Outcome
+
+__all__ = ["REFERENCES", "SCHEMA", "Bench", "as_json", "show"]
+
+SCHEMA = 1
+REFERENCES = ("vxlan", "per-packet")
+"""The paths that all are compared with."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """A bench that has been run."""
+
+    contest: Contest
+    link: str
+    facts: Mapping[str, Any]
+    about: Mapping[str, str]
+    """Path → one line about it."""
+    versions: Mapping[str, str]
+    skipped: Mapping[str, str]
+    """Path → why it did not take part."""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def as_json(bench: Bench) -> dict[str, Any]:
+    """The object of `--json`; within one schema number keys are only added."""
+    contest = bench.contest
+    results = [
+        {
+            "path": row.path,
+            "test": METRICS[row.metric].test,
+            "metric": row.metric,
+            "unit": METRICS[row.metric].unit,
+            "higher_is_better": METRICS[row.metric].higher_is_better,
+            "samples": list(row.samples.values()),
+            "median": row.median,
+            "spread": row.spread,
+            "ratios": {
+                reference: contest.ratio(row.path, reference, row.metric)
+                for reference in REFERENCES
+            },
+        }
+        for row in contest.rows.values()
+    ]
+    return {
+        "schema": SCHEMA,
+        "machine": dict(bench.facts),
+        "settings": {"link": bench.link, **asdict(contest.plan)},
+        "paths": [
+            {
+                "name": name,
+                "about": bench.about.get(name, ""),
+                "version": bench.versions.get(name, ""),
+            }
+            for name in contest.names()
+        ],
+        "results": results,
+        "targets": [
+            {
+                **asdict(outcome.target),
+                "measured": outcome.measured,
+                "met": outcome.met,
+                "aim_met": outcome.aim_met,
+            }
+            for outcome in bench.outcomes
+        ],
+        "failures": [
+            {"path": path, "test": test, "reason": reason}
+            for (path, test), reason in contest.failures.items()
+        ],
+        "skipped": dict(bench.skipped),
+    }
+
+
+def _figure(value: float) -> str:
+    """Three digits that mean something."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _measured(contest: Contest) -> list[str]:
+    return [key for key in METRICS if any((path, key) in contest.rows for path in contest.names())]
+
+
+def show(console: Console, bench: Bench) -> None:
+    """Print the figures, the ratios, and the targets."""
+    facts = bench.facts
+    console.print(
+        f"Linux {facts['kernel']}, {facts['cores']} × {facts['cpu'] or facts['architecture']}, "
+        f"link {bench.link}, {bench.contest.plan.congestion or facts['congestion']}, "
+        f"load before {facts['load_before']}; "
+        f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s",
+        highlight=False,
+    )
+    console.print(_figures(bench))
+    for reference in REFERENCES:
+        if reference in bench.contest.names():
+            console.print(_ratios(bench, reference))
+    if bench.outcomes:
+        console.print(_targets(bench))
+    for (path, test), reason in bench.contest.failures.items():
+        console.print(f"{test} on {path} failed: {reason}", style="red", highlight=False)
+    for path, reason in bench.skipped.items():
+        console.print(f"{path} did not take part: {reason}", style="dim", highlight=False)
+
+
+def _title(contest: Contest, key: str) -> str:
+    return METRICS[key].title.replace("N streams", f"{contest.plan.streams} streams")
+
+
+def _figures(bench: Bench) -> Table:
+    """One line a metric, one column a path: that fits where many metrics would not."""
+    contest = bench.contest
+    table = Table(title="median ± half the range", title_justify="left")
+    table.add_column("")
+    for name in contest.names():
+        table.add_column(name, justify="right")
+    for key in _measured(contest):
+        cells = []
+        for name in contest.names():
+            row = contest.rows.get((name, key))
+            cells.append("" if row is None else f"{_figure(row.median)} ±{row.spread:.0%}")
+        table.add_row(f"{_title(contest, key)}, {METRICS[key].unit}", *cells)
+    return table
+
+
+def _ratios(bench: Bench, reference: str) -> Table:
+    contest = bench.contest
+    others = [name for name in contest.names() if name != reference]
+    table = Table(title=f"against {reference} = 1, same round", title_justify="left")
+    table.add_column("")
+    for name in others:
+        table.add_column(name, justify="right")
+    for key in _measured(contest):
+        # What is lost when a sender sends without limit compares nothing.
+        if (reference, key) not in contest.rows or key.endswith("_loss"):
+            continue
+        better = "more" if METRICS[key].higher_is_better else "less"
+        ratios = [contest.ratio(name, reference, key) for name in others]
+        cells = ("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        table.add_row(f"{_title(contest, key)} ({better} is better)", *cells)
+    return table
+
+
+def _targets(bench: Bench) -> Table:
+    table = Table(title="targets", title_justify="left")
+    for heading in ("what", "path", "against"):
+        table.add_column(heading)
+    for heading in ("must", "aim", "measured"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for outcome in bench.outcomes:
+        target = outcome.target
+        sign = "≥" if target.higher_is_better else "≤"
+        verdict = "[green]aim met[/]" if outcome.aim_met else "[green]met[/]"
+        table.add_row(
+            target.what,
+            target.path,
+            target.reference,
+            f"{sign} {target.must:.3g}",
+            f"{sign} {target.aim:.3g}",
+            f"{outcome.measured:.3g}",
+            verdict if outcome.met else "[red]missed[/]",
+        )
+    return table

@@ -1,0 +1,1 @@
+"""Which peer has which route: lease table, holdover, route plan."""

@@ -1,0 +1,1 @@
+"""The podCIDR controller: a program of its own."""

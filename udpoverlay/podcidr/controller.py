@@ -1,0 +1,167 @@
+"""Gives every Node of a cluster its podCIDR, where no controller-manager does.
+
+Owns: the order in which ranges are promised, written and freed, and which taints are removed.
+Must not know: which range (cidr_set.py), who acts (election.py).
+
+    Lease taken ──► fresh list of all Nodes ──► books: what Nodes have, and what was promised
+        │                                          │
+        │            Node without podCIDR ◄────────┘ ◄── watch
+        │                  │ allocate, promise in the Lease, patch with the Node's version
+        ▼                  ▼
+    Lease lost: forget everything; begin again when it is ours
+
+Nothing is kept but in the cluster itself: the Nodes are the books, so a restart loses nothing.
+spec.podCIDR cannot be changed once it is set; the server sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from udpoverlay.kubernetes.cidr_set import Pool
+from udpoverlay.kubernetes.client import KubeClient
+from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
+from udpoverlay.kubernetes.errors import KubeDenied
+from udpoverlay.kubernetes.nodes import Follower, News, NodeFeed
+from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.podcidr.election import Leadership, LeadershipLost, Promises
+from udpoverlay.podcidr.reconciler import NODE_RIGHTS, Term
+from udpoverlay.registry.kubernetes.own_node import Times
+
+__all__ = ["PodCidrController"]
+
+_log = get_logger(__name__)
+
+RETRY = 2.0
+"""Seconds after which a Node that a write failed for is tried again."""
+
+DEAF = 900.0
+"""Seconds without a word from the server after which a leader counts as unhealthy."""
+
+
+class PodCidrController:
+    """One replica. `run` it; `status` and `healthy` are for whoever asks how it goes."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        leadership: Leadership,
+        pools: Sequence[Pool],
+        remove_taints: Collection[str],
+        times: Times,
+    ) -> None:
+        self._client = client
+        self._leadership = leadership
+        self._pools = tuple(pools)
+        self._remove_taints = remove_taints
+        self._times = times
+        self._report = RateLimited(_log, times.clock, per_minute=2)
+        self._feed: NodeFeed | None = None
+        self._term: Term | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Facts as JSON; what only the leader knows is null elsewhere."""
+        term = self._term
+        facts: dict[str, Any] = {
+            "schema": 1,
+            "identity": self._leadership.identity,
+            "leader": self._leadership.leads,
+            "holder": self._leadership.holder,
+            "nodes": None,
+            "free": None,
+            "starved": None,
+            "failed": None,
+            "findings": None,
+        }
+        if term is not None:
+            free = zip(self._pools, term.books.free(), strict=True)
+            facts |= {
+                "nodes": len(term.known),
+                "free": {str(pool.network): count for pool, count in free},
+                "starved": sorted(term.starved),
+                "failed": sorted(term.failed),
+                "findings": [f"Node {each.node}: {each.text}" for each in term.findings],
+            }
+        return facts
+
+    def healthy(self) -> bool:
+        """False for a leader that has not heard of the server for long: restart it."""
+        feed = self._feed
+        return feed is None or self._times.clock() - feed.heard_at < DEAF
+
+    async def run(self) -> None:
+        """Act while the Lease is ours, wait for it while it is not; for ever."""
+        try:
+            while True:
+                promises = await self._leadership.acquire()
+                works = [
+                    asyncio.ensure_future(self._leadership.keep()),
+                    asyncio.ensure_future(self._act(promises)),
+                ]
+                try:
+                    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+                    for work in works:
+                        if work.done():
+                            work.result()
+                except LeadershipLost as error:
+                    _log.warning("not the leader any more", why=error.what)
+                finally:
+                    for work in works:
+                        work.cancel()
+                    await asyncio.gather(*works, return_exceptions=True)
+                    self._term = self._feed = None
+        finally:
+            await self._leadership.release()
+
+    async def _act(self, promises: Promises) -> None:
+        """One term. The list of Nodes is made after the Lease was taken, hence after every write
+        that the last holder finished."""
+        self._feed = feed = NodeFeed(
+            self._client,
+            frozenset(),
+            sleep=self._times.sleep,
+            clock=self._times.clock,
+            on_denied=self._on_denied,
+        )
+        following = asyncio.ensure_future(feed.run())
+        try:
+            follower = feed.follow()
+            await follower.next()
+            self._term = term = Term(
+                self._client, self._leadership, self._pools, self._remove_taints, self._report
+            )
+            term.inherit(feed.nodes, promises)
+            _log.info("leading", nodes=len(feed.nodes), promised=len(promises))
+            await term.serve(feed.nodes, feed.nodes)
+            while True:
+                news = await self._news(follower, retry=bool(term.failed))
+                if news.lost_history:
+                    _log.error("the API server was restored from an older copy")
+                    term.restored()
+                names = term.known | feed.nodes.keys() if news.reset else news.names
+                await term.serve(feed.nodes, names)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _news(self, follower: Follower, *, retry: bool) -> News:
+        """What changed; nothing, after a while, when there is something to try again."""
+        if not retry:
+            return await follower.next()
+        waits = [
+            asyncio.ensure_future(follower.wait()),
+            asyncio.ensure_future(self._times.sleep(RETRY)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return follower.take()
+
+    async def _on_denied(self, error: KubeDenied) -> None:
+        why = why_denied(error, await missing_rights(self._client, NODE_RIGHTS))
+        self._report.error("denied", "rights are missing", why=str(why))

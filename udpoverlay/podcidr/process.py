@@ -1,0 +1,156 @@
+"""The podCIDR controller as a process: settings, signals, health, a look without acting.
+
+Owns: what a replica is made of. Must not know: flags (cli/podcidr_controller.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from udpoverlay.errors import KernelError, RegistryError
+from udpoverlay.kubernetes.cidr_set import Books, Pool
+from udpoverlay.kubernetes.client import Json, KubeClient
+from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
+from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
+from udpoverlay.kubernetes.kubeconfig import load_access
+from udpoverlay.kubernetes.node import NodeView
+from udpoverlay.log import get_logger
+from udpoverlay.model.config import KubeConfigSource
+from udpoverlay.podcidr.controller import PodCidrController
+from udpoverlay.podcidr.election import ElectionPeriods, Leadership
+from udpoverlay.podcidr.reconciler import NODE_RIGHTS
+from udpoverlay.registry.kubernetes.own_node import Times
+
+__all__ = ["ControllerSettings", "check", "run_until_signal"]
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """What a replica was told."""
+
+    pools: tuple[Pool, ...]
+    source: KubeConfigSource
+    identity: str
+    """Unique to this process."""
+    remove_taints: tuple[str, ...] = ()
+    lease_namespace: str = "kube-system"
+    lease_name: str = "udpoverlay-podcidr-controller"
+    periods: ElectionPeriods = field(default_factory=ElectionPeriods)
+    healthz_ip: str = "0.0.0.0"  # noqa: S104 - probes come from the node
+    healthz_port: int = 0
+    """0: no health server."""
+
+
+async def run_until_signal(settings: ControllerSettings, times: Times) -> None:
+    """Be a replica until SIGINT or SIGTERM. Raises OperatorError, KernelError."""
+    loop = asyncio.get_running_loop()
+    client = KubeClient(load_access(settings.source))
+    leadership = Leadership(
+        client,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        periods=settings.periods,
+        times=times,
+    )
+    controller = PodCidrController(
+        client, leadership, settings.pools, settings.remove_taints, times
+    )
+    async with contextlib.AsyncExitStack() as undo:
+        undo.push_async_callback(client.aclose)
+        if settings.healthz_port:
+            undo.push_async_callback(await _serve_health(settings, controller))
+        work = asyncio.ensure_future(controller.run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, work.cancel)
+        try:
+            await work
+        except asyncio.CancelledError:
+            _log.info("stopped")
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+async def _serve_health(settings: ControllerSettings, controller: PodCidrController) -> Any:
+    """Answer /healthz, /readyz and /status; returns what ends it."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        healthy = controller.healthy()
+        return web.Response(status=200 if healthy else 503, text="ok" if healthy else "deaf")
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(controller.status())
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", healthz)
+    app.router.add_get("/status", status)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.healthz_ip, settings.healthz_port)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise KernelError(
+            f"--healthz-port {settings.healthz_port}: {error.strerror}",
+            fix="use a port that nobody listens on, or 0 for none",
+            errno=error.errno or 0,
+        ) from error
+    return runner.cleanup
+
+
+async def check(settings: ControllerSettings) -> Json:
+    """What a leader would find, without acting: the same facts as its /status, and who leads."""
+    client = KubeClient(load_access(settings.source))
+    try:
+        books = Books(settings.pools)
+        findings = []
+        without: list[str] = []
+        count = 0
+        try:
+            async with contextlib.aclosing(client.node_pages()) as pages:
+                async for page in pages:
+                    for item in page.get("items") or ():
+                        view = NodeView.from_object(item, frozenset())
+                        count += 1
+                        findings += books.adopt(view)
+                        if not (view.pod_cidr or view.pod_cidrs):
+                            without.append(view.name)
+        except KubeDenied as error:
+            why = why_denied(error, await missing_rights(client, NODE_RIGHTS))
+            raise RegistryError(why.what, fix=why.fix) from error
+        except ValueError as error:
+            raise RegistryError(f"a Node cannot be read: {error}") from error
+        free = zip(settings.pools, books.free(), strict=True)
+        return {
+            "schema": 1,
+            "holder": await _holder(client, settings),
+            "nodes": count,
+            "without_pod_cidr": without,
+            "free": {str(pool.network): slots for pool, slots in free},
+            "findings": [
+                {"node": each.node, "what": each.text, "fix": each.fix} for each in findings
+            ],
+        }
+    finally:
+        await client.aclose()
+
+
+async def _holder(client: KubeClient, settings: ControllerSettings) -> str | None:
+    """Who holds the Lease; None when nobody does or we may not look."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.lease_namespace}/leases"
+    try:
+        lease = await client.request("GET", f"{path}/{settings.lease_name}")
+    except (KubeNotFound, KubeDenied):
+        return None
+    return (lease.get("spec") or {}).get("holderIdentity") or None

@@ -1,0 +1,350 @@
+"""Leases in etcd v3, as flannel keeps them: claim, renew, watch.
+
+Owns: which transaction carries out which step, the term of a lease, who owns an entry.
+Must not know: HTTP (client.py), how a lease is spelled (codec.py), when to renew
+(control.py), which subnet to take (model/acquire.py). docs/registry.md is the written schema.
+
+Every write is a transaction that compares first, so a host never overwrites another's claim and a
+request that was carried out twice (its first reply got lost) changes nothing the second time:
+
+    create   no such key            → put with a fresh etcd lease; lost race: decide anew
+    renew    unchanged since we saw → put with a fresh etcd lease
+    delete   unchanged since we saw → delete
+
+A put that fails revokes the etcd lease made for it, else it would linger for a day.
+An entry without an etcd lease (id 0) is a reservation by an administrator and stays without one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from udpoverlay.errors import RegistryConflict, RegistryError, RegistryUnavailable
+from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.acquire import RACE_RETRIES, Create, Delete, Listing, Reuse, decide
+from udpoverlay.model.config import EtcdConfig
+from udpoverlay.model.events import Added, Event, Removed, Snapshot
+from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+from udpoverlay.model.netconf import NetConf, parse_netconf
+from udpoverlay.model.schedule import LEASE_SECONDS
+from udpoverlay.registry.etcd.client import EtcdClient, EtcdTimeouts
+from udpoverlay.registry.etcd.codec import BadLeaseValue, decode_attrs, encode_attrs
+from udpoverlay.registry.etcd.entries import LeaseReader, Paths
+from udpoverlay.registry.etcd.messages import (
+    KeyValue,
+    delete_op,
+    get_op,
+    if_absent,
+    if_unchanged,
+    put_op,
+)
+from udpoverlay.registry.etcd.watch import Changes, Follower, FollowTiming, Reset, list_range
+
+__all__ = ["EtcdRegistry"]
+
+_log = get_logger(__name__)
+_TIMEOUTS = EtcdTimeouts()
+_TIMING = FollowTiming()
+_FRESH = -1
+"""`registry_lease` of a lease that is to get its etcd lease when it is written."""
+
+
+class EtcdRegistry:
+    """Implements registry.base.Registry."""
+
+    def __init__(  # noqa: PLR0913 - what differs between a daemon and a test is a parameter
+        self,
+        config: EtcdConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        term: int = LEASE_SECONDS,
+        timeouts: EtcdTimeouts = _TIMEOUTS,
+        timing: FollowTiming = _TIMING,
+    ) -> None:
+        """`clock` gives Lease.expires_at; `term` is in seconds. Raises OperatorError."""
+        self._client = EtcdClient(config, timeouts=timeouts)
+        self._paths = Paths(config.prefix)
+        self._clock = clock
+        self._rng = rng if rng is not None else random.SystemRandom()
+        self._term = term
+        self._timing = timing
+        self._limited = RateLimited(_log, clock)
+        self._granted: dict[int, float] = {}
+
+    # ------------------------------------------------------------------ configuration
+
+    async def stored_public_ips(self) -> tuple[str, str]:
+        """etcd knows none."""
+        return "", ""
+
+    async def network_config(self) -> NetConf:
+        """Read `<prefix>/config`; see registry.base."""
+        key = self._paths.config
+        reply = await self._client.range(key)
+        if not reply.kvs:
+            name = key.decode()
+            raise RegistryUnavailable(
+                f"etcd holds no network configuration under {name}",
+                fix=f"with etcd's v3 API: ETCDCTL_API=3 etcdctl put {name} "
+                '\'{"Network": "10.5.0.0/16"}\' (keys of the v2 API are not seen)',
+            )
+        return parse_netconf(reply.kvs[0].value.decode("utf-8", "replace")).validated()
+
+    # ------------------------------------------------------------------ claiming
+
+    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+        """Claim a subnet; see registry.base. A lost race is tried again."""
+        conf = await self.network_config()
+        for _ in range(RACE_RETRIES + 1):
+            decision = decide(await self._listing(), attrs, previous, conf, self._rng)
+            if isinstance(decision, Delete):
+                _log.info("own lease does not fit the configuration", subnet=decision.lease.subnet)
+                await self._delete(decision.lease)
+                continue
+            if isinstance(decision, Reuse):
+                wanted = replace(decision.lease, attrs=attrs)
+            else:
+                if decision.note:
+                    _log.info("previous subnet not taken", why=decision.note)
+                wanted = Lease(decision.subnet, attrs, registry_lease=_FRESH)
+            lease = await self._write(wanted)
+            if lease is not None:
+                how = _how(decision)
+                _log.info("lease acquired", subnet=lease.subnet, how=how)
+                return lease
+            self._client.counters["lost_races"] += 1
+        raise RegistryConflict(
+            f"no subnet after {RACE_RETRIES + 1} attempts: other hosts were faster each time",
+            fix="start again; if it persists, look for a host that writes leases without end",
+        )
+
+    async def _listing(self) -> Listing:
+        kvs, _ = await list_range(
+            self._client, self._paths.range_start, self._paths.range_end, self._timing.page
+        )
+        reader = self._reader()
+        leases = await reader.all(kvs)
+        readable = {self._paths.of(lease.subnet) for lease in leases}
+        occupied = [
+            subnet
+            for kv in kvs
+            if kv.key not in readable and (subnet := self._paths.subnet_of(kv.key)) is not None
+        ]
+        return Listing(leases, tuple(occupied))
+
+    async def _delete(self, lease: Lease) -> None:
+        key = self._paths.of(lease.subnet)
+        await self._client.txn([if_unchanged(key, lease.revision)], [delete_op(key)])
+
+    # ------------------------------------------------------------------ renewing
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Extend `lease`; see registry.base.
+
+        The entry may have changed since we saw it: written again on our behalf, damaged, turned
+        into a reservation, or gone because it ran out while etcd could not be reached. As long as
+        it names no other host it is ours to write.
+        """
+        for _ in range(RACE_RETRIES + 1):
+            renewed = await self._write(lease)
+            if renewed is not None:
+                return renewed
+            current = await self._current(lease.subnet)
+            if current is None:
+                lease = replace(lease, revision=0, registry_lease=lease.registry_lease or _FRESH)
+                continue
+            holder = _holder(current)
+            if holder is not None and holder != lease.attrs.public_ip:
+                raise RegistryConflict(
+                    f"subnet {lease.subnet} is now leased by {holder}, not by us "
+                    f"({lease.attrs.public_ip})",
+                    fix="two hosts claimed one subnet: this one stops; restart it and its "
+                    "containers to get a free subnet",
+                )
+            # A damaged value says nothing of a reservation, though its key has no etcd lease.
+            kept = current.lease if holder is not None else _FRESH
+            lease = replace(lease, revision=current.mod_revision, registry_lease=kept)
+        raise RegistryUnavailable(f"the lease of {lease.subnet} changes faster than it is renewed")
+
+    async def _current(self, subnet: Subnet) -> KeyValue | None:
+        reply = await self._client.range(self._paths.of(subnet))
+        return reply.kvs[0] if reply.kvs else None
+
+    async def _write(self, lease: Lease) -> Lease | None:
+        """Put `lease` if its entry is as it was at `lease.revision` (0: absent); None if it is not.
+
+        `registry_lease` 0 keeps it without a term, anything else means a fresh etcd lease.
+        """
+        key, value = self._paths.of(lease.subnet), encode_attrs(lease.attrs)
+        compare = if_unchanged(key, lease.revision) if lease.revision else if_absent(key)
+        grant, expires_at = 0, None
+        if lease.registry_lease:
+            started = self._clock()
+            grant, seconds = await self._client.grant(self._term)
+            expires_at = started + seconds
+            self._remember(grant, expires_at)
+        try:
+            reply = await self._client.txn([compare], [put_op(key, value, grant)], [get_op(key)])
+        except BaseException:
+            await self._revoke(grant)
+            raise
+        revision = reply.header.revision
+        if not reply.succeeded:
+            found = reply.ranges[0].kvs
+            if not (grant and found and found[0].lease == grant):
+                await self._revoke(grant)
+                return None
+            revision = found[0].mod_revision  # an earlier try of this same request got through
+        return replace(lease, expires_at=expires_at, revision=revision, registry_lease=grant)
+
+    async def _revoke(self, grant: int) -> None:
+        if grant:
+            with contextlib.suppress(RegistryError):  # it runs out by itself, holding no key
+                await self._client.revoke(grant)
+
+    def _remember(self, grant: int, expires_at: float) -> None:
+        self._granted[grant] = expires_at
+        while len(self._granted) > 8:
+            del self._granted[next(iter(self._granted))]
+
+    async def complete(self, lease: Lease) -> None:
+        """Nothing to tell etcd."""
+
+    def renews(self) -> bool:
+        """Leases in etcd run out."""
+        return True
+
+    # ------------------------------------------------------------------ watching
+
+    async def watch(self) -> AsyncIterator[Event]:
+        """All leases, for ever; see registry.base."""
+        reader = self._reader()
+        follower = self._follow(self._paths.range_start, self._paths.range_end)
+        async with contextlib.aclosing(follower.follow()) as items:
+            async for item in items:
+                if isinstance(item, Reset):
+                    # The oldest claim first: of two that overlap it is the one in use.
+                    kvs = sorted(item.kvs, key=lambda kv: kv.create_revision)
+                    yield Snapshot(await reader.all(kvs), item.revision, item.lost)
+                    continue
+                for event in item.events:
+                    if event.deleted:
+                        subnet = reader.deleted(event.kv.key)
+                        if subnet is not None:
+                            yield Removed(subnet)
+                    else:
+                        lease = reader.put(event.kv)
+                        if lease is not None:
+                            yield Added(lease)
+
+    async def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
+        """Follow exactly one key, for ever; see registry.base.
+
+        When etcd lost its history and our entry with it, that is not a revocation: then an empty
+        Snapshot with `lost_history` comes, and a Snapshot with our lease if the entry survived.
+        """
+        key = self._paths.of(lease.subnet)
+        reader = self._reader()
+        follower = self._follow(key, b"", written_at=lease.revision)
+        async with contextlib.aclosing(follower.follow()) as items:
+            async for item in items:
+                for event in await self._own_events(item, lease.subnet, reader):
+                    yield event
+
+    async def _own_events(
+        self, item: Reset | Changes, subnet: Subnet, reader: LeaseReader
+    ) -> list[Event]:
+        if isinstance(item, Reset):
+            leases = [await self._timed(lease) for lease in await reader.all(item.kvs)]
+            if item.lost:
+                return [Snapshot(tuple(leases), item.revision, lost_history=True)]
+            if not item.kvs:
+                return [Removed(subnet)]
+            return [Added(found) for found in leases]
+        events: list[Event] = []
+        for event in item.events:
+            if event.deleted:
+                events.append(Removed(subnet))
+            elif (found := reader.put(event.kv)) is not None:
+                events.append(Added(await self._timed(found)))
+        return events
+
+    async def _timed(self, lease: Lease) -> Lease:
+        """Fill in when an entry runs out that somebody else wrote for us: one request, own key."""
+        if lease.expires_at is not None or not lease.registry_lease:
+            return lease
+        started = self._clock()
+        try:
+            seconds = await self._client.time_to_live(lease.registry_lease)
+        except RegistryError as error:
+            # Without an answer it counts as due now, and the renewal finds out.
+            self._report("term unknown", error)
+            seconds = 0
+        return replace(lease, expires_at=started + seconds)
+
+    def _reader(self) -> LeaseReader:
+        return LeaseReader(
+            self._paths,
+            self._client.counters,
+            self._limited,
+            lambda kv: self._granted.get(kv.lease),
+        )
+
+    def _follow(self, key: bytes, range_end: bytes, written_at: int = 0) -> Follower:
+        return Follower(
+            self._client,
+            key,
+            range_end,
+            counters=self._client.counters,
+            report=self._report,
+            written_at=written_at,
+            timing=self._timing,
+        )
+
+    def _report(self, event: str, error: RegistryError) -> None:
+        self._limited.warning(event, f"etcd watch {event}", cause=error.what, fix=error.fix)
+
+    # ------------------------------------------------------------------ life
+
+    def counters(self) -> dict[str, int]:
+        """Plain counts since start, all names always present; see registry.base."""
+        return {name: self._client.counters[name] for name in _COUNTERS}
+
+    async def aclose(self) -> None:
+        """Close connections; leases stay."""
+        self._limited.flush()
+        await self._client.aclose()
+
+
+_COUNTERS = (
+    "requests",
+    "endpoint_failures",
+    "authentications",
+    "watch_breaks",
+    "watch_compactions",
+    "watch_history_lost",
+    "watch_snapshots",
+    "watch_stalls",
+    "entries_beside",
+    "entries_skipped",
+    "lost_races",
+)
+
+
+def _how(decision: Reuse | Create) -> str:
+    if isinstance(decision, Reuse):
+        return "reservation" if decision.reservation else "own lease again"
+    return "previous subnet" if decision.previous else "free subnet"
+
+
+def _holder(kv: KeyValue) -> object:
+    """PublicIP of an entry; None when the value names nobody."""
+    try:
+        return decode_attrs(kv.value).public_ip
+    except BadLeaseValue:
+        return None

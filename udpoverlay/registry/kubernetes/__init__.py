@@ -1,0 +1,1 @@
+"""Leases as annotations of Kubernetes Nodes."""

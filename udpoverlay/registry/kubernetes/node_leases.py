@@ -1,0 +1,105 @@
+"""From Nodes that change to lease events: what was told, and what has to be told now.
+
+Owns: the difference between two states of the Nodes as Added and Removed, and who is believed when
+two Nodes claim one subnet. Must not know: where Nodes come from.
+
+flanneld compares three annotations of the old and the new Node, so it misses a changed podCIDR, a
+lost annotation and, in dual stack, a changed IPv4 address behind unchanged IPv6 ones. Here the
+whole lease is compared (docs/deviations.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from udpoverlay.kubernetes.node import NodeView, NotALease
+from udpoverlay.model.events import Added, Removed, Snapshot
+from udpoverlay.model.lease import Lease, Subnet
+from udpoverlay.registry.kubernetes.annotations import AnnotationNames, StackNeeds, lease_of_node
+
+__all__ = ["NodeLeases"]
+
+
+class NodeLeases:
+    """One follower's picture of the leases.
+
+    `odd` collects (node, why) of what could not be read or is claimed twice, until it is taken with
+    `take_odd`. A Node that was a lease and cannot be read any more stays what it was, as long as it
+    is the same Node (uid): a typo in an annotation takes no working peer down.
+    """
+
+    def __init__(self, names: AnnotationNames, needs: StackNeeds) -> None:
+        self._names = names
+        self._needs = needs
+        self._leases: dict[str, tuple[str, Lease]] = {}
+        self._claims: dict[Subnet, set[str]] = {}
+        self._odd: list[tuple[str, str]] = []
+
+    def take_odd(self) -> list[tuple[str, str]]:
+        """What was odd since the last call, as (node, why)."""
+        odd, self._odd = self._odd, []
+        return odd
+
+    def reset(
+        self, nodes: Mapping[str, NodeView], revision: int, lost_history: bool = False
+    ) -> Snapshot:
+        """All leases of `nodes`."""
+        before, self._leases, self._claims = self._leases, {}, {}
+        for name, view in nodes.items():
+            lease = self._read(view, before.get(name))
+            if lease is not None:
+                self._write(name, view.uid, lease)
+        leases = tuple(self._believed(subnet) for subnet in self._claims)
+        return Snapshot(
+            tuple(lease for lease in leases if lease is not None), revision, lost_history
+        )
+
+    def change(self, nodes: Mapping[str, NodeView], names: Iterable[str]) -> list[Added | Removed]:
+        """What the change of the Nodes `names` means; removals come first."""
+        removed: list[Added | Removed] = []
+        added: list[Added | Removed] = []
+        before: dict[Subnet, Lease | None] = {}
+        for name in sorted(names):
+            known = self._leases.get(name)
+            view = nodes.get(name)
+            lease = self._read(view, known) if view is not None else None
+            for subnet in {held.subnet for held in (known[1] if known else None, lease) if held}:
+                before.setdefault(subnet, self._believed(subnet))
+            self._forget(name)
+            if view is not None and lease is not None:
+                self._write(name, view.uid, lease)
+        for subnet, old in before.items():
+            new = self._believed(subnet)
+            if new is None and old is not None:
+                removed.append(Removed(subnet))
+            elif new is not None and new != old:
+                added.append(Added(new))
+        return removed + added
+
+    def _read(self, view: NodeView, known: tuple[str, Lease] | None) -> Lease | None:
+        try:
+            return lease_of_node(view, self._names, self._needs)
+        except NotALease as error:
+            self._odd.append((view.name, str(error)))
+            return known[1] if known is not None and known[0] == view.uid else None
+
+    def _write(self, name: str, uid: str, lease: Lease) -> None:
+        self._leases[name] = (uid, lease)
+        claims = self._claims.setdefault(lease.subnet, set())
+        claims.add(name)
+        if len(claims) > 1:
+            self._odd.append((name, f"{lease.subnet} is claimed by {', '.join(sorted(claims))}"))
+
+    def _forget(self, name: str) -> None:
+        known = self._leases.pop(name, None)
+        if known is None:
+            return
+        claims = self._claims[known[1].subnet]
+        claims.discard(name)
+        if not claims:
+            del self._claims[known[1].subnet]
+
+    def _believed(self, subnet: Subnet) -> Lease | None:
+        """The lease of a subnet; of several claims that of the first name: all hosts agree."""
+        claims = self._claims.get(subnet)
+        return self._leases[min(claims)][1] if claims else None
