@@ -106,7 +106,7 @@ def render(fields: Mapping[str, object]) -> str:
 
 
 def parse_vmodule(text: str) -> tuple[tuple[str, int], ...]:
-    """Read `pattern=N,…` (patterns are file names without .py, or paths with a slash). Raises ValueError."""
+    """Read `pattern=N,…`: file names without .py, or paths with a slash. Raises ValueError."""
     rules = []
     for item in filter(None, text.split(",")):
         pattern, equals, level = item.partition("=")
