@@ -29,6 +29,7 @@ FLOORS = {
     "dataplane": 4,
     "control": 4,
     "observe": 4,
+    "firewall": 4,
     "podcidr": 5,
     "lab/message": 5,
     "lab/actions": 6,

@@ -1,0 +1,185 @@
+"""Puts the rules in place and keeps them there.
+
+Owns: which tool is used, the order of its steps, the watch over the rules. Must not know: how a
+rule is spelled.
+
+    install ── choose tool ── apply ours, each family in one step ── remove the other tool's
+                                     ▲
+    run ─────── every resync_seconds ┴ when something is missing
+
+Ours are applied before the other tool's are removed, so that a change of EnableNFTables leaves no
+moment without rules. Nothing is removed at the end: connections outlive a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from udpoverlay.errors import KernelError
+from udpoverlay.firewall.command import ToolMissing
+from udpoverlay.firewall.iptables import Iptables
+from udpoverlay.firewall.nftables import Nftables
+from udpoverlay.firewall.rules import FirewallSettings, RuleSet, wanted_rules
+from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.lease import Subnet
+from udpoverlay.model.netconf import NetConf
+
+__all__ = ["Firewall", "install"]
+
+_log = get_logger(__name__)
+
+
+class _Tool(Protocol):
+    """One address family through one tool."""
+
+    async def open(self) -> None: ...
+    async def apply(self, rules: RuleSet) -> None: ...
+    async def intact(self) -> bool: ...
+    async def remove(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class _Family:
+    tool: _Tool
+    rules: RuleSet
+    opened: bool = False
+    applied: bool = False
+
+
+@dataclass(slots=True)
+class Firewall:
+    """The rules that this host has, as long as `run` runs."""
+
+    mode: str
+    """"iptables" or "nftables"."""
+    resync_seconds: float
+    families: list[_Family] = field(default_factory=list)
+    repairs: int = 0
+    """How often rules were missing and were applied again."""
+    error: str = ""
+    """Why the rules are not what they should be; empty when they are."""
+
+    def facts(self) -> dict[str, object]:
+        """What status shows."""
+        return {"mode": self.mode, "repairs": self.repairs, "error": self.error}
+
+    async def apply(self) -> None:
+        """Make every family's rules be what is wanted. Raises the first KernelError at the end."""
+        first: KernelError | None = None
+        for family in self.families:
+            try:
+                if not family.opened:
+                    await family.tool.open()
+                    family.opened = True
+                await family.tool.apply(family.rules)
+                family.applied = True
+            except KernelError as error:
+                family.applied = False
+                first = first or error
+        self.error = "" if first is None else str(first)
+        if first is not None:
+            raise first
+
+    async def run(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Look at the rules again and again; repair what is missing. Never returns."""
+        report = RateLimited(_log, asyncio.get_running_loop().time)
+        while True:
+            await sleep(self.resync_seconds)
+            try:
+                if await self._intact():
+                    continue
+                await self.apply()
+            except KernelError as error:
+                self.error = str(error)
+                report.warning(
+                    "set", "packet rules are missing and cannot be set", reason=str(error)
+                )
+            else:
+                self.repairs += 1
+                report.warning(
+                    "repair", "packet rules were missing and are set again", tool=self.mode
+                )
+
+    async def _intact(self) -> bool:
+        for family in self.families:
+            if not family.applied or not await family.tool.intact():
+                return False
+        return True
+
+
+async def install(conf: NetConf, subnet: Subnet, settings: FirewallSettings) -> Firewall:
+    """Put the rules in place and return what keeps them.
+
+    Raises KernelError when masquerading was asked for and cannot be had; forward rules that cannot
+    be set are a warning, as in flannel, and are tried again.
+    """
+    nftables = _choose(conf, settings)
+    firewall = Firewall(
+        "nftables" if nftables else "iptables", float(max(1, settings.resync_seconds))
+    )
+    for rules in wanted_rules(conf, subnet, settings, nftables=nftables):
+        if not rules.empty:
+            firewall.families.append(_Family(_tool(nftables, rules.version, settings), rules))
+    try:
+        await firewall.apply()
+    except KernelError as error:
+        if settings.masquerade:
+            raise
+        _log.warning("forward rules are not set", reason=str(error))
+    else:
+        if firewall.families:
+            _log.info(
+                "packet rules are in place",
+                tool=firewall.mode,
+                masquerade=settings.masquerade,
+                forward=settings.forward,
+            )
+    await _remove_others([rules.version for rules in _families_of(conf)], nftables=nftables)
+    return firewall
+
+
+def _families_of(conf: NetConf) -> Sequence[RuleSet]:
+    versions = [4] if conf.ipv6_network is None else [4, 6]
+    return [RuleSet(version) for version in versions]
+
+
+def _tool(nftables: bool, version: int, settings: FirewallSettings) -> _Tool:
+    kind = Nftables if nftables else Iptables
+    return kind(version, random_fully=settings.random_fully)
+
+
+def _choose(conf: NetConf, settings: FirewallSettings) -> bool:
+    """Whether to use nftables: as configured, or because iptables is not installed."""
+    if conf.enable_nftables or not (settings.masquerade or settings.forward):
+        return conf.enable_nftables
+    versions = [4] if conf.ipv6_network is None else [4, 6]
+    if all(Iptables.present(version) for version in versions):
+        return False
+    if Nftables.present():
+        _log.warning(
+            "iptables is not installed: using nftables",
+            fix="set EnableNFTables to true in the network configuration to make this explicit",
+        )
+        return True
+    return False
+
+
+async def _remove_others(versions: Sequence[int], *, nftables: bool) -> None:
+    """Remove the rules that the tool not in use has from an earlier start."""
+    for version in versions:
+        tool = _tool(not nftables, version, FirewallSettings())
+        try:
+            await tool.open()
+            if await tool.remove():
+                _log.info(
+                    "removed the rules of the mode that is not used any more",
+                    tool="iptables" if nftables else "nftables",
+                    family=f"IPv{version}",
+                )
+        except ToolMissing:
+            continue  # nothing of a tool that is not installed can be in force
+        except KernelError as error:
+            _log.warning("cannot remove the rules of the other mode", reason=str(error))
