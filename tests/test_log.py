@@ -70,6 +70,7 @@ def test_secrets_never_appear() -> None:
     assert "hunter2" not in text
     assert text == " etcd_password=*** bearer_token=*** url=http://***@h:1/"
     assert render({"etcd_password": ""}) == ' etcd_password=""'
+    assert render({"etcd_endpoints": "http://u:p/w@h:1"}) == " etcd_endpoints=http://***@h:1"
 
 
 def test_other_libraries_get_the_same_format(out: io.StringIO) -> None:

@@ -6,7 +6,7 @@ Owns: the format, quoting, redaction, verbosity (-v, -vmodule, -log_backtrace_at
 Must not know: flags, or what is worth a line. Rules:
 - one event is one line: control characters of any value are escaped, so that nothing a registry
   holds can forge a line or drive a terminal; long values are cut;
-- secrets never appear: fields named like one are starred, and so is user:password in a URL;
+- secrets never appear (redact.py);
 - a line that can repeat without end goes through `RateLimited`.
 """
 
@@ -16,7 +16,6 @@ import contextlib
 import fnmatch
 import logging
 import os
-import re
 import sys
 import time
 import traceback
@@ -24,6 +23,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
+
+from udpoverlay.redact import redact, redact_field
 
 __all__ = [
     "Log",
@@ -33,16 +34,14 @@ __all__ = [
     "get_logger",
     "parse_backtrace_at",
     "parse_vmodule",
-    "redact",
     "render",
 ]
 
 _LETTERS = {"WARNING": "W", "ERROR": "E", "CRITICAL": "F"}
-_SECRET_NAME = re.compile(r"password|passwd|secret|token|authorization|credential", re.IGNORECASE)
-_URL_USER = re.compile(r"(?<=://)[^/?#\s]*@")
-_HIDDEN = "***"
 _MAX_VALUE = 1000
 _MAX_MESSAGE = 8000
+_MARGIN = 4
+"""So many times what is shown is looked at for secrets: a value may have megabytes."""
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _TO_QUOTE = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
@@ -68,15 +67,12 @@ def _escape_char(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def redact(name: str, text: str) -> str:
-    """Hide `text` when the field `name` sounds like a secret, and credentials inside URLs."""
-    if text and _SECRET_NAME.search(name):
-        return _HIDDEN
-    return _URL_USER.sub(f"{_HIDDEN}@", text) if "@" in text else text
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}…(+{len(text) - most})"
+def _shown(name: str, text: str, most: int) -> str:
+    """The beginning of a value, without secrets; the rest is only counted."""
+    head = redact_field(name, text[: _MARGIN * most])
+    if len(text) <= _MARGIN * most and len(head) <= most:
+        return head
+    return f"{head[:most]}…(+{max(len(text), len(head)) - most})"
 
 
 def _text(value: object) -> str:
@@ -98,8 +94,7 @@ def render(fields: Mapping[str, object]) -> str:
     """Write fields as ` key=value …`, quoted where a plain word would be ambiguous."""
     parts = []
     for name, value in fields.items():
-        text = redact(name, _text(value))
-        text = _cut(text, _MAX_VALUE)
+        text = _shown(name, _text(value), _MAX_VALUE)
         plain = text and text.isprintable() and not any(char in text for char in ' "=\\')
         parts.append(f" {name}={text}" if plain else f" {name}={_quote(text)}")
     return "".join(parts)
@@ -159,13 +154,14 @@ class _KlogFormatter(logging.Formatter):
             f"{when.tm_sec:02}.{micros:06} {os.getpid():7} {record.filename}:{record.lineno}] "
         )
         fields: Mapping[str, object] = getattr(record, "fields", {})
-        message = _cut(redact("", record.getMessage()), _MAX_MESSAGE)
+        message = _shown("", record.getMessage(), _MAX_MESSAGE)
         line = head + escape(message) + render(fields)
         if _settings.backtrace_at == (record.filename, record.lineno):
             line += render({"backtrace": _backtrace(record)})
         if record.exc_info and record.exc_info[0] is not None:
             text = "".join(traceback.format_exception(*record.exc_info))
-            line += f" traceback={_quote(redact('', text)[-_MAX_MESSAGE:])}"
+            text = redact(text[-_MARGIN * _MAX_MESSAGE :])[-_MAX_MESSAGE:]
+            line += f" traceback={_quote(text)}"
         return line
 
 

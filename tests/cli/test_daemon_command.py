@@ -192,6 +192,20 @@ def test_an_unknown_command_exits_2_with_a_hint(
     assert program(monkeypatch) == 2
 
 
+def test_wrong_argument_of_a_command_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "http://root:hun/ter2@k:1"
+    with pytest.raises(SystemExit):
+        program(
+            monkeypatch, "version", "--tokn=a", f"--server={url}", "--password=ter2", "\x1b[31m"
+        )
+    error = capsys.readouterr().err
+    assert "--server=http://***@k:1 --password=*** \\x1b[31m" in error
+    assert program(monkeypatch, "podcidr-controller", f"--cluster-cidr={url}") == 1
+    assert "http://***@k:1" in capsys.readouterr().err
+
+
 def test_the_version_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

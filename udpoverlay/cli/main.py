@@ -12,10 +12,12 @@ import difflib
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 from udpoverlay.cli import daemon_command
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.log import escape
+from udpoverlay.redact import redact
 
 __all__ = ["COMMANDS", "udpoverlay", "udpoverlayd"]
 
@@ -32,6 +34,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "version": ("udpoverlay.cli.version", "print the version"),
 }
 """Name → module and one line of help, in the order shown."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Quotes a wrong word only as far as it holds no secret and does not drive the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escape(redact(message)))
 
 
 def udpoverlayd() -> int:
@@ -60,7 +69,7 @@ def _run(name: str, words: list[str]) -> int:
     module_name, summary = COMMANDS[name]
     try:
         module = importlib.import_module(module_name)
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=f"udpoverlay {name}",
             description=f"{summary[0].upper()}{summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -71,7 +80,7 @@ def _run(name: str, words: list[str]) -> int:
         sys.stdout.flush()
         return code
     except UdpOverlayError as error:
-        sys.stderr.write(f"udpoverlay {name}: {escape(str(error))}\n")
+        sys.stderr.write(f"udpoverlay {name}: {escape(redact(str(error)))}\n")
         return 1
     except KeyboardInterrupt:
         return 130
