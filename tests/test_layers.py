@@ -38,6 +38,7 @@ FLOORS = {
     "lab/bench": 8,
     "daemon": 8,
     "cli": 9,
+    "cni": 9,
 }
 """A floor for each room: a module on the top level, a folder, a sub-folder. Imports point down;
 rooms of one floor do not import each other."""
@@ -119,9 +120,9 @@ def test_a_foreign_library_is_used_in_one_place(library: str) -> None:
 
 
 def test_only_programs_read_the_environment_or_exit() -> None:
-    """The command line is one; the lab's agents are the other."""
+    """The command line is one; the lab's agents and the CNI plugin are others."""
     for path in MODULES:
-        if part(path).split("/")[0] in {"cli", "lab"}:
+        if part(path).split("/")[0] in {"cli", "cni", "lab"}:
             continue
         text = path.read_text()
         assert "os.environ" not in text, path
@@ -150,3 +151,13 @@ def test_every_module_can_be_imported_first() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_cni_plugin_needs_only_the_standard_library_and_its_own_room() -> None:
+    """It starts once for every pod: each import costs each pod time."""
+    for path in MODULES:
+        if part(path) != "cni":
+            continue
+        roots = {name.split(".")[0] for name in imports(path)} - {"udpoverlay"}
+        assert roots <= sys.stdlib_module_names, path
+        assert parts_imported(path) <= {"cni"}, path
