@@ -38,8 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-m", dest="no_ip_masq", action="store_true", help="leave --ip-masq out (old Docker)")
     add("--json", action="store_true", help="print the options as JSON and write no file")
     parser.description = (
-        f"{parser.description}
-Without -i and -c it writes both. "
+        f"{parser.description} Without -i and -c it writes both. "
         "It fails where the subnet is routed elsewhere."
     )
     parser.epilog = _EXAMPLE

@@ -32,10 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bench": ("udpoverlay.cli.bench", "measure the overlay against other paths, side by side"),
     "docker-opts": ("udpoverlay.cli.docker_opts", "turn the subnet file into options for Docker"),
-    "install-conf": (
-        "udpoverlay.cli.install_conf",
-        "copy a CNI configuration into place, atomically",
-    ),
+    "install-conf": ("udpoverlay.cli.install_conf", "copy a CNI configuration into place"),
     "version": ("udpoverlay.cli.version", "print the version"),
 }
 """Name → module and one line of help, in the order shown."""
