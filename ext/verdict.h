@@ -30,6 +30,7 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_BAD_HEADER, OUTBOUND, DROP, "header length under 20 bytes or beyond the packet")    \
     X(OUTBOUND_BAD_LENGTH, OUTBOUND, DROP, "total length under the header or beyond the packet")   \
     X(OUTBOUND_BAD_OFFLOAD, OUTBOUND, DROP, "the kernel's offload header does not fit the packet") \
+    X(OUTBOUND_OWN_DATAGRAM, OUTBOUND, DROP, "our own datagram, routed into the tunnel again")     \
     X(OUTBOUND_NO_ROUTE, OUTBOUND, DROP, "no peer has a subnet with the destination")              \
     X(OUTBOUND_TTL_EXPIRED, OUTBOUND, DROP, "TTL would become zero")                               \
     X(OUTBOUND_TOO_BIG, OUTBOUND, DROP, "longer than the peer's MTU; the peer would cut it")       \

@@ -4,6 +4,8 @@
  *
  *     read -> check -> lookup -> TTL -> encapsulate or cut -> outbox (sent at the end of the batch)
  *
+ * The check also refuses datagrams of our own: no leases and routes whatever can make a loop.
+ *
  * The lookup comes before the TTL test (flannel pkg/backend/udp/proxy_amd64.c, tun_to_udp): a
  * packet nobody can take is answered "net unreachable" whatever its TTL.
  *
@@ -14,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "packet/bytes.h"
+#include "packet/transport.h"
 #include "worker/worker.h"
 
 /* Reads one packet so that it begins at `packet`, its vnet header, if any, right before it. The
@@ -118,6 +122,22 @@ static enum verdict cut(struct worker *worker, const struct nexthop *hop, const 
     return VERDICT_OUTBOUND_SENT;
 }
 
+/* A datagram of our own socket that the host routes back into the tunnel: its peer's address lies
+ * in the overlay. Sent on, it would come back in one more header, without end. A later fragment has no
+ * port: it makes one more turn and comes back in a header that has one. */
+static bool is_own_datagram(const struct worker *worker, const uint8_t *bytes,
+                            const struct packet *packet)
+{
+    const uint8_t *ports = bytes + packet->header_length;
+
+    return packet->version == 4 &&
+           memcmp(bytes + IPV4_SOURCE, worker->own.address, sizeof(worker->own.address)) == 0 &&
+           packet->protocol == IPPROTO_UDP &&
+           (get16(bytes + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) == 0 &&
+           packet->length >= packet->header_length + sizeof(worker->own.port) &&
+           memcmp(ports, worker->own.port, sizeof(worker->own.port)) == 0;
+}
+
 /* Decides about one packet of `received` bytes; true when it went to the outbox. */
 static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
 {
@@ -128,6 +148,10 @@ static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
     enum packet_check check = packet_check(bytes, received, worker->pump->families, &packet);
     if (check != PACKET_OK) {
         worker_verdict(worker, packet_refusal(DIRECTION_OUTBOUND, check), &all, 1);
+        return false;
+    }
+    if (is_own_datagram(worker, bytes, &packet)) {
+        worker_verdict(worker, VERDICT_OUTBOUND_OWN_DATAGRAM, &all, 1);
         return false;
     }
     const struct nexthop *hop =

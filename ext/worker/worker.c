@@ -62,6 +62,12 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->inbound.queue_count = tun_count;
     worker->inbound.wanted = pump->batch;
     worker->udp_fd = udp_fd;
+    struct sockaddr_in own = {0};
+    if (getsockname(udp_fd, (struct sockaddr *)&own, &(socklen_t){sizeof(own)}) == 0 &&
+        own.sin_family == AF_INET) {
+        memcpy(worker->own.address, &own.sin_addr, sizeof(worker->own.address));
+        memcpy(worker->own.port, &own.sin_port, sizeof(worker->own.port));
+    }
     worker->outbound.arena = (uint8_t *)worker + arena;
     worker->outbound.headers = (uint8_t *)worker + headers;
     worker->inbound.slots = (uint8_t *)worker + slots;

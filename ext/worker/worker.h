@@ -74,6 +74,9 @@ struct worker {
     const struct route_table *table; /* valid within a batch */
     unsigned roles;
     int tun_fd, udp_fd;
+    struct {
+        uint8_t address[4], port[2];
+    } own; /* what the UDP socket sends from, in network order; zeros when it is no IPv4 socket */
     bool moved; /* a batch had something; cleared by who wants to know */
     struct {
         uint64_t window;     /* how long to spin now, nanoseconds */

@@ -113,6 +113,33 @@ def test_each_end_of_the_tunnel_is_a_hop_of_a_traceroute() -> None:
         assert icmp_error(sender, (o.b.address, 9), ttl=2) == (11, 0, "10.5.2.0")
 
 
+# ---- no loop, whatever the routes say
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("settings", DRIVERS, ids=ids)
+@pytest.mark.parametrize("size", [0, 100, MTU - 28, 5000])
+def test_peer_address_inside_its_own_subnet_makes_no_loop(
+    settings: dict[str, object], size: int
+) -> None:
+    """The host routes the datagram to 10.5.9.5 into the tunnel, which has a route for it."""
+    with overlay(**settings) as o, o.a.socket() as sender, o.b.socket() as receiver:
+        routes = {
+            IPNetwork("10.5.9.0/24"): Endpoint(IPAddress("10.5.9.5"), PORT),
+            o.b.network: Endpoint(IPAddress(o.b.underlay), PORT),
+        }
+        o.engines[0].replace(routes)
+        for _ in range(10):
+            sender.sendto(bytes(size), ("10.5.9.7", 9))
+        for payload in (b"first", b"second"):  # the device's queue is in order
+            sender.sendto(payload, receiver.getsockname())
+            assert receiver.recv(100) == payload
+        counts = o.counters(0)
+        assert counts.get("outbound_own_datagram", 0) + counts.get("outbound_underlay_too_big", 0)
+        fragments = 10 * (1 + size // 1400)
+        assert counts["outbound_sent"] <= 2 + 3 * fragments
+
+
 # ---- what the kernel may refuse
 
 

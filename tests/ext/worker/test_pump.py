@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import socket
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from tests.support.packets import icmp, ipv4, ipv6
-from tests.support.pumprig import MTU, OWN, forwarded, from_peer, receive, received, rig, to_peer
+from tests.support.pumprig import (
+    MTU,
+    OWN,
+    Rig,
+    forwarded,
+    from_peer,
+    receive,
+    received,
+    rig,
+    to_peer,
+)
 from tests.support.twin import icmp as twin_icmp
 from udpoverlay import _fastpath as fp
 
@@ -83,6 +93,41 @@ def test_a_packet_that_cannot_go_is_counted_and_the_next_one_goes(bad: bytes, ve
         r.step()
         assert receive(r.peer, 1) == [forwarded(to_peer())]
         assert r.verdicts() == {verdict: 1, "outbound_sent": 1}
+
+
+def own_datagram(r: Rig, *, port: int = 0, fragment: int = 0, options: bytes = b"") -> bytes:
+    """A datagram of the pump's own socket as the host would route it into the tunnel."""
+    address, own_port = r.udp.getsockname()
+    ports = (port or own_port).to_bytes(2, "big") + (8285).to_bytes(2, "big")
+    return ipv4(
+        ports + bytes(24),
+        source=address,
+        destination="10.5.99.5",
+        fragment=fragment,
+        options=options,
+    )
+
+
+@pytest.mark.parametrize("more", [{}, {"options": bytes(8)}, {"fragment": 0x2000}], ids=str)
+def test_own_datagram_from_the_device_is_refused(more: dict[str, Any]) -> None:
+    with rig() as r:
+        r.device.send(own_datagram(r, **more))
+        r.step()
+        assert r.verdicts() == {"outbound_own_datagram": 1}
+
+
+def test_packets_that_resemble_an_own_datagram_are_sent() -> None:
+    with rig() as r:
+        address, port = r.udp.getsockname()
+        later_fragment = own_datagram(r, fragment=1)
+        other_port = own_datagram(r, port=port % 65535 + 1)
+        ports = port.to_bytes(2, "big") * 2
+        tcp = ipv4(ports + bytes(24), source=address, destination="10.5.99.5", protocol=6)
+        no_ports = ipv4(ports[:1], source=address, destination="10.5.99.5")
+        for packet in (later_fragment, other_port, tcp, no_ports):
+            r.device.send(packet)
+        r.step()
+        assert r.verdicts() == {"outbound_sent": 4}
 
 
 def test_the_lookup_comes_before_the_ttl_test() -> None:
