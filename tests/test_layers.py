@@ -21,6 +21,8 @@ FLOORS = {
     "_pure": 2,
     "_traffic": 2,
     "log": 2,
+    "clock": 2,
+    "aio": 2,
     "peers": 3,
     "registry": 3,
     "kubernetes": 3,

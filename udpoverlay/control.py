@@ -18,13 +18,14 @@ took the subnet. Only these end the daemon:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from netaddr import IPNetwork
 
+from udpoverlay.aio import event_or_sleep, first_to_end
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import RegistryConflict, RegistryError
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.endpoint import Endpoint
@@ -36,7 +37,7 @@ from udpoverlay.peers.lease_table import Change, LeaseTable, PeerRemoved
 from udpoverlay.peers.route_plan import RoutePlan
 from udpoverlay.registry.base import Registry
 
-__all__ = ["Clock", "Control", "RouteSink", "SystemClock"]
+__all__ = ["Control", "RouteSink"]
 
 _log = get_logger(__name__)
 
@@ -58,31 +59,6 @@ class RouteSink(Protocol):
         """
 
 
-class Clock(Protocol):
-    """Time, so that tests need none."""
-
-    def now(self) -> Moment:
-        """Both clocks at this instant."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Return when the monotonic clock has advanced by `seconds`."""
-
-
-class SystemClock:
-    """The machine's clocks and the event loop's timer."""
-
-    def now(self) -> Moment:
-        """Both clocks at this instant."""
-        return Moment(time.monotonic(), time.time())
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-_SYSTEM_CLOCK = SystemClock()
-
-
 class Control:
     """Follows the registry for one host that has its lease. Call `run` once."""
 
@@ -95,7 +71,7 @@ class Control:
         port: int,
         renew_margin: float = 3600.0,
         hold_seconds: float = LEASE_SECONDS,
-        clock: Clock = _SYSTEM_CLOCK,
+        clock: Clock = SYSTEM_CLOCK,
         on_first_routes: Callable[[], None] = lambda: None,
     ) -> None:
         """`port`: UDP port of every peer. `renew_margin`: seconds before the end of the term.
@@ -117,7 +93,7 @@ class Control:
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
         self._waiting: frozenset[object] = frozenset()
-        self._limited = RateLimited(_log, lambda: clock.now().monotonic)
+        self._limited = RateLimited(_log, clock.monotonic)
         self._counters: Counter[str] = Counter()
 
     # ------------------------------------------------------------------ what others may ask
@@ -131,7 +107,7 @@ class Control:
         """Seconds until our lease runs out (0: it has), None when it never does."""
         if self._lease.expires_at is None:
             return None
-        return max(0.0, self._lease.expires_at - self._clock.now().monotonic)
+        return max(0.0, self._lease.expires_at - self._clock.monotonic())
 
     def peers(self) -> list[Lease]:
         """Leases of all other hosts."""
@@ -153,15 +129,7 @@ class Control:
         works: list[Coroutine[Any, Any, None]] = [self._follow(), self._publish(), self._tick()]
         if self._registry.renews():
             works.append(self._follow_own())
-        tasks = [asyncio.ensure_future(work) for work in works]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_to_end(*works)
 
     # ------------------------------------------------------------------ everybody's leases
 
@@ -170,7 +138,7 @@ class Control:
             self._counters["events"] += 1
             if isinstance(event, Snapshot):
                 _log.info("lease snapshot", leases=len(event.leases), revision=event.revision)
-            now = self._clock.now().monotonic
+            now = self._clock.monotonic()
             events = self._holdover.admit(event, self._table.leases, now)
             if isinstance(event, Snapshot) and event.lost_history:
                 _log.error(
@@ -235,7 +203,7 @@ class Control:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            started = self._clock.now().monotonic
+            started = self._clock.monotonic()
             try:
                 self._sink.replace(self._plan.routes)
             except (MemoryError, OSError) as error:
@@ -247,7 +215,7 @@ class Control:
             self._counters["publications"] += 1
             if self._counters["publications"] == 1:
                 self._on_first_routes()
-            took = self._clock.now().monotonic - started
+            took = self._clock.monotonic() - started
             _log.v(2).info("routes published", routes=len(self._plan.routes), seconds=took)
             await self._clock.sleep(max(_PUBLISH_PAUSE, _PUBLISH_SHARE * took))
 
@@ -315,17 +283,7 @@ class Control:
                 await self._renew(now)
             self._limited.flush()
             later = self._renewal.sleep(self._clock.now())
-            await self._pause(later if renews else LONGEST_SLEEP)
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, or until the plan changed."""
-        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
-        wake = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleep, wake}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleep.cancel()
-            wake.cancel()
+            await event_or_sleep(self._wake, later if renews else LONGEST_SLEEP, self._clock.sleep)
             self._wake.clear()
 
     async def _renew(self, now: Moment) -> None:

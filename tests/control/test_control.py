@@ -205,7 +205,7 @@ def test_a_lease_that_ran_out_in_the_meantime_is_claimed_again() -> None:
             w.store.sweep()
             await w.clock.advance(0.01)
             assert w.ours().subnet == before.subnet
-            assert w.ours().expires_at == pytest.approx(w.clock.monotonic + TERM, abs=60)
+            assert w.ours().expires_at == pytest.approx(w.clock.monotonic() + TERM, abs=60)
             assert w.alive()
 
     run(scenario())
@@ -261,10 +261,10 @@ def test_an_old_copy_of_our_entry_is_renewed_at_once() -> None:
     async def scenario() -> None:
         async with world() as w:
             await w.clock.advance(1000)
-            old = replace(w.ours(), revision=1, expires_at=w.clock.monotonic + 5)
+            old = replace(w.ours(), revision=1, expires_at=w.clock.monotonic() + 5)
             w.store.lose_history(old)
             await w.clock.advance(1)
-            assert w.ours().expires_at == pytest.approx(w.clock.monotonic + TERM, abs=2)
+            assert w.ours().expires_at == pytest.approx(w.clock.monotonic() + TERM, abs=2)
 
     run(scenario())
 

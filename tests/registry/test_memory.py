@@ -28,7 +28,7 @@ class MemoryHarness:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.store = MemoryStore(CONF, self.clock.seconds)
+        self.store = MemoryStore(CONF, self.clock.monotonic)
 
     def registry(self, host: int) -> MemoryRegistry:
         return MemoryRegistry(self.store, rng=random.Random(host))

@@ -11,37 +11,36 @@ from udpoverlay.model.schedule import Moment
 
 
 class FakeClock:
-    """Implements control.Clock. `advance` moves both clocks, `set_wall` the wall clock alone."""
+    """Implements clock.Clock. `advance` moves both clocks, `set_wall` the wall clock alone."""
 
     def __init__(self, monotonic: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
-        self.monotonic = monotonic
+        self._monotonic = monotonic
         self._offset = wall - monotonic
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
-    def now(self) -> Moment:
-        return Moment(self.monotonic, self.monotonic + self._offset)
+    def monotonic(self) -> float:
+        return self._monotonic
 
-    def seconds(self) -> float:
-        """The monotonic side, as registries take it."""
-        return self.monotonic
+    def now(self) -> Moment:
+        return Moment(self._monotonic, self._monotonic + self._offset)
 
     async def sleep(self, seconds: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.monotonic + seconds, next(self._order), future))
+        heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), future))
         await future
 
     async def advance(self, seconds: float) -> None:
         """Wake every sleeper in its turn, and let it act before time goes on."""
-        end = self.monotonic + seconds
+        end = self._monotonic + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, future = heapq.heappop(self._sleepers)
-            self.monotonic = max(self.monotonic, due)
+            self._monotonic = max(self._monotonic, due)
             if not future.done():
                 future.set_result(None)
                 await settle()
-        self.monotonic = end
+        self._monotonic = end
         await settle()
 
     def suspend(self, seconds: float) -> None:

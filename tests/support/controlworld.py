@@ -31,7 +31,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.store = MemoryStore(CONF, self.clock.seconds)
+        self.store = MemoryStore(CONF, self.clock.monotonic)
         self.registry = MemoryRegistry(self.store, rng=random.Random(1), term=TERM)
         self.sink = Sink()
         self.first_routes: list[dict[str, str]] = []
