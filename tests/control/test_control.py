@@ -11,6 +11,7 @@ from tests.support.controlworld import TERM, A, B, World, world
 from tests.support.leases import attrs, lease
 from udpoverlay import log
 from udpoverlay.errors import RegistryConflict
+from udpoverlay.log.detail import SETTINGS
 from udpoverlay.model.lease import Lease
 
 # ---------------------------------------------------------------- what is said of peers
@@ -50,7 +51,7 @@ def test_a_flood_of_peers_is_no_flood_of_lines_unless_asked_for(
     verbosity: int,
     lines: int,
 ) -> None:
-    monkeypatch.setattr(log._settings, "verbosity", verbosity)
+    monkeypatch.setattr(SETTINGS, "verbosity", verbosity)
 
     async def scenario() -> None:
         async with world() as w:
@@ -64,7 +65,7 @@ def test_a_flood_of_peers_is_no_flood_of_lines_unless_asked_for(
 def test_each_publication_is_a_line_when_asked_for(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log._settings, "verbosity", 2)
+    monkeypatch.setattr(SETTINGS, "verbosity", 2)
 
     async def scenario() -> None:
         async with world() as w:
