@@ -36,7 +36,13 @@ def extension(name: str, *units: str) -> Extension:
 
 
 PACKET = ("verdict", "packet/checksum", "packet/packet", "packet/icmp", "packet/encap")
-OFFLOAD = ("offload/vnet", "offload/segment", "offload/coalesce", "offload/coalesce_view")
+OFFLOAD = (
+    "offload/vnet",
+    "offload/segment",
+    "offload/coalesce",
+    "offload/coalesce_view",
+    "offload/fallback",
+)
 ROUTES = ("routes/trie", "routes/peers", "routes/routes")
 WORKER = tuple(
     f"worker/{unit}" for unit in ("worker", "outbound", "tx_batch", "inbound", "icmp_reply")

@@ -206,6 +206,22 @@ RETRY = c_WORKER_RETRY
 BATCH_MAX = PUMP_BATCH_MAX
 
 
+cdef dict _FOLDS = {
+    PUMP_FOLD_OF_TCP4: "fold-tcp (IPv4)",
+    PUMP_FOLD_OF_TCP6: "fold-tcp (IPv6)",
+    PUMP_FOLD_OF_UDP: "fold-udp",
+}
+
+
+cdef tuple _fallback(str name, const fallback_state *state):
+    return (
+        name,
+        fallback_cause_help[state.cause].decode(),
+        state.count,
+        state.retry_at,
+    )
+
+
 @cython.final
 cdef class Pump:
     cdef pump_t pump
@@ -308,6 +324,13 @@ cdef class Worker:
             worker_destroy(self.worker)
             self.worker = NULL
             self.busy = False
+
+    def fallbacks(self):
+        cdef fallback_state folds[8]
+        if self.worker == NULL:
+            return []
+        worker_folds(self.worker, folds)
+        return [_fallback(name, &folds[i]) for i, name in _FOLDS.items() if folds[i].count]
 
     def counts(self):
         cdef uint64_t verdicts[64]

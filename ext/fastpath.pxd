@@ -234,6 +234,15 @@ cdef extern from "offload/offload.h" nogil:
     iovec fold_original(const fold_write *write, unsigned index)
 
 
+cdef extern from "offload/fallback.h" nogil:
+    const char *const fallback_cause_help[]
+
+    struct fallback_state:
+        uint64_t retry_at
+        uint32_t cause
+        uint32_t count
+
+
 cdef extern from "worker/kernel.h" nogil:
     int c_TUNGETFEATURES "(int)TUNGETFEATURES"
     int c_TUNSETOFFLOAD "(int)TUNSETOFFLOAD"
@@ -294,4 +303,8 @@ cdef extern from "worker/pump.h" nogil:
     int worker_run(worker_t *worker)
     int worker_step(worker_t *worker, unsigned directions, unsigned batches)
     void worker_stop(worker_t *worker)
+    int PUMP_FOLD_OF_TCP4
+    int PUMP_FOLD_OF_TCP6
+    int PUMP_FOLD_OF_UDP
+    void worker_folds(const worker_t *worker, fallback_state *folds)
     void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *tallies)

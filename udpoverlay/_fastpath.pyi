@@ -12,6 +12,11 @@ from typing_extensions import Self
 
 _Facts = tuple[str, str, str, str]
 _Route = tuple[bytes, int, bytes, int, int]
+_Fallback = tuple[str, str, int, int]
+"""An offload that was refused: (offload, cause, how often, when it is tried again).
+
+The last is in nanoseconds of the monotonic clock, 0 when the offload is in use again.
+"""
 
 VERDICTS: tuple[_Facts, ...]
 """Every fate of a packet, as (name, direction, kind, help); exactly one per packet.
@@ -155,6 +160,9 @@ class Worker:
 
     def close(self) -> None:
         """Free the memory; packets that wait to be sent get a last try. Idempotent."""
+
+    def fallbacks(self) -> list[_Fallback]:
+        """What the TUN refused to take from this worker, ever; empty after close()."""
 
     def counts(self) -> tuple[list[int], list[int]]:
         """(one number for each of VERDICTS, one for each of TALLIES); also after close()."""

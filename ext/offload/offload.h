@@ -238,8 +238,8 @@ struct fold_flow {
 
 struct fold {
     struct fold_tally tally;
+    unsigned kinds; /* FOLD_* that runs are made of; to be read, fold_init() sets it */
     /* Private to fold.c from here. */
-    unsigned kinds;
     unsigned max_segments;
     fold_deliver *deliver;
     void *context;

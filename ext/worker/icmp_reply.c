@@ -12,17 +12,10 @@
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "worker/clock.h"
 #include "worker/worker.h"
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 /* The kernel routes it by its destination: to a local process, a bridge, or back into the tunnel. */
 static bool send_raw(int fd, const uint8_t *error, size_t length)
@@ -42,7 +35,7 @@ void refuse(struct worker *worker, enum icmp_error error, const uint8_t *bytes,
         worker_tally(worker, TALLY_ICMP_SUPPRESSED, 1);
         return;
     }
-    if (!icmp_limiter_take(&pump->icmp_limiter, now_ns())) {
+    if (!icmp_limiter_take(&pump->icmp_limiter, clock_ns())) {
         worker_tally(worker, TALLY_ICMP_LIMITED, 1);
         return;
     }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "packet/bytes.h"
+#include "worker/clock.h"
 #include "worker/worker.h"
 
 /* Receives what there is, up to a batch with the `first` messages that are in it already. How many,
@@ -136,30 +137,42 @@ static void deliver(struct worker *worker, uint8_t *bytes, size_t length)
     settle(worker, &packet, tun_write(worker, bytes, length) < 0 ? errno : 0, false);
 }
 
-/* Which FOLD_* a super-packet is: 0 for a type that is never written. */
-static unsigned fold_kinds_of(const struct fold_write *write)
+/* ---- the fold's way out ------------------------------------------------------------------------ */
+
+static struct fallback *fallback_of(struct worker *worker, const struct fold_write *write)
 {
     struct vnet vnet;
     vnet_load(&vnet, write->iov[0].iov_base);
     switch (vnet.gso_type & ~VNET_GSO_ECN) {
     case VNET_GSO_TCPV4:
-        return FOLD_TCP4;
+        return &worker->inbound.folds[PUMP_FOLD_OF_TCP4];
     case VNET_GSO_TCPV6:
-        return FOLD_TCP6;
-    case VNET_GSO_UDP_L4:
-        return FOLD_UDP4 | FOLD_UDP6;
+        return &worker->inbound.folds[PUMP_FOLD_OF_TCP6];
     default:
-        return 0;
+        return &worker->inbound.folds[PUMP_FOLD_OF_UDP];
     }
 }
 
-/* The fold's way out: a super-packet, or one packet that found no company. A kernel that does not
- * take the super-packet gets its packets one by one, and no more of its kind. */
+/* The TUN does not take this super-packet: its packets go one by one, and from the next batch on no
+ * more of its kind are made for a while. */
+static void write_one_by_one(struct worker *worker, const struct fold_write *write)
+{
+    fallback_refused(fallback_of(worker, write), FALLBACK_KERNEL, 0, clock_ns());
+    worker->inbound.fold_changes = true;
+    worker_tally(worker, TALLY_FOLD_REFUSED, 1);
+    for (unsigned i = 0; i < write->packets; i++) {
+        const struct iovec packet = fold_original(write, i);
+        deliver(worker, packet.iov_base, packet.iov_len);
+    }
+}
+
+/* A super-packet, or one packet that found no company. */
 static void write_folded(void *context, const struct fold_write *write)
 {
     struct worker *worker = context;
     const struct iovec first = fold_original(write, 0);
     const int fd = queue_of(worker, first.iov_base, first.iov_len);
+    const bool super = write->packets > 1;
     ssize_t written;
     int error;
 
@@ -168,42 +181,75 @@ static void write_folded(void *context, const struct fold_write *write)
         worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
     } while (written < 0 && errno == EINTR);
     error = written < 0 ? errno : 0;
-    if (write->packets > 1 && (error == EINVAL || error == EOPNOTSUPP)) {
-        worker_tally(worker, TALLY_FOLD_REFUSED, 1);
-        worker->inbound.fold_kinds &= ~fold_kinds_of(write);
-        for (unsigned i = 0; i < write->packets; i++) {
-            const struct iovec packet = fold_original(write, i);
-            deliver(worker, packet.iov_base, packet.iov_len);
-        }
+    if (super && (error == EINVAL || error == EOPNOTSUPP)) {
+        write_one_by_one(worker, write);
         return;
+    }
+    if (super && !error) {
+        worker_tally(worker, TALLY_FOLD_SUPER_PACKETS, 1);
+        if (worker->inbound.fold_changes)
+            fallback_worked(fallback_of(worker, write), 0, clock_ns());
     }
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = fold_original(write, i);
-        settle(worker, &packet, error, write->packets > 1);
+        settle(worker, &packet, error, super);
     }
+}
+
+/* What is wanted and not refused just now. */
+static unsigned fold_kinds(struct worker *worker)
+{
+    static const unsigned kinds_of[PUMP_FOLDS] = {
+        [PUMP_FOLD_OF_TCP4] = FOLD_TCP4,
+        [PUMP_FOLD_OF_TCP6] = FOLD_TCP6,
+        [PUMP_FOLD_OF_UDP] = FOLD_UDP4 | FOLD_UDP6,
+    };
+    const unsigned levers = worker->pump->levers;
+    struct inbound *inbound = &worker->inbound;
+    unsigned kinds = 0;
+
+    if (!(levers & PUMP_VNET_HEADER))
+        return 0;
+    if (levers & PUMP_FOLD_TCP)
+        kinds |= FOLD_TCP4 | FOLD_TCP6;
+    if (levers & PUMP_FOLD_UDP)
+        kinds |= FOLD_UDP4 | FOLD_UDP6;
+    if (!inbound->fold_changes)
+        return kinds;
+    inbound->fold_changes = false;
+    for (int i = 0; i < PUMP_FOLDS; i++) {
+        if (fallback_in_use(&inbound->folds[i]))
+            continue;
+        inbound->fold_changes = true;
+        if (!fallback_tries(&inbound->folds[i], 0, clock_ns()))
+            kinds &= ~kinds_of[i];
+    }
+    return kinds;
 }
 
 void inbound_fold_init(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
-    fold_init(&inbound->fold, inbound->fold_kinds, FOLD_MAX_SEGMENTS, write_folded, worker);
+    fold_init(&inbound->fold, fold_kinds(worker), FOLD_MAX_SEGMENTS, write_folded, worker);
 }
 
-/* The end of a batch: no received buffer is referred to any more. */
+/* The end of a batch: no received buffer is referred to any more. What the fold holds is written
+ * whatever became of its kinds meanwhile; which kinds it takes changes only here, when it is empty,
+ * so that no packet of a flow overtakes one that waits in it. */
 static void flush(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
-    unsigned kinds = inbound->fold_kinds;
 
-    if (kinds == 0)
-        return;
-    fold_flush(&inbound->fold);
-    worker_tally(worker, TALLY_FOLD_SUPER_PACKETS, inbound->fold.tally.supers);
-    worker_tally(worker, TALLY_FOLD_BAD_CHECKSUMS, inbound->fold.tally.bad_checksum);
-    inbound->fold.tally = (struct fold_tally){0};
-    if (inbound->fold_kinds != kinds)
+    if (inbound->fold.kinds != 0) {
+        fold_flush(&inbound->fold);
+        worker_tally(worker, TALLY_FOLD_BAD_CHECKSUMS, inbound->fold.tally.bad_checksum);
+        inbound->fold.tally = (struct fold_tally){0};
+    }
+    if (inbound->fold_changes)
         inbound_fold_init(worker);
 }
+
+/* ---- datagrams --------------------------------------------------------------------------------- */
 
 /* Decides about one datagram. */
 static void forward(struct worker *worker, uint8_t *datagram, size_t length)
@@ -239,7 +285,7 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
         refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
         return;
     }
-    if (worker->inbound.fold_kinds)
+    if (worker->inbound.fold.kinds)
         fold_add(&worker->inbound.fold, datagram, packet.length);
     else
         deliver(worker, datagram, packet.length);

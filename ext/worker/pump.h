@@ -21,6 +21,7 @@
 
 #include <stdint.h>
 
+#include "offload/fallback.h"
 #include "packet/encap.h"
 #include "packet/icmp.h"
 #include "routes/routes.h"
@@ -57,6 +58,9 @@ struct pump {
 
 enum worker_role { WORKER_OUTBOUND = 1U << 0, WORKER_INBOUND = 1U << 1 };
 
+/* Super-packets that the TUN may refuse one kind at a time: what a gso_type of its header stands for. */
+enum pump_fold { PUMP_FOLD_OF_TCP4, PUMP_FOLD_OF_TCP6, PUMP_FOLD_OF_UDP, PUMP_FOLDS };
+
 /* What worker_step found; or-ed. */
 enum worker_state {
     WORKER_MORE_OUTBOUND = 1U << 0, /* the budget ended, the TUN may have more */
@@ -92,5 +96,8 @@ void worker_stop(struct worker *worker);
 /* Reads the counters while the worker runs: each is a true value of some recent moment. */
 void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
                    uint64_t tallies[static TALLY_COUNT]);
+
+/* What the TUN refused to take from this worker, by enum pump_fold. From any thread. */
+void worker_folds(const struct worker *worker, struct fallback_state folds[static PUMP_FOLDS]);
 
 #endif

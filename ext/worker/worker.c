@@ -12,8 +12,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "worker/clock.h"
 
 enum { RETRY_MS = 1 };
 
@@ -74,12 +75,6 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->inbound.slot_bytes = pump->levers & PUMP_UDP_GRO
                                      ? PUMP_PACKET_MAX
                                      : pump->encap->header_length + (size_t)pump->mtu + 1;
-    if (pump->levers & PUMP_VNET_HEADER) {
-        if (pump->levers & PUMP_FOLD_TCP)
-            worker->inbound.fold_kinds |= FOLD_TCP4 | FOLD_TCP6;
-        if (pump->levers & PUMP_FOLD_UDP)
-            worker->inbound.fold_kinds |= FOLD_UDP4 | FOLD_UDP6;
-    }
     inbound_fold_init(worker);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (worker->wake_fd < 0) {
@@ -215,13 +210,6 @@ enum {
     SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
-
 /* Only a worker that has nothing left to do: neither more of a batch, nor something that waits. */
 static bool may_spin(const struct worker *worker, int state)
 {
@@ -231,7 +219,7 @@ static bool may_spin(const struct worker *worker, int state)
 /* Looks until something came or the window is over; what turn() found last. */
 static int spin(struct worker *worker)
 {
-    uint64_t left = now_ns(), spent = 0;
+    uint64_t left = clock_ns(), spent = 0;
     int state = 0;
 
     worker_tally(worker, TALLY_SPINS, 1);
@@ -240,7 +228,7 @@ static int spin(struct worker *worker)
         /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
          * nobody does. */
         sched_yield();
-        uint64_t looked = now_ns();
+        uint64_t looked = clock_ns();
         if (looked - left > SPIN_PREEMPTED_NS) {
             worker->spin.window = 0;
             worker->spin.not_before = looked + SPIN_PAUSE_NS;
@@ -252,7 +240,7 @@ static int spin(struct worker *worker)
             worker_tally(worker, TALLY_SPIN_HITS, 1);
             return state;
         }
-        left = now_ns();
+        left = clock_ns();
         spent += left - looked;
         if (spent >= worker->spin.window)
             break;
@@ -264,7 +252,7 @@ static int spin(struct worker *worker)
 static void learn(struct worker *worker, uint64_t start)
 {
     const uint64_t longest = (uint64_t)worker->pump->busy_poll_us * 1000;
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
 
     if (now - start > longest * SPIN_FORGET)
         worker->spin.window = 0;
@@ -290,7 +278,7 @@ static int loop(struct worker *worker)
             return state;
         if (state & more)
             continue;
-        uint64_t start = worker->pump->busy_poll_us ? now_ns() : 0;
+        uint64_t start = worker->pump->busy_poll_us ? clock_ns() : 0;
         directions = sleep_until_ready(worker, state);
         if (directions < 0)
             return directions;
@@ -325,4 +313,10 @@ void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT
         verdicts[i] = atomic_load_explicit(&worker->verdicts[i], memory_order_relaxed);
     for (int i = 0; i < TALLY_COUNT; i++)
         tallies[i] = atomic_load_explicit(&worker->tallies[i], memory_order_relaxed);
+}
+
+void worker_folds(const struct worker *worker, struct fallback_state folds[static PUMP_FOLDS])
+{
+    for (int i = 0; i < PUMP_FOLDS; i++)
+        folds[i] = fallback_look(&worker->inbound.folds[i]);
 }

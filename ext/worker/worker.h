@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <sys/uio.h>
 
+#include "offload/fallback.h"
 #include "offload/offload.h"
 #include "worker/tx_batch.h"
 #include "worker/pump.h"
@@ -58,7 +59,9 @@ struct inbound {
     _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
     int queues[PUMP_QUEUES_MAX]; /* of the TUN, to write to */
     unsigned queue_count;
-    unsigned fold_kinds; /* FOLD_*; fewer when the TUN refuses one; 0: every packet on its own */
+    /* What the TUN refused of each gso_type, by enum pump_fold. */
+    struct fallback folds[PUMP_FOLDS];
+    bool fold_changes; /* one is fallen back: look at them after each batch */
     struct fold fold;
 };
 
@@ -115,7 +118,7 @@ int outbox_flush(struct worker *worker);
 void outbox_abandon(struct worker *worker);
 void outbound_abandon(struct worker *worker);
 
-/* Begins to fold what `worker->inbound.fold_kinds` names; nothing may be pending. */
+/* Begins to fold what is wanted and not refused just now; nothing may be pending. */
 void inbound_fold_init(struct worker *worker);
 
 /* Writes one packet as it is to the TUN; what write(2) returns. */

@@ -15,8 +15,13 @@ __all__ = ["run_preloaded"]
 ROOT = Path(__file__).parent.parent.parent
 
 
-def run_preloaded(module: str, source: str, variable: str, directory: Path) -> tuple[str, bytes]:
-    """What `module` prints, and what is left in the file that it shares with tests/c/`source`."""
+def run_preloaded(
+    module: str, source: str, variable: str, directory: Path, *arguments: str
+) -> tuple[str, bytes]:
+    """What `module` prints, and what is left in the file that it shares with tests/c/`source`.
+
+    What is preloaded into this process already (a sanitizer's library) stays in front.
+    """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler to build the preloaded library with")
@@ -26,9 +31,13 @@ def run_preloaded(module: str, source: str, variable: str, directory: Path) -> t
     )
     shared.write_bytes(bytes(4096))
     done = subprocess.run(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, "LD_PRELOAD": str(library), variable: str(shared)},
+        env={
+            **os.environ,
+            "LD_PRELOAD": ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)])),
+            variable: str(shared),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -2,83 +2,119 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import errno
 
-import pytest
-
-from tests.support.preload import run_preloaded
+from tests.support.calls import orders, run_with_orders
+from tests.support.pumprig import Rig, received, rig, to_peer
 from udpoverlay import _fastpath as fp
 
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    printed, _ = run_preloaded(
-        "tests.support.send_errors", "fail_send.c", "FAIL_SEND", tmp_path_factory.mktemp("preload")
-    )
-    found: dict[str, Any] = json.loads(printed)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("error", "verdict"),
-    [
-        ("EHOSTUNREACH", "outbound_unreachable"),
-        ("ENETUNREACH", "outbound_unreachable"),
-        ("ECONNREFUSED", "outbound_unreachable"),
-        ("ENETDOWN", "outbound_unreachable"),
-        ("EPERM", "outbound_forbidden"),
-        ("EACCES", "outbound_forbidden"),
-        ("EMSGSIZE", "outbound_underlay_too_big"),
-        ("EINVAL", "outbound_send_failed"),
-    ],
-)
-def test_a_refused_datagram_is_counted_by_its_error_and_the_rest_goes(
-    results: dict[str, Any], error: str, verdict: str
-) -> None:
-    assert results[error]["verdicts"] == {verdict: 1, "outbound_sent": 2}
-    assert results[error]["came"] == 2
-    assert results[error]["states"] == [0]
+REFUSED = {
+    errno.EHOSTUNREACH: "outbound_unreachable",
+    errno.ENETUNREACH: "outbound_unreachable",
+    errno.ECONNREFUSED: "outbound_unreachable",
+    errno.ENETDOWN: "outbound_unreachable",
+    errno.EPERM: "outbound_forbidden",
+    errno.EACCES: "outbound_forbidden",
+    errno.EMSGSIZE: "outbound_underlay_too_big",
+    errno.EINVAL: "outbound_send_failed",
+}
+ODD, EQUAL = (10, 20, 30), (40, 40, 40)
 
 
-@pytest.mark.parametrize(
-    ("case", "state", "times"),
-    [
-        ("EAGAIN", fp.BLOCKED, 2),
-        ("ENOBUFS-passes", fp.RETRY, 3),
-        ("ENOMEM-passes", fp.RETRY, 1),
-    ],
-)
-def test_want_of_room_loses_nothing(
-    results: dict[str, Any], case: str, state: int, times: int
-) -> None:
-    found = results[case]
-    assert found["states"][:times] == [state] * times
-    assert found["verdicts"] == {"outbound_sent": 3}
-    assert found["came"] == 3
-    assert found["counts"]["udp_send_blocked"] == times
+def offer(r: Rig, sizes: tuple[int, ...]) -> None:
+    for size in sizes:
+        r.device.send(to_peer(bytes(size)))
 
 
-def test_want_of_memory_that_stays_costs_one_datagram_in_the_end(results: dict[str, Any]) -> None:
-    found = results["ENOBUFS-stays"]
-    assert found["states"][:8] == [fp.RETRY] * 8
-    assert found["verdicts"] == {"outbound_queue_full": 1, "outbound_sent": 2}
+def states_until_done(r: Rig) -> list[int]:
+    states = [r.step(fp.OUTBOUND)]
+    while states[-1]:
+        states.append(r.step(fp.OUTBOUND))
+    return states
 
 
-def test_an_interrupted_send_is_repeated(results: dict[str, Any]) -> None:
-    assert results["EINTR"]["verdicts"] == {"outbound_sent": 3}
+def each_refusal() -> None:
+    for code, verdict in REFUSED.items():
+        with rig(udp_segment=True) as r:
+            offer(r, ODD)
+            orders().fail_send(code)
+            assert states_until_done(r) == [0]
+            assert r.verdicts() == {verdict: 1, "outbound_sent": 2}, errno.errorcode[code]
+            assert len(received(r.peer)) == 2
 
 
-@pytest.mark.parametrize("error", ["EIO", "EINVAL", "EMSGSIZE", "EOPNOTSUPP"])
-def test_a_segmented_send_that_is_refused_goes_out_one_by_one(
-    results: dict[str, Any], error: str
-) -> None:
-    found = results[f"{error}-run"]
-    assert found["verdicts"] == {"outbound_sent": 3}
-    assert found["came"] == 3
-    assert found["counts"]["udp_segment_refused"] == 1
-    assert found["counts"]["outbound_plain_packets"] == 3
+def test_refused_datagram_is_counted_by_its_error_and_the_rest_goes() -> None:
+    run_with_orders(each_refusal)
 
 
-def test_a_run_that_a_firewall_forbids_is_counted_packet_by_packet(results: dict[str, Any]) -> None:
-    assert results["EPERM-run"]["verdicts"] == {"outbound_forbidden": 3}
+def room_that_comes_back() -> None:
+    for code, state, times in (
+        (errno.EAGAIN, fp.BLOCKED, 2),
+        (errno.ENOBUFS, fp.RETRY, 3),
+        (errno.ENOMEM, fp.RETRY, 1),
+    ):
+        with rig(udp_segment=True) as r:
+            offer(r, ODD)
+            orders().fail_send(code, times)
+            waits = [state] * times
+            assert states_until_done(r)[: times + 1] == [*waits, fp.MORE_OUTBOUND]
+            assert r.verdicts() == {"outbound_sent": 3}
+            assert len(received(r.peer)) == 3
+            assert r.counts()["udp_send_blocked"] == times
+
+
+def test_full_socket_and_full_memory_lose_nothing() -> None:
+    run_with_orders(room_that_comes_back)
+
+
+def memory_that_stays_full() -> None:
+    with rig(udp_segment=True) as r:
+        offer(r, ODD)
+        orders().fail_send(errno.ENOBUFS, 9)
+        assert states_until_done(r)[:9] == [*[fp.RETRY] * 8, fp.MORE_OUTBOUND]
+        assert r.verdicts() == {"outbound_queue_full": 1, "outbound_sent": 2}
+
+
+def test_memory_that_stays_full_costs_one_datagram() -> None:
+    run_with_orders(memory_that_stays_full)
+
+
+def interrupted() -> None:
+    with rig(udp_segment=True) as r:
+        offer(r, ODD)
+        orders().fail_send(errno.EINTR)
+        states_until_done(r)
+        assert r.verdicts() == {"outbound_sent": 3}
+
+
+def test_interrupted_send_is_repeated() -> None:
+    run_with_orders(interrupted)
+
+
+def segmented_refusals() -> None:
+    for code in (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP):
+        with rig(udp_segment=True) as r:
+            offer(r, EQUAL)
+            orders().fail_segmented(code)
+            states_until_done(r)
+            assert r.verdicts() == {"outbound_sent": 3}, errno.errorcode[code]
+            assert len(received(r.peer)) == 3
+            counts = r.counts()
+            assert counts["udp_segment_refused"] == 1
+            assert counts["outbound_plain_packets"] == 3
+
+
+def test_refused_segmented_send_goes_out_one_by_one() -> None:
+    run_with_orders(segmented_refusals)
+
+
+def forbidden_run() -> None:
+    with rig(udp_segment=True) as r:
+        offer(r, EQUAL)
+        orders().fail_send(errno.EPERM)
+        states_until_done(r)
+        assert r.verdicts() == {"outbound_forbidden": 3}
+
+
+def test_run_that_a_firewall_forbids_is_counted_packet_by_packet() -> None:
+    run_with_orders(forbidden_run)
