@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.daemonflags import config
 from udpoverlay.cli import daemon_command, main
+from udpoverlay.cli.commands import COMMANDS
 from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
 from udpoverlay.errors import KernelError
 from udpoverlay.model.config import DaemonConfig
@@ -71,12 +75,74 @@ def test_missing_forward_rules_are_one_warning_unless_unwanted(
     assert len(started) == 2
 
 
-def test_left_over_words_are_ignored_but_mentioned(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("lab",),
+            "'lab' (word 1 of the command line) is no flag: udpoverlayd is the daemon",
+        ),
+        (("lab",), "the command is: udpoverlay lab"),
+        (("statis", "--json"), "so the flag behind it would be ignored"),
+        (("versoin",), "if a command is meant, run: udpoverlay version"),
+        (("-ip-masq", "false", "-v=2"), "write -ip-masq=false"),
+        (("-v", "1", "-kube-subnet-mgr", "true", "-v=2", "-iface=x"), "so the 2 flags behind it"),
+        (("iface=eth1",), "'iface=' (word 1 of the command line) is no flag"),
+        (("iface=eth1",), "write it with a dash: -iface=VALUE"),
+        (("etcd-password=hunter2",), "write it with a dash: -etcd-password=VALUE"),
+        (("-v=1", "", "-v=2"), "an empty word (word 2 of the command line) is no flag"),
+        (("--", "lab"), "'lab' (word 2 of the command line)"),
+        (("--etcd-password=correct", "hunter2"), "a value with spaces in quotes"),
+        (("etcd-password:hunter2",), "a word (word 1 of the command line) is no flag"),
+    ],
+)
+def test_word_after_the_flags_starts_nothing_and_is_explained(
+    words: tuple[str, ...],
+    message: str,
+    started: list[DaemonConfig],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run("extra", "-v=9") == 0
-    assert started[0].verbosity == 0
-    assert 'words="extra,-v=9"' in capsys.readouterr().err
+    assert run(*words) == 2
+    assert started == []
+    error = capsys.readouterr().err
+    assert error.startswith("udpoverlayd: ")
+    assert message in error
+    assert error.endswith("\nudpoverlayd -h lists the flags\n")
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize("words", [("-v=3", "--"), ("-v=3", ""), ("-v=3", "", "")])
+def test_nothing_after_the_flags_is_fine(
+    words: tuple[str, ...], started: list[DaemonConfig]
+) -> None:
+    assert run(*words) == 0
+    assert started[0].verbosity == 3
+
+
+@given(
+    st.text(st.sampled_from("/?#@:[]{}<>%&=+,;!$'\"\\|^`~ \tx9é"), max_size=6),
+    st.sampled_from(["--etcd-endpoints=", "--kube-api-url=", "--etcd-endpoints=http://h:1,"]),
+)
+@settings(deadline=None, max_examples=50)
+def test_refused_url_is_shown_without_its_password(odd: str, flag: str) -> None:
+    """From the command line to the last line, with the real registries' own checks."""
+    words = [f"{flag}http://root:{odd}hunter2@", "-subnet-file=/proc/nothing/here"]
+    if "kube" in flag:
+        words.append("-kube-subnet-mgr")
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        assert daemon_command.run(words, {}, "udpoverlayd") == 1
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("endpoints", ["http://[::1", "http://[::1]:x", "http://u:12/3@h:1", ","])
+def test_endpoint_that_is_none_is_one_line_and_exit_1(
+    endpoints: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert daemon_command.run([f"--etcd-endpoints={endpoints}"], {}, "udpoverlayd") == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert re.match(r"E\d{4} .*\] etcd-endpoints", line)
+    assert "write http://HOST:2379" in line
 
 
 @pytest.mark.parametrize(
@@ -103,6 +169,10 @@ def test_a_wrong_flag_explains_itself_and_exits_2(
 def test_a_mistyped_flag_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--etcd-endpoint=x") == 2
     assert capsys.readouterr().err.endswith("(did you mean -etcd-endpoints?)\n")
+    assert run("--etcd-pasword:hunter2") == 2
+    error = capsys.readouterr().err
+    assert error.endswith("not defined: -etcd-pasword… (did you mean -etcd-password=VALUE?)\n")
+    assert "hunter2" not in error
 
 
 def test_help_goes_to_standard_error_with_an_example_and_exits_0(
@@ -166,7 +236,7 @@ def test_every_listed_command_exists_and_shows_an_example(
 ) -> None:
     assert program(monkeypatch, "-h") == 0
     usage = capsys.readouterr().out
-    for name in main.COMMANDS:
+    for name in COMMANDS:
         assert f"  {name}" in usage
         with contextlib.suppress(SystemExit):  # argparse leaves this way
             program(monkeypatch, name, "-h")

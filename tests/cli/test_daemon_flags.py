@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemonflags import config
-from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
+from udpoverlay.cli.daemon_flags import ALL_FLAGS, FLANNEL_FLAGS
 from udpoverlay.errors import OperatorError
-from udpoverlay.model.config import DaemonConfig
+from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "flags.md"
 
@@ -82,7 +83,7 @@ def test_flags_become_settings() -> None:
         "--offload-off=udp-gro",
         "--per-packet",
     )
-    assert found.etcd.endpoints == ("https://a:2379", " https://b:2379")
+    assert found.etcd.endpoints == ("https://a:2379", "https://b:2379")
     assert (found.etcd.prefix, found.etcd.username, found.etcd.password) == ("/x", "u", "hunter2")
     assert found.iface == ("eth1", "eth0")
     assert found.iface_regex == ("^eth",)
@@ -96,6 +97,60 @@ def test_flags_become_settings() -> None:
     assert found.busy_poll_us == 50
     assert found.offloads_off == {"uso", "udp-gro"}
     assert found.per_packet
+
+
+FROM_KUBERNETES = {
+    "kube.node_name",
+    "kube.pod_name",
+    "kube.pod_namespace",
+    "kube.event_queue_depth",
+    "kube.continue_when_cache_not_ready",
+    "kube.environment",
+}
+"""Fields that variables set which belong to no flag."""
+
+
+def test_every_setting_is_set_by_exactly_one_flag() -> None:
+    paths = {field.name for field in fields(DaemonConfig)} - {"etcd", "kube"}
+    paths |= {f"etcd.{field.name}" for field in fields(EtcdConfig)}
+    paths |= {f"kube.{field.name}" for field in fields(KubeConfigSource)}
+    assert sorted(flag.sets for flag in ALL_FLAGS if flag.sets) == sorted(paths - FROM_KUBERNETES)
+    assert [flag.name for flag in ALL_FLAGS if not flag.sets] == ["version"]
+
+
+@pytest.mark.parametrize("text", ["http://a:1,", ",http://a:1", "http://a:1,,", " http://a:1 , "])
+def test_needless_comma_between_endpoints_is_ignored(text: str) -> None:
+    assert config(f"--etcd-endpoints={text}").etcd.endpoints == ("http://a:1",)
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("--public-ip=127.0.0.1", "a loopback address"),
+        ("--public-ip=127.255.255.254", "a loopback address"),
+        ("--public-ip=224.0.0.1", "a multicast address"),
+        ("--public-ip=239.255.255.255", "a multicast address"),
+        ("--public-ip=0.0.0.0", "the unspecified address"),
+        ("--public-ip=0.1.2.3", "an address of 0.0.0.0/8"),
+        ("--public-ip=255.255.255.255", "the broadcast address"),
+        ("--public-ip=2001:db8::1", "not an IPv4 address"),
+        ("--public-ip=host.example.com", "not an IPv4 address"),
+        ("--public-ipv6=::1", "a loopback address"),
+        ("--public-ipv6=::", "the unspecified address"),
+        ("--public-ipv6=ff02::1", "a multicast address"),
+        ("--public-ipv6=192.0.2.1", "not an IPv6 address"),
+    ],
+)
+def test_public_address_that_no_host_has_is_refused(flag: str, why: str) -> None:
+    with pytest.raises(OperatorError, match=why) as caught:
+        config(flag)
+    assert flag.partition("=")[2] in str(caught.value)
+    assert "or leave it out" in caught.value.fix
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "169.254.1.1", "192.0.2.255", "240.0.0.1"])
+def test_public_address_that_a_host_may_have_is_accepted(address: str) -> None:
+    assert config(f"--public-ip={address}").public_ip == address
 
 
 def test_the_environment_counts_where_the_line_is_silent() -> None:
@@ -208,7 +263,7 @@ def test_the_reference_page_has_every_flag_with_its_default() -> None:
         match[1]: match[2]
         for match in re.finditer(r"^\| `([a-z_0-9-]+)` \| (.*?) \|", page, re.MULTILINE)
     }
-    for flag in (*FLANNEL_FLAGS, *OWN_FLAGS):
+    for flag in ALL_FLAGS:
         default = flag.default
         if isinstance(default, bool):
             wanted = f"`{str(default).lower()}`"
@@ -217,4 +272,4 @@ def test_the_reference_page_has_every_flag_with_its_default() -> None:
         else:
             wanted = f"`{default}`"
         assert rows.get(flag.name) == wanted, flag.name
-    assert set(rows) == {flag.name for flag in (*FLANNEL_FLAGS, *OWN_FLAGS)}
+    assert set(rows) == {flag.name for flag in ALL_FLAGS}

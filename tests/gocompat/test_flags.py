@@ -23,6 +23,7 @@ FLAGS = (
     Flag("on", "a bool", False, parse_bool),
     Flag("n", "a number", 5, parse_int),
     Flag("iface", "a list", (), repeatable=True),
+    Flag("password", "a secret", secret=True),
 )
 
 
@@ -36,7 +37,7 @@ def test_one_dash_or_two_and_both_ways_to_give_a_value(words: tuple[str, ...]) -
 
 
 def test_defaults_stand_for_what_is_not_given() -> None:
-    assert values() == {"name": "x", "on": False, "n": 5, "iface": ()}
+    assert values() == {"name": "x", "on": False, "n": 5, "iface": (), "password": ""}
 
 
 def test_a_value_may_look_like_a_flag_or_hold_equal_signs() -> None:
@@ -153,8 +154,12 @@ def test_klogs_verbosity_is_decimal_and_32_bits_wide() -> None:
         (("-n", "x"), 'invalid value "x" for flag -n: parse error'),
         (("-on=maybe",), 'invalid boolean value "maybe" for -on: parse error'),
         (("---name",), "bad flag syntax: ---name"),
-        (("-=x",), "bad flag syntax: -=x"),
-        (("--=x",), "bad flag syntax: --=x"),
+        (("-=x",), "bad flag syntax: -…"),
+        (("---password=hunter2",), "bad flag syntax: ---password…"),
+        (("-pasword:hunter2",), "flag provided but not defined: -pasword…"),
+        (("-passwordhunter2",), "flag provided but not defined: -password…"),
+        (("-n", "--pasword=hunter2"), 'invalid value "--pasword…" for flag -n: parse error'),
+        (("-password",), "flag needs an argument: -password"),
     ],
 )
 def test_a_wrong_line_is_refused_in_gos_words(words: tuple[str, ...], message: str) -> None:
@@ -167,6 +172,15 @@ def test_a_wrong_line_is_refused_in_gos_words(words: tuple[str, ...], message: s
 def test_help_is_asked_for(word: str) -> None:
     with pytest.raises(HelpRequested):
         parse(FLAGS, ("-n", "1", word, "-foo"))
+
+
+@given(st.text(max_size=6).filter(lambda text: "=" not in text))
+def test_misspelt_secret_flag_shows_no_value(separator: str) -> None:
+    for word in (f"--password{separator}hunter2", f"-pasword:{separator}hunter2"):
+        with pytest.raises(FlagError) as caught:
+            parse(FLAGS, (word,))
+        assert "hunter2" not in str(caught.value)
+        assert "hunter2" not in caught.value.flag
 
 
 @given(st.lists(st.text(max_size=6) | st.sampled_from(["-n", "-on", "--name=1", "-iface"])))
@@ -198,4 +212,5 @@ def test_usage_names_every_flag_its_meaning_and_default() -> None:
         "  -n int\n        a number (default 5)\n"
         '  -name string\n        a name (default "x")\n'
         "  -on\n        a bool\n"
+        "  -password string\n        a secret\n"
     )

@@ -58,6 +58,13 @@ def changed(view: HostView, old: str, **values: object) -> HostView:
 # --- which lookup --------------------------------------------------------------------------------
 
 
+def test_empty_name_or_pattern_is_the_default_route() -> None:
+    for wanted in (Wanted(iface=("",)), Wanted(iface_regex=("",)), Wanted(iface=("nope", ""))):
+        assert choose(wanted).name == "eth0"
+    assert choose(Wanted(iface=("", "eth1"))).name == "eth0"
+    assert choose(Wanted(iface=("", "eth1")), view=replace(HOST, default_v4=None)).name == "eth1"
+
+
 def test_without_any_setting_the_default_route_decides() -> None:
     choice = choose(Wanted())
     assert (choice.name, choice.index, choice.mtu) == ("eth0", 2, 1500)

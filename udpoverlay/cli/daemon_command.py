@@ -1,8 +1,8 @@
 """`udpoverlayd` and `udpoverlay daemon`: flags in, the daemon run, an exit code out.
 
 Owns: the order of flanneld's main before anything starts (flags, -version, environment, log,
-checks) and the exit codes: 0 asked to stop, version or help; 1 something that a person must mend;
-2 a wrong flag or a defect of ours. Must not know: what the daemon does.
+checks) and the exit codes: 0 asked to stop, version or help; 1 something that a person must fix;
+2 a wrong command line or a defect of ours. Must not know: what the daemon does.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 from udpoverlay import log as log_module
 from udpoverlay._version import VERSION
-from udpoverlay.cli import daemon_flags
+from udpoverlay.cli import daemon_flags, extra_words
 from udpoverlay.cli.daemon_flags import Options
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.gocompat import flags as goflags
-from udpoverlay.gocompat.flags import Parsed
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import DaemonConfig
+from udpoverlay.redact import redact
 
 __all__ = ["run"]
 
@@ -36,15 +36,17 @@ admin-socket, driver, workers, busy-poll-us, offload-off and per-packet). Exampl
 
 
 def _usage(program: str) -> str:
-    flags = (*daemon_flags.FLANNEL_FLAGS, *daemon_flags.OWN_FLAGS)
     example = _EXAMPLE.replace("{program}", program)
-    return f"Usage: {program} [OPTION]...\n{goflags.format_flags(flags)}{example}"
+    return f"Usage: {program} [OPTION]...\n{goflags.format_flags(daemon_flags.ALL_FLAGS)}{example}"
 
 
 def _hint(error: goflags.FlagError) -> str:
-    names = [flag.name for flag in (*daemon_flags.FLANNEL_FLAGS, *daemon_flags.OWN_FLAGS)]
+    names = [flag.name for flag in daemon_flags.ALL_FLAGS]
     close = difflib.get_close_matches(error.flag, names, n=1)
-    return f" (did you mean -{close[0]}?)" if close and close[0] != error.flag else ""
+    if not close or (error.flag == close[0] and "…" not in str(error)):
+        return ""
+    value = "=VALUE" if "…" in str(error) else ""
+    return f" (did you mean -{close[0]}{value}?)"
 
 
 def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
@@ -55,16 +57,20 @@ def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
         sys.stderr.write(_usage(program))
         return 0
     except goflags.FlagError as error:
-        text = log_module.escape(str(error))
+        text = log_module.escape(redact(str(error)))
         sys.stderr.write(f"{text}\n{_usage(program)}{program}: {text}{_hint(error)}\n")
         return 2
     if parsed.values["version"]:
         sys.stderr.write(f"{VERSION}\n")
         return 0
-    return _start(parsed, options, environ)
+    problem = extra_words.problem(words, parsed)
+    if problem:
+        sys.stderr.write(f"{program}: {problem}\n{program} -h lists the flags\n")
+        return 2
+    return _start(options, environ)
 
 
-def _start(parsed: Parsed, options: Options, environ: Mapping[str, str]) -> int:
+def _start(options: Options, environ: Mapping[str, str]) -> int:
     values = options.values
     log_module.configure(values["v"], values["vmodule"], values["log_backtrace_at"])
     for complaint in options.complaints:
@@ -74,8 +80,6 @@ def _start(parsed: Parsed, options: Options, environ: Mapping[str, str]) -> int:
         version=VERSION,
         **{name.replace("-", "_"): value for name, value in values.items() if name != "version"},
     )
-    if parsed.rest:
-        log.warning("words after the flags are ignored", words=parsed.rest)
     try:
         config = options.config(environ)
         if config.iptables_forward_rules:

@@ -1,8 +1,9 @@
 """The daemon's flags: one table of names, defaults, meanings and the settings they become.
 
-Owns: every flag of flanneld (main.go) and our own, their environment variables, and which of them
-this release refuses. Must not know: what carries a setting out. Described for people in
-docs/reference/flags.md, which a test compares with this table.
+Owns: every flag of flanneld (main.go) and our own, and their environment variables. A flag names
+the field that it sets, so that adding one is one entry here and one field there. Must not know:
+what carries a setting out. Described for people in docs/reference/flags.md, which a test compares
+with this table.
 """
 
 from __future__ import annotations
@@ -13,19 +14,46 @@ from typing import Any
 
 from netaddr import IPAddress
 
+from udpoverlay.cli.not_yet import refuse
 from udpoverlay.dataplane.config import LEVERS, MAX_BUSY_POLL_US, MAX_WORKERS, DataplaneConfig
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import flags as goflags
 from udpoverlay.gocompat.flags import Flag, Parsed
 from udpoverlay.log import parse_backtrace_at, parse_vmodule
 from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
+from udpoverlay.model.public_address import public_address
 
-__all__ = ["FLANNEL_FLAGS", "FLANNEL_PREFIX", "OWN_FLAGS", "OWN_PREFIX", "Options", "read"]
+__all__ = [
+    "ALL_FLAGS",
+    "FLANNEL_FLAGS",
+    "FLANNEL_PREFIX",
+    "OWN_FLAGS",
+    "Options",
+    "Setting",
+    "read",
+]
 
 FLANNEL_PREFIX = "FLANNELD"
 OWN_PREFIX = "UDPOVERLAY"
+"""Of the environment variables."""
 
 _DEFAULT = DaemonConfig()
+_MOST_MARGIN = 24 * 60 - 1
+"""A lease's term is 24 hours."""
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Flag):
+    """A flag of the daemon and the field that it sets."""
+
+    sets: str = ""
+    """Path below DaemonConfig, like "etcd.prefix"; only -version has none."""
+    convert: Callable[[Any], Any] = _as_it_is
+    """From the flag's value to the field's. Raises OperatorError for a value that cannot work."""
 
 
 def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
@@ -38,141 +66,236 @@ def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
     return parse
 
 
-FLANNEL_FLAGS: tuple[Flag, ...] = (
-    Flag("etcd-endpoints", "comma-separated etcd endpoints", ",".join(_DEFAULT.etcd.endpoints)),
-    Flag("etcd-prefix", "key prefix of the network in etcd", _DEFAULT.etcd.prefix),
-    Flag("etcd-keyfile", "private key file for TLS with etcd"),
-    Flag("etcd-certfile", "client certificate file for TLS with etcd"),
-    Flag("etcd-cafile", "certificate authority file to verify etcd with"),
-    Flag("etcd-username", "user name for basic authentication with etcd"),
-    Flag("etcd-password", "password for basic authentication with etcd"),
-    Flag(
+def _endpoints(text: str) -> tuple[str, ...]:
+    # flanneld lives with a comma too many, before, after or between.
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _renew_margin(minutes: int) -> int:
+    if not 1 <= minutes <= _MOST_MARGIN:
+        raise OperatorError(
+            f"subnet-lease-renew-margin {minutes} is out of range",
+            fix=f"use 1 to {_MOST_MARGIN} minutes",
+        )
+    return minutes
+
+
+def _public(name: str, version: int) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        public_address(name, text, version)
+        return text
+
+    return convert
+
+
+def _switch(name: str, help_text: str, default: bool = False, *, sets: str = "") -> Setting:
+    return Setting(name, help_text, default, goflags.parse_bool, sets=sets)
+
+
+def _number(
+    name: str,
+    help_text: str,
+    default: int,
+    *,
+    sets: str,
+    convert: Callable[[int], int] = _as_it_is,
+) -> Setting:
+    return Setting(name, help_text, default, goflags.parse_int, sets=sets, convert=convert)
+
+
+FLANNEL_FLAGS: tuple[Setting, ...] = (
+    Setting(
+        "etcd-endpoints",
+        "comma-separated etcd endpoints",
+        ",".join(_DEFAULT.etcd.endpoints),
+        sets="etcd.endpoints",
+        convert=_endpoints,
+    ),
+    Setting(
+        "etcd-prefix",
+        "key prefix of the network in etcd",
+        _DEFAULT.etcd.prefix,
+        sets="etcd.prefix",
+    ),
+    Setting("etcd-keyfile", "private key file for TLS with etcd", sets="etcd.keyfile"),
+    Setting("etcd-certfile", "client certificate file for TLS with etcd", sets="etcd.certfile"),
+    Setting("etcd-cafile", "certificate authority file to verify etcd with", sets="etcd.cafile"),
+    Setting("etcd-username", "user name for basic authentication with etcd", sets="etcd.username"),
+    Setting(
+        "etcd-password",
+        "password for basic authentication with etcd",
+        secret=True,
+        sets="etcd.password",
+    ),
+    Setting(
         "iface",
         "interface for traffic between hosts, by name or IP address; may be repeated,"
         " the first that matches is taken",
         (),
         repeatable=True,
+        sets="iface",
     ),
-    Flag(
+    Setting(
         "iface-regex",
         "regular expression over the addresses, then the names of interfaces; may be repeated,"
         " tried after every -iface",
         (),
         repeatable=True,
+        sets="iface_regex",
     ),
-    Flag(
+    Setting(
         "iface-can-reach",
         "take the interface by which this address is reached; tried after -iface-regex",
+        sets="iface_can_reach",
     ),
-    Flag("subnet-file", "file to write subnet, MTU and so on to", _DEFAULT.subnet_file),
-    Flag("public-ip", "IPv4 address at which other hosts reach this one"),
-    Flag("public-ipv6", "IPv6 address at which other hosts reach this one"),
-    Flag(
+    Setting(
+        "subnet-file",
+        "file to write subnet, MTU and so on to",
+        _DEFAULT.subnet_file,
+        sets="subnet_file",
+    ),
+    Setting(
+        "public-ip",
+        "IPv4 address at which other hosts reach this one",
+        sets="public_ip",
+        convert=_public("public-ip", 4),
+    ),
+    Setting(
+        "public-ipv6",
+        "IPv6 address at which other hosts reach this one",
+        sets="public_ipv6",
+        convert=_public("public-ipv6", 6),
+    ),
+    _number(
         "subnet-lease-renew-margin",
-        "minutes before its end at which the lease is renewed, 1 to 1439",
+        f"minutes before its end at which the lease is renewed, 1 to {_MOST_MARGIN}",
         _DEFAULT.subnet_lease_renew_margin,
-        goflags.parse_int,
+        sets="subnet_lease_renew_margin",
+        convert=_renew_margin,
     ),
-    Flag("ip-masq", "masquerade traffic that leaves the overlay", False, goflags.parse_bool),
-    Flag(
+    _switch(
+        "ip-masq",
+        "masquerade traffic that leaves the overlay; refused by this release, which installs no"
+        " such rules: the message names the two that do it",
+        sets="ip_masq",
+    ),
+    _switch(
         "ip-masq-fully-random-disable",
         "never use fully random ports for masquerading",
-        False,
-        goflags.parse_bool,
+        sets="ip_masq_fully_random_disable",
     ),
-    Flag(
+    _switch(
         "kube-subnet-mgr",
         "take subnets from the Kubernetes API instead of etcd",
-        False,
-        goflags.parse_bool,
+        sets="kube_subnet_mgr",
     ),
-    Flag("kube-api-url", "URL of the Kubernetes API; not needed inside a pod"),
-    Flag(
+    Setting(
+        "kube-api-url", "URL of the Kubernetes API; not needed inside a pod", sets="kube.api_url"
+    ),
+    Setting(
         "kube-annotation-prefix",
         "prefix of the annotations on nodes; may hold one slash",
         _DEFAULT.kube.annotation_prefix,
+        sets="kube.annotation_prefix",
     ),
-    Flag("kubeconfig-file", "kubeconfig file; not needed inside a pod"),
-    Flag("version", "print the version on standard error and exit", False, goflags.parse_bool),
-    Flag("healthz-ip", "address of the health server", _DEFAULT.healthz_ip),
-    Flag("healthz-port", "port of the health server, 0 for none", 0, goflags.parse_int),
-    Flag(
+    Setting(
+        "kubeconfig-file",
+        "kubeconfig file; not needed inside a pod",
+        sets="kube.kubeconfig_file",
+    ),
+    _switch("version", "print the version on standard error and exit"),
+    Setting("healthz-ip", "address of the health server", _DEFAULT.healthz_ip, sets="healthz_ip"),
+    _number("healthz-port", "port of the health server, 0 for none", 0, sets="healthz_port"),
+    _number(
         "iptables-resync",
         "seconds between two checks of packet filter rules",
         _DEFAULT.iptables_resync,
-        goflags.parse_int,
+        sets="iptables_resync",
+        convert=lambda seconds: max(1, seconds),
     ),
-    Flag(
+    _switch(
         "iptables-forward-rules",
         "accept forwarded traffic of the overlay in the packet filter",
         True,
-        goflags.parse_bool,
+        sets="iptables_forward_rules",
     ),
-    Flag(
+    _switch(
         "ip-blackhole-route",
         "blackhole route for the subnet of this host",
-        False,
-        goflags.parse_bool,
+        sets="ip_blackhole_route",
     ),
-    Flag(
+    Setting(
         "net-config-path",
         "network configuration file, with -kube-subnet-mgr",
         _DEFAULT.kube.net_config_path,
+        sets="kube.net_config_path",
     ),
-    Flag(
+    _switch(
         "set-node-network-unavailable",
         "clear the node's NetworkUnavailable condition once ready",
         True,
-        goflags.parse_bool,
+        sets="kube.set_node_network_unavailable",
     ),
-    Flag("v", "detail of the log, 0 (little) to 5", 0, goflags.parse_int32),
-    Flag(
+    Setting("v", "detail of the log, 0 (little) to 5", 0, goflags.parse_int32, sets="verbosity"),
+    Setting(
         "vmodule",
         "detail of single modules: comma-separated list of file=N",
         parse=_checked(parse_vmodule),
+        sets="vmodule",
     ),
-    Flag(
+    Setting(
         "log_backtrace_at",
         "log the call stack at this place: file.py:N",
         parse=_checked(parse_backtrace_at),
+        sets="log_backtrace_at",
     ),
 )
-"""Name, default and meaning as in flannel's main.go."""
+"""Name, default and meaning as in flannel's main.go; their variables are FLANNELD_*."""
 
 
-OWN_FLAGS: tuple[Flag, ...] = (
-    Flag(
+OWN_FLAGS: tuple[Setting, ...] = (
+    Setting(
         "admin-socket",
         "Unix socket of the admin interface, empty for none",
         _DEFAULT.admin_socket,
+        sets="admin_socket",
     ),
-    Flag("driver", "what moves the packets: auto, threads or loop", _DEFAULT.driver),
-    Flag(
+    Setting(
+        "driver",
+        "what moves the packets: auto, threads or loop",
+        _DEFAULT.driver,
+        sets="driver",
+    ),
+    Setting(
         "workers",
         f"worker threads: auto, 0 (in the event loop) or a number up to {MAX_WORKERS}",
         _DEFAULT.workers,
+        sets="workers",
     ),
-    Flag(
+    _number(
         "busy-poll-us",
         "microseconds to spin after the last packet before sleeping, 0 for never, -1 for the"
         f" measured default, at most {MAX_BUSY_POLL_US}",
         _DEFAULT.busy_poll_us,
-        goflags.parse_int,
+        sets="busy_poll_us",
     ),
-    Flag(
+    Setting(
         "offload-off",
         f"switch one lever of the fast path off; may be repeated; one of {', '.join(LEVERS)}",
         (),
         repeatable=True,
+        sets="offloads_off",
+        convert=frozenset,
     ),
-    Flag(
+    _switch(
         "per-packet",
         "no lever at all: one packet a system call, as flannel's own proxy works",
-        False,
-        goflags.parse_bool,
+        sets="per_packet",
     ),
 )
 """What flanneld does not have; their variables are UDPOVERLAY_*."""
+
+ALL_FLAGS = (*FLANNEL_FLAGS, *OWN_FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,61 +309,25 @@ class Options:
 
     def config(self, environ: Mapping[str, str]) -> DaemonConfig:
         """Turn the options into settings. Raises OperatorError for what cannot work."""
-        values = self.values
-        margin = values["subnet-lease-renew-margin"]
-        if not 1 <= margin < 24 * 60:
-            raise OperatorError(
-                f"subnet-lease-renew-margin {margin} is out of range",
-                fix="use 1 to 1439 minutes",
-            )
-        for name, refused, why, fix in _NOT_YET:
-            if refused(values[name]):
-                shown = "" if values[name] is True else f" {values[name]}"
-                raise OperatorError(f"--{name}{shown}: not yet: {why}", fix=fix)
+        refuse(self.values)
+        fields: dict[str, dict[str, Any]] = {"": {}, "etcd": {}, "kube": {}}
+        for flag in ALL_FLAGS:
+            if flag.sets:
+                group, _, field = flag.sets.rpartition(".")
+                fields[group][field] = flag.convert(self.values[flag.name])
+        kube = {**fields["kube"], **_from_kubernetes(environ, fields[""]["kube_subnet_mgr"])}
         config = DaemonConfig(
-            etcd=EtcdConfig(
-                endpoints=tuple(values["etcd-endpoints"].split(",")),
-                prefix=values["etcd-prefix"],
-                keyfile=values["etcd-keyfile"],
-                certfile=values["etcd-certfile"],
-                cafile=values["etcd-cafile"],
-                username=values["etcd-username"],
-                password=values["etcd-password"],
-            ),
-            kube_subnet_mgr=values["kube-subnet-mgr"],
-            kube=_kube(values, environ),
-            iface=values["iface"],
-            iface_regex=values["iface-regex"],
-            iface_can_reach=values["iface-can-reach"],
-            public_ip=values["public-ip"],
-            public_ipv6=values["public-ipv6"],
-            subnet_file=values["subnet-file"],
-            subnet_lease_renew_margin=margin,
-            ip_masq=values["ip-masq"],
-            ip_masq_fully_random_disable=values["ip-masq-fully-random-disable"],
-            healthz_ip=values["healthz-ip"],
-            healthz_port=values["healthz-port"],
-            iptables_resync=max(1, values["iptables-resync"]),
-            iptables_forward_rules=values["iptables-forward-rules"],
-            ip_blackhole_route=values["ip-blackhole-route"],
-            verbosity=values["v"],
-            vmodule=values["vmodule"],
-            log_backtrace_at=values["log_backtrace_at"],
-            admin_socket=values["admin-socket"],
-            driver=values["driver"],
-            workers=values["workers"],
-            busy_poll_us=values["busy-poll-us"],
-            offloads_off=frozenset(values["offload-off"]),
-            per_packet=values["per-packet"],
+            etcd=EtcdConfig(**fields["etcd"]), kube=KubeConfigSource(**kube), **fields[""]
         )
         _check_dataplane(config)
         return config
 
 
-def _kube(values: Mapping[str, Any], environ: Mapping[str, str]) -> KubeConfigSource:
-    depth = KubeConfigSource().event_queue_depth
+def _from_kubernetes(environ: Mapping[str, str], used: bool) -> dict[str, Any]:
+    """The settings that Kubernetes gives a pod in variables (flannel pkg/subnet/kube/kube.go)."""
+    depth = _DEFAULT.kube.event_queue_depth
     text = environ.get("EVENT_QUEUE_DEPTH", "")
-    if text and values["kube-subnet-mgr"]:
+    if text and used:
         try:
             given = goflags.parse_int32(text)
         except ValueError as error:
@@ -249,19 +336,14 @@ def _kube(values: Mapping[str, Any], environ: Mapping[str, str]) -> KubeConfigSo
                 fix="use a number like 5000, or unset it",
             ) from None
         depth = given if given > 0 else depth
-    return KubeConfigSource(
-        api_url=values["kube-api-url"],
-        kubeconfig_file=values["kubeconfig-file"],
-        annotation_prefix=values["kube-annotation-prefix"],
-        net_config_path=values["net-config-path"],
-        set_node_network_unavailable=values["set-node-network-unavailable"],
-        node_name=environ.get("NODE_NAME", ""),
-        pod_name=environ.get("POD_NAME", ""),
-        pod_namespace=environ.get("POD_NAMESPACE", ""),
-        event_queue_depth=depth,
-        continue_when_cache_not_ready=environ.get("CONT_WHEN_CACHE_NOT_READY", "") == "true",
-        environment=dict(environ),
-    )
+    return {
+        "node_name": environ.get("NODE_NAME", ""),
+        "pod_name": environ.get("POD_NAME", ""),
+        "pod_namespace": environ.get("POD_NAMESPACE", ""),
+        "event_queue_depth": depth,
+        "continue_when_cache_not_ready": environ.get("CONT_WHEN_CACHE_NOT_READY", "") == "true",
+        "environment": dict(environ),
+    }
 
 
 def _check_dataplane(config: DaemonConfig) -> None:
@@ -278,33 +360,9 @@ def _check_dataplane(config: DaemonConfig) -> None:
     )
 
 
-# Flag, value that is refused, why ignoring it would be wrong, what to do instead.
-_NOT_YET: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
-    (
-        "ip-masq",
-        bool,
-        "this release installs no masquerade rules, so containers would lose the outside world",
-        "leave it out: FLANNEL_IPMASQ=false in the subnet file then makes Docker or the CNI plugin"
-        " masquerade itself",
-    ),
-    (
-        "ip-blackhole-route",
-        bool,
-        "this release installs no blackhole route",
-        "leave it out",
-    ),
-    (
-        "healthz-port",
-        lambda port: bool(port > 0),
-        "this release has no health server, so probes of that port would fail",
-        "leave it out and watch for READY=1 (systemd Type=notify) or the subnet file instead",
-    ),
-)
-
-
 def read(words: list[str], environ: Mapping[str, str]) -> tuple[Parsed, Options]:
     """Read command line, then environment. Raises goflags.FlagError, goflags.HelpRequested."""
-    parsed = goflags.parse((*FLANNEL_FLAGS, *OWN_FLAGS), words)
+    parsed = goflags.parse(ALL_FLAGS, words)
     values, complaints = dict(parsed.values), []
     for flags, prefix in ((FLANNEL_FLAGS, FLANNEL_PREFIX), (OWN_FLAGS, OWN_PREFIX)):
         found, bad = goflags.from_environment(flags, parsed, environ, prefix)

@@ -1,8 +1,8 @@
 """The two programs: `udpoverlayd`, and `udpoverlay` with its commands.
 
-Owns: which commands there are. A command is a module of cli/ with `configure(parser)`, which adds
-arguments and an example, and `run(args) -> int`; it is imported only when it is called, so that
-`udpoverlay status` does not pay for the lab.
+Owns: how a command is found, called and ended. A command (commands.py) is a module of cli/ with
+`configure(parser)`, which adds arguments and an example, and `run(args) -> int`; it is imported
+only when it is called, so that `udpoverlay version` does not pay for the lab.
 """
 
 from __future__ import annotations
@@ -15,27 +15,12 @@ import sys
 from typing import NoReturn
 
 from udpoverlay.cli import daemon_command
+from udpoverlay.cli.commands import COMMANDS, DAEMON
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.log import escape
 from udpoverlay.redact import redact
 
-__all__ = ["COMMANDS", "udpoverlay", "udpoverlayd"]
-
-_DAEMON = "daemon"
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    _DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
-    "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
-    "podcidr-controller": (
-        "udpoverlay.cli.podcidr_controller",
-        "give Kubernetes Nodes a podCIDR where no controller-manager does",
-    ),
-    "bench": ("udpoverlay.cli.bench", "measure the overlay against other paths, side by side"),
-    "docker-opts": ("udpoverlay.cli.docker_opts", "turn the subnet file into options for Docker"),
-    "install-conf": ("udpoverlay.cli.install_conf", "copy a CNI configuration into place"),
-    "version": ("udpoverlay.cli.version", "print the version"),
-}
-"""Name → module and one line of help, in the order shown."""
+__all__ = ["udpoverlay", "udpoverlayd"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,7 +39,7 @@ def udpoverlayd() -> int:
 def udpoverlay() -> int:
     """Entry point of `udpoverlay`."""
     name, *words = sys.argv[1:] or [""]
-    if name == _DAEMON:
+    if name == DAEMON:
         return daemon_command.run(words, os.environ, "udpoverlay daemon")
     if name in {"-h", "--help", "-help", "help"}:
         sys.stdout.write(_usage())

@@ -5,6 +5,9 @@ Owns: the syntax. Must not know: any flag of ours. The rules (go/src/flag/flag.g
 - parsing stops at the first word that is no flag, or after `--`;
 - a repeated flag replaces its value, unless it collects a list;
 - integers may be written 0x1F, 0o17, 0b11, 017 and 1_000.
+
+One thing is not Go's: a wrong word is quoted only up to where its value may begin, because that may
+be a password ("-etcd-pasword:hunter2").
 """
 
 from __future__ import annotations
@@ -39,11 +42,16 @@ _INTEGER = re.compile(
 )
 _BASES = {"x": 16, "b": 2, "o": 8, "zero": 8, "d": 10}
 _MAX_DIGITS = 100
+_NAME = re.compile(r"[A-Za-z0-9_.-]*")
+"""The dashes and the name at the beginning of a word."""
 _WRAP = textwrap.TextWrapper(96, " " * 8, " " * 8, break_long_words=False, break_on_hyphens=False)
 
 
 class FlagError(Exception):
-    """The command line is wrong; the text says how, in Go's words. `flag` is the name at fault."""
+    """The command line is wrong; the text says how, in Go's words. `flag` is the name at fault.
+
+    Neither holds the value of a secret flag, also where the flag is misspelt.
+    """
 
     def __init__(self, text: str, flag: str = "") -> None:
         self.flag = flag
@@ -104,6 +112,8 @@ class Flag:
     parse: Callable[[str], Any] = parse_text
     repeatable: bool = False
     """Collects a tuple in the order given; `parse` reads one element."""
+    secret: bool = False
+    """The value is never quoted."""
 
     @property
     def is_bool(self) -> bool:
@@ -129,6 +139,17 @@ class Parsed:
     rest: tuple[str, ...]
 
 
+def _quotable(word: str, known: Mapping[str, Flag]) -> str:
+    """`word` without what may be a value: it ends at the first character that no name has."""
+    match = _NAME.match(word)
+    shown = match[0] if match else ""
+    for name, flag in known.items():
+        at = shown.find(name) if flag.secret else -1
+        if at >= 0:
+            shown = shown[: at + len(name)]
+    return shown if shown == word else f"{shown}…"
+
+
 def _stored(flag: Flag, text: str, given: Mapping[str, Any]) -> Any:
     value = flag.parse(text)
     return (*given.get(flag.name, ()), value) if flag.repeatable else value
@@ -148,18 +169,19 @@ def parse(flags: Iterable[Flag], words: Sequence[str]) -> Parsed:
             break
         body = word[2:] if word[1] == "-" else word[1:]
         if not body or body[0] in "-=":
-            raise FlagError(f"bad flag syntax: {word}")
+            raise FlagError(f"bad flag syntax: {_quotable(word, known)}")
         name, equals, value = body.partition("=")
         flag = known.get(name)
         if flag is None:
             if name in {"h", "help"}:
                 raise HelpRequested
-            raise FlagError(f"flag provided but not defined: -{name}", name)
+            shown = _quotable(name, known)
+            raise FlagError(f"flag provided but not defined: -{shown}", shown.rstrip("…"))
         if flag.is_bool:
             value = value if equals else "true"
         elif not equals:
             if at == len(words):
-                raise FlagError(f"flag needs an argument: -{name}")
+                raise FlagError(f"flag needs an argument: -{name}", name)
             value = words[at]
             at += 1
         try:
@@ -167,7 +189,9 @@ def parse(flags: Iterable[Flag], words: Sequence[str]) -> Parsed:
         except ValueError as error:
             what = "boolean value" if flag.is_bool else "value"
             of = "for" if flag.is_bool else "for flag"
-            raise FlagError(f'invalid {what} "{value}" {of} -{name}: {error}') from None
+            # A flag that was swallowed as the value of the one before it: "-v --etcd-pasword=x".
+            shown = _quotable(value, known) if flag.secret or value.startswith("--") else value
+            raise FlagError(f'invalid {what} "{shown}" {of} -{name}: {error}', name) from None
     values = {name: given.get(name, flag.default) for name, flag in known.items()}
     return Parsed(values, frozenset(given), tuple(words[at:]))
 

@@ -6,6 +6,7 @@ The rules are those of flannel pkg/ipmatch/match.go and pkg/ip/iface.go.
 Must not know: netlink, leases, what the tunnel carries.
 
     iface …, in order ──► iface_regex …, in order ──► iface_can_reach ──► no interface: error
+    an empty iface or iface_regex: the default route
     none of the three ──► the owner of public_ip (or public_ipv6) ──► neither set: default route
 """
 
@@ -22,6 +23,7 @@ from netaddr import IPAddress
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat.net import parse_ip
 from udpoverlay.host.links import Address, HostView, Link
+from udpoverlay.model.public_address import public_address
 
 __all__ = [
     "ENCAPSULATION_BYTES",
@@ -158,10 +160,14 @@ _Lookup = Callable[[], _Found]
 
 def _lookups(wanted: Wanted, stack: Stack, view: HostView) -> list[tuple[str, _Lookup]]:
     lookups: list[tuple[str, _Lookup]] = []
+    by_default = partial(_by_default_route, stack, view)
+    # An empty name or pattern is the default route, not nothing (flannel ipmatch.LookupExtIface).
     for text in wanted.iface:
-        lookups.append((f"iface {text!r}", partial(_by_text, text, wanted, stack, view)))
+        lookup = partial(_by_text, text, wanted, stack, view) if text else by_default
+        lookups.append((f"iface {text!r}", lookup))
     for pattern in wanted.iface_regex:
-        lookups.append((f"iface-regex {pattern!r}", partial(_by_regex, pattern, stack, view)))
+        lookup = partial(_by_regex, pattern, stack, view) if pattern else by_default
+        lookups.append((f"iface-regex {pattern!r}", lookup))
     if wanted.iface_can_reach:
         what = f"iface-can-reach {wanted.iface_can_reach!r}"
         lookups.append((what, partial(_by_route, wanted.iface_can_reach, stack, view)))
@@ -171,7 +177,7 @@ def _lookups(wanted: Wanted, stack: Stack, view: HostView) -> list[tuple[str, _L
             flag = "public-ip" if wanted.public_ip else "public-ipv6"
             lookups.append((f"{flag} {owner!r}", partial(_by_text, owner, wanted, stack, view)))
         else:
-            lookups.append(("default route", partial(_by_default_route, stack, view)))
+            lookups.append(("default route", by_default))
     return lookups
 
 
@@ -322,21 +328,9 @@ def _is_global(ip: IPAddress) -> bool:
 
 
 def _public(wanted: Wanted, stack: Stack) -> tuple[IPAddress | None, IPAddress | None]:
-    v4 = _public_address("public-ip", wanted.public_ip, 4)
-    v6 = _public_address("public-ipv6", wanted.public_ipv6, 6)
+    v4 = public_address("public-ip", wanted.public_ip, 4)
+    v6 = public_address("public-ipv6", wanted.public_ipv6, 6)
     return (None if stack is Stack.V6 else v4), (None if stack is Stack.V4 else v6)
-
-
-def _public_address(flag: str, text: str, version: int) -> IPAddress | None:
-    if not text:
-        return None
-    address = parse_ip(text)
-    if address is None or address.version != version:
-        raise OperatorError(
-            f"{flag} {text!r} is not an IPv{version} address",
-            fix=f"write it like {'192.0.2.1' if version == 4 else '2001:db8::1'}, or leave it out",
-        )
-    return address
 
 
 # --- RE2 and what the host has -------------------------------------------------------------------

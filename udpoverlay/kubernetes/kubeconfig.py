@@ -25,6 +25,7 @@ from udpoverlay.kubernetes import auth
 from udpoverlay.kubernetes.auth import Credentials, ExecPlugin, FixedHeader, PluginSettings
 from udpoverlay.kubernetes.tls import Piece, Tls
 from udpoverlay.model.config import KubeConfigSource
+from udpoverlay.redact import redact_url
 
 __all__ = ["KubeAccess", "load_access"]
 
@@ -118,11 +119,14 @@ def _url(text: str, name: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # "https://u:12/3@host": a password with a slash must not pass for host and port.
+        valid = valid and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
     except ValueError:
         valid = False
     if not valid:
         raise OperatorError(
-            f"{name} {text!r} is not an API server's URL", fix="write https://HOST:PORT"
+            f"{name} {redact_url(text)!r} is not an API server's URL",
+            fix="write https://HOST:PORT",
         )
     return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}".rstrip("/")
 

@@ -31,6 +31,7 @@ import aiohttp
 from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import EtcdConfig
+from udpoverlay.redact import redact_url
 from udpoverlay.registry.etcd import messages
 from udpoverlay.registry.etcd.errors import (
     TRY_ELSEWHERE,
@@ -76,14 +77,16 @@ def parse_endpoints(endpoints: Sequence[str], *, tls: bool) -> tuple[str, ...]:
     parsed = []
     for endpoint in endpoints:
         url = endpoint if "://" in endpoint else f"{'https' if tls else 'http'}://{endpoint}"
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)  # refuses "http://[::1"
             valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            # "http://u:12/3@host": a password with a slash must not pass for host and port.
+            valid = valid and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
         except ValueError:
             valid = False
         if not valid:
             raise OperatorError(
-                f"etcd-endpoints: {endpoint!r} is not an etcd endpoint",
+                f"etcd-endpoints: {redact_url(endpoint)!r} is not an etcd endpoint",
                 fix="write http://HOST:2379 or https://HOST:2379, separated by commas",
             )
         parsed.append(f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}")

@@ -1,0 +1,20 @@
+"""Which commands `udpoverlay` has: name → module and one line of help, in the order shown."""
+
+from __future__ import annotations
+
+__all__ = ["COMMANDS", "DAEMON"]
+
+DAEMON = "daemon"
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
+    "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
+    "podcidr-controller": (
+        "udpoverlay.cli.podcidr_controller",
+        "give Kubernetes Nodes a podCIDR where no controller-manager does",
+    ),
+    "bench": ("udpoverlay.cli.bench", "measure the overlay against other paths, side by side"),
+    "docker-opts": ("udpoverlay.cli.docker_opts", "turn the subnet file into options for Docker"),
+    "install-conf": ("udpoverlay.cli.install_conf", "copy a CNI configuration into place"),
+    "version": ("udpoverlay.cli.version", "print the version"),
+}
