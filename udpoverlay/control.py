@@ -35,7 +35,7 @@ from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Rene
 from udpoverlay.peers.holdover import Holdover
 from udpoverlay.peers.lease_table import Change, LeaseTable, PeerRemoved
 from udpoverlay.peers.route_plan import RoutePlan
-from udpoverlay.registry.base import Registry
+from udpoverlay.registry.base import Registry, RenewingRegistry
 
 __all__ = ["Control", "RouteSink"]
 
@@ -81,6 +81,7 @@ class Control:
         when the routes of the first snapshot have been published.
         """
         self._registry = registry
+        self._renewing = registry if isinstance(registry, RenewingRegistry) else None
         self._sink = sink
         self._clock = clock
         self._on_first_routes = on_first_routes
@@ -127,8 +128,8 @@ class Control:
         Returns when the lease was revoked. Raises RegistryConflict when another host has it.
         """
         works: list[Coroutine[Any, Any, None]] = [self._follow(), self._publish(), self._tick()]
-        if self._registry.renews():
-            works.append(self._follow_own())
+        if self._renewing is not None:
+            works.append(self._follow_own(self._renewing))
         await first_to_end(*works)
 
     # ------------------------------------------------------------------ everybody's leases
@@ -221,9 +222,9 @@ class Control:
 
     # ------------------------------------------------------------------ our own lease
 
-    async def _follow_own(self) -> None:
+    async def _follow_own(self, registry: RenewingRegistry) -> None:
         """Return when our lease was revoked; raise RegistryConflict when another host has it."""
-        async for event in self._registry.watch_own(self._lease):
+        async for event in registry.watch_own(self._lease):
             if isinstance(event, Removed):
                 if not self._renewal.expired(self._clock.now()):
                     _log.error("our lease was revoked", subnet=self._lease.subnet)
@@ -267,7 +268,6 @@ class Control:
 
     async def _tick(self) -> None:
         """Look at the clocks at least every half minute: renew when due, drop who is overdue."""
-        renews = self._registry.renews()
         before = self._clock.now()
         while True:
             now = self._clock.now()
@@ -279,16 +279,17 @@ class Control:
             if overdue:
                 _log.error("peers that the registry forgot did not come back", dropped=len(overdue))
                 self._apply(overdue)
-            if renews and self._renewal.due_in(now) == 0:
-                await self._renew(now)
+            if self._renewing is not None and self._renewal.due_in(now) == 0:
+                await self._renew(self._renewing, now)
             self._limited.flush()
             later = self._renewal.sleep(self._clock.now())
-            await event_or_sleep(self._wake, later if renews else LONGEST_SLEEP, self._clock.sleep)
+            pause = later if self._renewing is not None else LONGEST_SLEEP
+            await event_or_sleep(self._wake, pause, self._clock.sleep)
             self._wake.clear()
 
-    async def _renew(self, now: Moment) -> None:
+    async def _renew(self, registry: RenewingRegistry, now: Moment) -> None:
         try:
-            lease = await self._registry.renew(self._lease)
+            lease = await registry.renew(self._lease)
         except RegistryConflict:
             raise
         except RegistryError as error:

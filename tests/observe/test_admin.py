@@ -207,7 +207,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
             subnet_file_written=True,
         ),
         lease=LeaseFacts(subnet="10.5.72.0/24", expires_in_seconds=86400.0),
-        registry=RegistryFacts(kind="etcd", counters={"requests": 3}),
+        registry=RegistryFacts(kind="etcd", counters={"requests": 3}, troubles={"a": "b"}),
         control={"renewals": 2},
         dataplane=DataplaneFacts(features={"udp-gro": "on"}, routes=1, counters={"sent": 7}),
         peers=1,

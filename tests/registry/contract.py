@@ -1,8 +1,8 @@
 """What every registry promises (udpoverlay/registry/base.py), as one suite.
 
-A module of tests for one registry subclasses `RegistryContract` and gives the fixture `harness`:
-the few things that differ, such as how an administrator deletes an entry. Everything above a
-registry may rely on what is asserted here and on nothing else.
+A module of tests for one registry subclasses `RegistryContract` (`RenewingContract` where leases
+run out) and gives the fixture `harness`: the few things that differ, such as how an administrator
+deletes an entry. Everything above a registry may rely on what is asserted here and on nothing else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from tests.support.aio import collecting, run, until
 from udpoverlay.errors import RegistryConflict, RegistryUnavailable
 from udpoverlay.model.events import Added, Event, Removed, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs
-from udpoverlay.registry.base import Registry
+from udpoverlay.registry.base import Registry, RenewingRegistry
 
 
 class Harness(Protocol):
     """A registry's world, fresh for each test. Host numbers start at 1."""
-
-    renews: bool
-    """Whether leases of this registry run out."""
 
     def registry(self, host: int) -> Registry:
         """A new connection of a host; opened inside the running loop, closed with aio.at_end."""
@@ -38,9 +35,6 @@ class Harness(Protocol):
     async def delete(self, lease: Lease) -> None:
         """Delete an entry, as an administrator does."""
 
-    async def take_over(self, lease: Lease, host: int) -> None:
-        """Let another host hold the entry of `lease`."""
-
     async def malformed(self) -> None:
         """Write several entries that are no leases beside the good ones."""
 
@@ -49,6 +43,16 @@ class Harness(Protocol):
 
     def outage(self) -> contextlib.AbstractAsyncContextManager[None]:
         """The registry does not answer inside the with block and has lost nothing afterwards."""
+
+
+class RenewingHarness(Harness, Protocol):
+    """The world of a registry whose leases run out."""
+
+    def registry(self, host: int) -> RenewingRegistry:
+        """As Harness."""
+
+    async def take_over(self, lease: Lease, host: int) -> None:
+        """Let another host hold the entry of `lease`."""
 
 
 def subnets(leases: Sequence[Lease]) -> set[str]:
@@ -225,14 +229,13 @@ class RegistryContract:
 
         run(scenario())
 
-    # ------------------------------------------------------------ registries with terms
 
-    def test_a_renewed_lease_has_its_full_term_again(self, harness: Harness) -> None:
+class RenewingContract(RegistryContract):
+    """The same, and what a registry promises whose leases run out."""
+
+    def test_a_renewed_lease_has_its_full_term_again(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)
-            assert registry.renews() == harness.renews
-            if not harness.renews:
-                return
             lease = await registry.acquire(harness.attrs(1), None)
             renewed = await registry.renew(lease)
             assert (renewed.subnet, renewed.attrs) == (lease.subnet, lease.attrs)
@@ -243,11 +246,9 @@ class RegistryContract:
 
         run(scenario())
 
-    def test_a_renewal_never_takes_another_hosts_subnet(self, harness: Harness) -> None:
+    def test_a_renewal_never_takes_another_hosts_subnet(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)
-            if not registry.renews():
-                return
             lease = await registry.acquire(harness.attrs(1), None)
             await harness.take_over(lease, 2)
             with pytest.raises(RegistryConflict, match=str(harness.attrs(2).public_ip)):
@@ -258,11 +259,9 @@ class RegistryContract:
 
         run(scenario())
 
-    def test_a_renewal_brings_back_an_entry_that_ran_out(self, harness: Harness) -> None:
+    def test_a_renewal_brings_back_an_entry_that_ran_out(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)
-            if not registry.renews():
-                return
             lease = await registry.acquire(harness.attrs(1), None)
             await harness.delete(lease)
             assert (await registry.renew(lease)).subnet == lease.subnet
@@ -271,11 +270,9 @@ class RegistryContract:
 
         run(scenario())
 
-    def test_the_own_entry_is_followed_alone(self, harness: Harness) -> None:
+    def test_the_own_entry_is_followed_alone(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)
-            if not registry.renews():
-                return
             lease = await registry.acquire(harness.attrs(1), None)
             async with collecting(registry.watch_own(lease)) as own:
                 await own.until(lambda events: events)
@@ -291,11 +288,9 @@ class RegistryContract:
 
         run(scenario())
 
-    def test_the_own_entry_is_followed_through_an_outage(self, harness: Harness) -> None:
+    def test_the_own_entry_is_followed_through_an_outage(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)
-            if not registry.renews():
-                return
             lease = await registry.acquire(harness.attrs(1), None)
             async with collecting(registry.watch_own(lease)) as own:
                 await own.until(lambda events: events)

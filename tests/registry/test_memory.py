@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from netaddr import IPNetwork
 
-from tests.registry.contract import Harness, RegistryContract
+from tests.registry.contract import RenewingContract, RenewingHarness
 from tests.support.aio import collecting, run
 from tests.support.clock import FakeClock
 from tests.support.leases import attrs, lease, subnet
@@ -24,8 +24,6 @@ CONF = NetConf(network=IPNetwork("10.5.0.0/16")).validated()
 
 
 class MemoryHarness:
-    renews = True
-
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(CONF, self.clock.monotonic)
@@ -60,9 +58,9 @@ class MemoryHarness:
         self.store.reachable = True
 
 
-class TestContract(RegistryContract):
+class TestContract(RenewingContract):
     @pytest.fixture
-    def harness(self) -> Harness:
+    def harness(self) -> RenewingHarness:
         return MemoryHarness()
 
 

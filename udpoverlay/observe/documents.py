@@ -32,6 +32,10 @@ class _Counts(Protocol):
     def counters(self) -> dict[str, int]: ...
 
 
+class _Registry(_Counts, Protocol):
+    def troubles(self) -> dict[str, str]: ...
+
+
 class _Engine(_Counts, Protocol):
     def features(self) -> dict[str, str]: ...
 
@@ -55,7 +59,7 @@ class Documents:
         node: NodeFacts,
         *,
         registry_kind: str,
-        registry: _Counts,
+        registry: _Registry,
         control: _Control,
         engine: _Engine,
     ) -> None:
@@ -76,7 +80,9 @@ class Documents:
                 uptime_seconds=round(time.monotonic() - self._started, 3),
                 node=self._node,
                 lease=LeaseFacts(str(control.lease.subnet), control.expires_in()),
-                registry=RegistryFacts(self._registry_kind, self._registry.counters()),
+                registry=RegistryFacts(
+                    self._registry_kind, self._registry.counters(), self._registry.troubles()
+                ),
                 control=control.counters(),
                 dataplane=DataplaneFacts(
                     engine.features(), engine.route_count(), engine.counters()

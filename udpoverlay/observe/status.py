@@ -73,6 +73,8 @@ class RegistryFacts:
     kind: str
     """etcd or kube."""
     counters: Mapping[str, int]
+    troubles: Mapping[str, str]
+    """What does not work right now, by part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,20 @@ renew and give up. One contract suite (tests/registry/contract.py) runs against 
     network_config ──► acquire ──► watch (Snapshot, Added, Removed …, for ever)
                           │
                           └──► renew … renew ;  watch_own (Added, Removed of our own key, for ever)
+
+The last line is RenewingRegistry's: where leases run out (etcd yes, Kubernetes no).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from udpoverlay.model.events import Event
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "RenewingRegistry"]
 
 
 class Registry(Protocol):
@@ -43,22 +45,33 @@ class Registry(Protocol):
         Never takes over a subnet that another host holds. Raises OutOfSubnets, RegistryError.
         """
 
-    async def renew(self, lease: Lease) -> Lease:
-        """Extend `lease` by its full term if it is still ours; the returned one replaces it.
-
-        Raises RegistryConflict when the entry now belongs to another host.
-        """
-
     async def complete(self, lease: Lease) -> None:
         """Tell the registry that the data path of this host is up (Kubernetes' condition)."""
-
-    def renews(self) -> bool:
-        """Whether leases of this registry run out and need `renew` (etcd yes, Kubernetes no)."""
 
     def watch(self) -> AsyncIterator[Event]:
         """All leases, for ever: survives reconnects, compaction and outages without an exception.
 
         Entries that cannot be understood are skipped and counted, never reported as a loss.
+        """
+
+    def counters(self) -> dict[str, int]:
+        """Plain counts since start: requests, failures, reconnects, skipped entries …"""
+
+    def troubles(self) -> dict[str, str]:
+        """What does not work right now, by part, in a sentence each; {} when all does."""
+
+    async def aclose(self) -> None:
+        """Close connections; leases stay in the registry."""
+
+
+@runtime_checkable
+class RenewingRegistry(Registry, Protocol):
+    """A registry whose leases run out unless they are renewed."""
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Extend `lease` by its full term if it is still ours; the returned one replaces it.
+
+        Raises RegistryConflict when the entry now belongs to another host.
         """
 
     def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
@@ -67,9 +80,3 @@ class Registry(Protocol):
         After the registry lost its history (events.Snapshot) a Snapshot with `lost_history` comes
         instead, empty when our entry is gone: that is no revocation.
         """
-
-    def counters(self) -> dict[str, int]:
-        """Plain counts since start: requests, failures, reconnects, skipped entries …"""
-
-    async def aclose(self) -> None:
-        """Close connections; leases stay in the registry."""

@@ -137,10 +137,6 @@ class MemoryRegistry:
     async def complete(self, lease: Lease) -> None:
         """Nobody to tell."""
 
-    def renews(self) -> bool:
-        """Leases run out at the store's next sweep."""
-        return True
-
     async def watch(self) -> AsyncIterator[Event]:
         """See registry.base."""
         queue = self._store.subscribe()
@@ -170,6 +166,10 @@ class MemoryRegistry:
     def counters(self) -> dict[str, int]:
         """See registry.base."""
         return {"requests": self._counters["requests"]}
+
+    def troubles(self) -> dict[str, str]:
+        """None."""
+        return {}
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.registry.contract import Harness, RegistryContract, seen
+from tests.registry.contract import RenewingContract, RenewingHarness, seen
 from tests.support.aio import collecting, in_thread, run
 from tests.support.etcd import EtcdServer, running
 from tests.support.leases import attrs, subnet
@@ -28,8 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
 
 
 class EtcdHarness:
-    renews = True
-
     def __init__(self, server: EtcdServer) -> None:
         self.network = EtcdNetwork(server)
 
@@ -85,9 +83,9 @@ class EtcdHarness:
             await in_thread(self.network.server.start)
 
 
-class TestContract(RegistryContract):
+class TestContract(RenewingContract):
     @pytest.fixture
-    def harness(self, server: EtcdServer) -> Harness:
+    def harness(self, server: EtcdServer) -> RenewingHarness:
         return EtcdHarness(server)
 
 

@@ -47,21 +47,11 @@ class Opening:
     async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
         return await (await self.open()).acquire(attrs, previous)
 
-    async def renew(self, lease: Lease) -> Lease:
-        return await (await self.open()).renew(lease)
-
     async def complete(self, lease: Lease) -> None:
         await (await self.open()).complete(lease)
 
-    def renews(self) -> bool:
-        return False
-
     async def watch(self) -> AsyncIterator[Event]:
         async for event in (await self.open()).watch():
-            yield event
-
-    async def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
-        async for event in (await self.open()).watch_own(lease):
             yield event
 
     def counters(self) -> dict[str, int]:
@@ -69,14 +59,15 @@ class Opening:
             return dict.fromkeys(KubeRegistry.COUNTERS, 0)
         return self._opened.counters()
 
+    def troubles(self) -> dict[str, str]:
+        return {} if self._opened is None else self._opened.troubles()
+
     async def aclose(self) -> None:
         if self._opened is not None:
             await self._opened.aclose()
 
 
 class KubeHarness:
-    renews = False
-
     def __init__(self, directory: Path, cluster: Cluster | None) -> None:
         self._directory = directory
         self._cluster = cluster
@@ -111,9 +102,6 @@ class KubeHarness:
 
     async def delete(self, lease: Lease) -> None:
         await (await self.cluster()).delete_node(f"n{_host(lease)}")
-
-    async def take_over(self, lease: Lease, host: int) -> None:
-        """Leases do not run out here, and a Node's subnet is its own."""
 
     async def malformed(self) -> None:
         cluster = await self.cluster()

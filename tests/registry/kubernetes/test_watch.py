@@ -19,7 +19,6 @@ from tests.support.kubecluster import (
 from tests.support.kuberegistry import (
     ATTRS,
     UDP,
-    Told,
     opened,
     subnet,
     watching,
@@ -228,25 +227,6 @@ def test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log(
             await cluster.node("n1", "10.244.8.0/24")
             await until(lambda: "made anew with another podCIDR" in caplog.text, "a line")
             assert flannel_annotations(await cluster.get_node("n1")) == {}
-
-    kube(scenario)
-
-
-def test_our_own_entry_is_followed(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with opened(await cluster.source("n1")) as registry:
-            lease = await registry.acquire(ATTRS, None)
-            told = Told(registry.watch_own(lease))
-            try:
-                await told.become({"10.244.1.0/24": "192.0.2.1"})
-                await cluster.delete_node("n1")
-                await told.become({})
-                await cluster.node("n1", "10.244.8.0/24")
-                await cluster.annotate("n1", public_ip="192.0.2.1")
-                assert [type(event) for event in told.events] == [Added, Removed]
-            finally:
-                await told.close()
 
     kube(scenario)
 

@@ -215,10 +215,6 @@ class EtcdRegistry:
     async def complete(self, lease: Lease) -> None:
         """Nothing to tell etcd."""
 
-    def renews(self) -> bool:
-        """Leases in etcd run out."""
-        return True
-
     # ------------------------------------------------------------------ watching
 
     async def watch(self) -> AsyncIterator[Event]:
@@ -314,6 +310,10 @@ class EtcdRegistry:
     def counters(self) -> dict[str, int]:
         """Plain counts since start, all names always present; see registry.base."""
         return {name: self._client.counters[name] for name in _COUNTERS}
+
+    def troubles(self) -> dict[str, str]:
+        """None is kept: the log has them."""
+        return {}
 
     async def aclose(self) -> None:
         """Close connections; leases stay."""

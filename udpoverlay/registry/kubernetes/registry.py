@@ -30,7 +30,7 @@ from udpoverlay.kubernetes.kubeconfig import SERVICE_ACCOUNT, load_access
 from udpoverlay.kubernetes.nodes import NodeFeed
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.config import KubeConfigSource
-from udpoverlay.model.events import Added, Event, Removed, Snapshot
+from udpoverlay.model.events import Event, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 from udpoverlay.registry.kubernetes.annotations import V4_ONLY_BACKENDS, AnnotationNames, StackNeeds
@@ -254,17 +254,9 @@ class KubeRegistry:
     def _v4_only(self) -> bool:
         return self._conf.backend_type.lower() in V4_ONLY_BACKENDS
 
-    async def renew(self, lease: Lease) -> Lease:
-        """Nothing to do: a Node's podCIDR is its own until the Node is deleted."""
-        return lease
-
     async def complete(self, lease: Lease) -> None:
         """Set the condition NetworkUnavailable to False; tried again later when it fails now."""
         await self._own.complete()
-
-    def renews(self) -> bool:
-        """No lease runs out."""
-        return False
 
     async def watch(self) -> AsyncIterator[Event]:
         """Every Node that is a lease; see registry.base.Registry."""
@@ -293,29 +285,6 @@ class KubeRegistry:
         finally:
             feed.leave(follower)
 
-    async def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
-        """Added while our Node holds the subnet, Removed when it is gone or has another podCIDR.
-
-        Each is told once, when it becomes so.
-        """
-        if self._feed is None:
-            await asyncio.Event().wait()
-            return
-        feed, follower = self._feed, self._feed.follow()
-        held: bool | None = None
-        try:
-            while True:
-                news = await follower.next()
-                if not news.reset and self.node_name not in news.names:
-                    continue
-                view = feed.nodes.get(self.node_name)
-                holds = view is not None and self._own.still_holds(view, lease)
-                if holds != held:
-                    held = holds
-                    yield Added(lease) if holds else Removed(lease.subnet)
-        finally:
-            feed.leave(follower)
-
     async def stored_public_ips(self) -> tuple[str, str]:
         """What the Node's annotations say instead of --public-ip and --public-ipv6, or "" each."""
         return await self._own.stored_public_ips()
@@ -323,6 +292,12 @@ class KubeRegistry:
     def counters(self) -> dict[str, int]:
         """See registry.base.Registry and COUNTERS."""
         return {name: self._client.counters[name] for name in self.COUNTERS}
+
+    def troubles(self) -> dict[str, str]:
+        """See registry.base.Registry."""
+        trouble = self._feed.trouble if self._feed is not None else None
+        found = {"nodes": str(trouble) if trouble is not None else "", "lease": self.waiting}
+        return {name: why for name, why in found.items() if why}
 
     async def aclose(self) -> None:
         """Stop following and close connections; annotations and condition stay."""
