@@ -153,7 +153,10 @@ class Worker:
         """Move packets until stop(), without the GIL. OSError: the device or socket is gone."""
 
     def step(self, directions: int, batches: int) -> int:
-        """Move up to `batches` batches for each of `directions`; what is left, or-ed. OSError."""
+        """Move up to `batches` batches for each of `directions`; what is left, or-ed. OSError.
+
+        For tests and benches: packets without a thread, one batch at a time.
+        """
 
     def stop(self) -> None:
         """Make run() return soon, now or when it is called next."""

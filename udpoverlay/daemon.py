@@ -144,7 +144,6 @@ class _Daemon:
                 mtu=mtu,
                 tun_address=subnet.ip,
                 bind=(str(choice.address), port),
-                driver=config.driver,
                 workers=config.workers,
                 busy_poll_us=config.busy_poll_us,
                 offloads_off=config.offloads_off,

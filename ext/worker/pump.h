@@ -9,9 +9,9 @@
  *     outbound   TUN read -> check -> lookup -> TTL -> encapsulate or cut -> UDP send
  *     inbound    UDP receive -> check -> TTL -> fold -> TUN write
  *
- * A worker does one or both directions. It is driven in one of two ways, never by two threads at a
- * time: `worker_run` sleeps in poll until `worker_stop`; `worker_step` moves what is there, up to
- * a budget, for an event loop that watches the descriptors itself.
+ * A worker does one or both directions, in one thread at a time: `worker_run` moves packets and
+ * sleeps in poll until `worker_stop`. For tests and benches `worker_step` moves what is there, up to
+ * a budget, and returns.
  *
  * A bad packet is a counter. What is returned as an error ends the worker: the device is gone, a
  * descriptor is not what it should be.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A worker's memory, its two drivers (a thread's loop, single steps), stop, and its counters.
+ * A worker's memory, its turns, the loop of its thread with sleep and busy polling, stop, counters.
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include "worker/worker.h"

@@ -76,7 +76,6 @@ def test_flags_become_settings() -> None:
         "-kube-api-url=https://k",
         "-v=3",
         "--admin-socket=",
-        "--driver=threads",
         "--workers=2",
         "--busy-poll-us=50",
         "--offload-off=uso",
@@ -93,7 +92,7 @@ def test_flags_become_settings() -> None:
     assert found.kube_subnet_mgr
     assert found.kube.api_url == "https://k"
     assert found.verbosity == 3
-    assert (found.admin_socket, found.driver, found.workers) == ("", "threads", "2")
+    assert (found.admin_socket, found.workers) == ("", "2")
     assert found.busy_poll_us == 50
     assert found.offloads_off == {"uso", "udp-gro"}
     assert found.per_packet
@@ -160,15 +159,15 @@ def test_the_environment_counts_where_the_line_is_silent() -> None:
         "FLANNELD_V": "2",
         "FLANNELD_VERSION": "true",
         "FLANNELD_PUBLIC_IP": "",
-        "UDPOVERLAY_DRIVER": "loop",
-        "FLANNELD_DRIVER": "threads",
+        "UDPOVERLAY_WORKERS": "3",
+        "FLANNELD_WORKERS": "2",
         "UDPOVERLAY_V": "9",
     }
     found = config("-v=4", **environ)
     assert found.etcd.endpoints == ("http://e:1",)
     assert found.iface == ("eth1,eth2",)
     assert found.verbosity == 4
-    assert found.driver == "loop"
+    assert found.workers == "3"
 
 
 def test_kubernetes_variables_reach_the_settings() -> None:
@@ -234,7 +233,7 @@ def test_what_is_harmless_to_ignore_is_accepted(flag: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--driver=magic", "driver 'magic'"),
+        ("--workers=0", "workers is '0'"),
         ("--workers=many", "workers is 'many'"),
         ("--busy-poll-us=-2", "busy-poll-us is -2"),
         ("--offload-off=warp", "offload 'warp'"),

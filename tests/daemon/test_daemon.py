@@ -215,12 +215,12 @@ def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -
     world.conf = parse_netconf(
         '{"Network": "10.5.0.0/16", "Backend": {"Type": "UDP", "Port": 9999}}'
     ).validated()
-    daemon.run(config(tmp_path, driver="loop", per_packet=True))
+    daemon.run(config(tmp_path, workers="3", per_packet=True))
     assert world.dataplane == DataplaneConfig(
         mtu=1472,
         tun_address=IPAddress("10.5.72.0"),
         bind=("192.0.2.10", 9999),
-        driver="loop",
+        workers="3",
         per_packet=True,
     )
 

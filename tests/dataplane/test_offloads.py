@@ -25,9 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     **{f"only-{lever}": {"offloads_off": ALL - {lever}} for lever in ("vnet-hdr", "udp-segment")},
     "none": {"offloads_off": ALL},
     "per-packet": {"per_packet": True},
-    "loop": {"driver": "loop"},
-    "loop-none": {"driver": "loop", "offloads_off": ALL},
-    **{f"{count}-workers": {"workers": str(count)} for count in (0, 1, 2, 3, 5)},
+    **{f"{count}-workers": {"workers": str(count)} for count in (1, 2, 3, 5)},
     "busy": {"busy_poll_us": 1000},
     "never-busy": {"busy_poll_us": 0},
 }

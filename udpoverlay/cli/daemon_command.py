@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 _EXAMPLE = """
 Flags given as -name or --name, also as environment variables FLANNELD_NAME (UDPOVERLAY_NAME for
-admin-socket, driver, workers, busy-poll-us, offload-off and per-packet). Example:
+admin-socket, workers, busy-poll-us, offload-off and per-packet). Example:
 
   etcdctl put /coreos.com/network/config '{"Network": "10.244.0.0/16", "Backend": {"Type": "udp"}}'
   {program} --etcd-endpoints=http://192.0.2.1:2379 --iface=eth1

@@ -261,14 +261,8 @@ OWN_FLAGS: tuple[Setting, ...] = (
         sets="admin_socket",
     ),
     Setting(
-        "driver",
-        "what moves the packets: auto, threads or loop",
-        _DEFAULT.driver,
-        sets="driver",
-    ),
-    Setting(
         "workers",
-        f"worker threads: auto, 0 (in the event loop) or a number up to {MAX_WORKERS}",
+        f"worker threads that move packets: auto or a number up to {MAX_WORKERS}",
         _DEFAULT.workers,
         sets="workers",
     ),
@@ -352,7 +346,6 @@ def _check_dataplane(config: DaemonConfig) -> None:
         mtu=1472,
         tun_address=IPAddress(0, version=4),
         bind=("127.0.0.1", 8285),
-        driver=config.driver,
         workers=config.workers,
         busy_poll_us=config.busy_poll_us,
         offloads_off=config.offloads_off,

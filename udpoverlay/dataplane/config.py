@@ -39,10 +39,8 @@ class DataplaneConfig:
     """Interface address and UDP port (host byte order) to receive on and to send from."""
     tun_pattern: str = "flannel%d"
     """Device name; the kernel replaces %d with the first free number."""
-    driver: str = "auto"
-    """auto, threads, or loop (packets move inside the event loop)."""
     workers: str = "auto"
-    """auto, 0 (the same as driver loop) or a number of threads."""
+    """auto or a number of threads."""
     busy_poll_us: int = -1
     """Microseconds to spin after the last packet; 0: never; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
@@ -56,23 +54,13 @@ class DataplaneConfig:
             raise OperatorError(
                 f"unknown offload {unknown[0]!r}", fix=f"use one of {', '.join(sorted(LEVERS))}"
             )
-        if self.driver not in {"auto", "threads", "loop"}:
-            raise OperatorError(f"unknown driver {self.driver!r}", fix="use auto, threads or loop")
         if self.workers != "auto" and not (
-            self.workers.isascii() and self.workers.isdigit() and int(self.workers) <= MAX_WORKERS
+            self.workers.isascii()
+            and self.workers.isdigit()
+            and 1 <= int(self.workers) <= MAX_WORKERS
         ):
             raise OperatorError(
-                f"workers is {self.workers!r}", fix=f"use auto or a number from 0 to {MAX_WORKERS}"
-            )
-        if self.driver == "threads" and self.workers == "0":
-            raise OperatorError(
-                "driver threads with 0 workers moves no packet",
-                fix="use driver loop, or at least 1 worker",
-            )
-        if self.driver == "loop" and self.workers not in {"auto", "0"}:
-            raise OperatorError(
-                f"driver loop has no worker threads, but workers is {self.workers}",
-                fix="use driver threads, or workers 0",
+                f"workers is {self.workers!r}", fix=f"use auto or a number from 1 to {MAX_WORKERS}"
             )
         if not MIN_MTU <= self.mtu <= MAX_MTU:
             raise OperatorError(

@@ -1,4 +1,4 @@
-"""The engine: opens device and socket, makes workers, drives them, and sums up what they count.
+"""The engine: opens device and socket, runs workers in threads, and sums up what they count.
 
 Owns: the life of descriptors and workers. Must not know: registries, addresses and link state of
 the device, flags. No packet passes through Python.
@@ -18,9 +18,9 @@ from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.config import DataplaneConfig
-from udpoverlay.dataplane.driver import Driver, LoopDriver, ThreadDriver
 from udpoverlay.dataplane.features import Features
 from udpoverlay.dataplane.sink import Publisher
+from udpoverlay.dataplane.threads import WorkerThreads
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
 from udpoverlay.dataplane.udp import open_icmp, open_udp
 from udpoverlay.errors import KernelError
@@ -57,9 +57,6 @@ class Engine:
             for lever in ("uso", "fold-tcp", "fold-udp"):
                 self._features.refuse(lever, "needs vnet-hdr")
         self._features.probe_udp(udp)
-        self._threads = _thread_count(config)
-        if self._threads == 0:
-            self._features.refuse("busy-poll", "packets move in the event loop")
         self._table = fp.RouteTable()
         self._publisher = Publisher(self._table)
         self._pump = fp.Pump(
@@ -77,9 +74,9 @@ class Engine:
         )
         self._workers = [
             fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
-            for roles, queues in _assignments(self._threads, tun.filenos())
+            for roles, queues in _assignments(_thread_count(config), tun.filenos())
         ]
-        self._driver: Driver | None = None
+        self._threads = WorkerThreads(self._workers)
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
 
@@ -137,11 +134,7 @@ class Engine:
         """Packets flow from here until stop()."""
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        if self._threads == 0:
-            self._driver = LoopDriver(self._workers[0], self._tun.filenos()[0], self._udp.fileno())
-        else:
-            self._driver = ThreadDriver(self._workers)
-        self._driver.start(loop, self._failed)
+        self._threads.start(loop, self._failed)
 
     async def wait(self) -> None:
         """Return after stop(); KernelError when packets stopped flowing by themselves."""
@@ -153,8 +146,7 @@ class Engine:
         if self._stopped:
             return
         self._stopped = True
-        if self._driver is not None:
-            await self._driver.stop()
+        await self._threads.stop()
         for worker in self._workers:
             worker.close()
         self._tun.close()
@@ -198,9 +190,6 @@ class Engine:
 
 
 def _thread_count(config: DataplaneConfig) -> int:
-    """Worker threads; 0: packets move in the event loop."""
-    if config.driver == "loop":
-        return 0
     return DEFAULT_THREADS if config.workers == "auto" else int(config.workers)
 
 
@@ -215,11 +204,11 @@ def _queue_count(config: DataplaneConfig, features: Features) -> int:
 def _assignments(threads: int, queues: list[int]) -> list[tuple[int, list[int]]]:
     """(directions, TUN queues) for each worker.
 
-    Up to one thread does both directions; from two on, one receives and the others send. More than
+    One thread does both directions; from two on, one receives and the others send. More than
     one must not receive: the datagrams of one peer all come by one address pair, so two readers
     would only bring its packets out of order.
     """
-    if threads < 2:
+    if threads == 1:
         return [(fp.OUTBOUND | fp.INBOUND, queues)]
     return [(fp.INBOUND, queues), *((fp.OUTBOUND, [queue]) for queue in queues)]
 

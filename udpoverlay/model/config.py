@@ -78,10 +78,8 @@ class DaemonConfig:
     # udpoverlay's own; flanneld has none of these.
     admin_socket: str = "/run/udpoverlay/admin.sock"
     """"" turns it off."""
-    driver: str = "auto"
-    """auto, threads or loop."""
     workers: str = "auto"
-    """auto, 0 (in the event loop) or a number of threads."""
+    """auto or a number of threads."""
     busy_poll_us: int = -1
     """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
