@@ -222,7 +222,10 @@ cdef tuple _fallback(str name, const fallback_state *state):
     )
 
 
+# no_gc: a collector that clears their attributes first would free what the C side still uses. No
+# cycle can lead through them: they refer to nothing that refers to other objects.
 @cython.final
+@cython.no_gc
 cdef class Pump:
     cdef pump_t pump
     cdef RouteTable routes
@@ -266,6 +269,7 @@ cdef class Pump:
 
 
 @cython.final
+@cython.no_gc
 cdef class Worker:
     cdef worker_t *worker
     cdef Pump pump

@@ -21,24 +21,23 @@
 #include "worker/worker.h"
 
 /* Reads one packet so that it begins at `packet`, its vnet header, if any, right before it. The
- * packet's length, 0 when there is none, or -errno. */
+ * packet's length, which is 0 when the read brought no more than a header; -EAGAIN when there is
+ * none, another -errno when the device is gone. */
 static ssize_t read_packet(struct worker *worker, uint8_t *packet)
 {
-    size_t header = worker->pump->levers & PUMP_VNET_HEADER ? VNET_HEADER_LENGTH : 0;
+    ssize_t header = worker->pump->levers & PUMP_VNET_HEADER ? VNET_HEADER_LENGTH : 0;
     for (;;) {
-        ssize_t length = read(worker->tun_fd, packet - header, header + PUMP_PACKET_MAX);
+        ssize_t length = read(worker->tun_fd, packet - header, (size_t)header + PUMP_PACKET_MAX);
         worker_tally(worker, TALLY_TUN_READ_CALLS, 1);
-        if (length > (ssize_t)header)
-            return length - (ssize_t)header;
-        if (length >= 0) /* a stream's end or half a header: no TUN device does that */
-            return -EBADFD;
+        if (length >= 0)
+            return length > header ? length - header : 0;
         if (errno == EINTR)
             continue;
         if (device_is_gone(errno))
             return -errno;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             worker_tally(worker, TALLY_TUN_READ_FAILED, 1);
-        return 0;
+        return -EAGAIN;
     }
 }
 
@@ -196,7 +195,7 @@ int outbound_batch(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
     struct outbox *outbox = &outbound->outbox;
-    int end = BATCH_MORE;
+    int end = BATCH_MORE, gone = 0;
     uint32_t packets = 0;
 
     /* What could not be sent keeps its memory, so nothing is read before it is gone: the TUN's own
@@ -210,9 +209,8 @@ int outbound_batch(struct worker *worker)
             !outbox_has_room(outbox) || outbound->cutting)
             break;
         ssize_t received = read_packet(worker, packet);
-        if (received < 0)
-            return (int)received;
-        if (received == 0) {
+        if (received < 0) {
+            gone = received == -EAGAIN ? 0 : (int)received;
             end = BATCH_IDLE;
             break;
         }
@@ -220,10 +218,14 @@ int outbound_batch(struct worker *worker)
             outbound->arena_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }
     if (packets == 0)
-        return end;
+        return gone ? gone : end;
     worker->moved = true;
     worker_tally(worker, TALLY_OUTBOUND_BATCHES, 1);
+    /* Also when the device is gone: what was read is sent, and what cannot be sent now forgets the
+     * table that this batch ends with. */
     int sent = outbox_flush(worker);
+    if (gone)
+        return gone;
     if (sent != BATCH_IDLE)
         return sent;
     return outbound->cutting ? BATCH_MORE : end;

@@ -28,7 +28,7 @@ class Orders:
 
     def __init__(self) -> None:
         with open(os.environ["FAIL_CALLS"], "r+b") as file:
-            self._words = memoryview(mmap.mmap(file.fileno(), 32)).cast("i")
+            self._words = memoryview(mmap.mmap(file.fileno(), 64)).cast("i")
 
     def fail_send(self, code: int, times: int = 1) -> None:
         """The next `times` sends fail."""
@@ -41,6 +41,10 @@ class Orders:
     def fail_super(self, code: int, times: int = 1) -> None:
         """The next `times` writes of a super-packet fail."""
         self._words[4], self._words[5] = code, times
+
+    def fail_read(self, descriptor: int, after: int, code: int) -> None:
+        """Of `descriptor` so many reads succeed, then one fails."""
+        self._words[8], self._words[9], self._words[10] = descriptor + 1, after, code
 
     def still_to_fail(self) -> int:
         """Calls that are ordered to fail and were not made yet."""

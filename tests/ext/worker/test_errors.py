@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+import pytest
+
 from tests.support.calls import orders, run_with_orders
 from tests.support.pumprig import Rig, received, rig, to_peer
 from udpoverlay import _fastpath as fp
@@ -118,3 +120,31 @@ def forbidden_run() -> None:
 
 def test_run_that_a_firewall_forbids_is_counted_packet_by_packet() -> None:
     run_with_orders(forbidden_run)
+
+
+def device_gone_in_a_batch() -> None:
+    with rig(udp_segment=True) as r:
+        offer(r, EQUAL)
+        orders().fail_read(r.tun.fileno(), 2, errno.EBADFD)
+        with pytest.raises(OSError, match="bad state"):
+            r.step(fp.OUTBOUND)
+        assert len(received(r.peer)) == 2
+        assert r.verdicts() == {"outbound_sent": 2}
+
+
+def test_device_that_goes_in_the_middle_of_a_batch_costs_no_packet_that_was_read() -> None:
+    run_with_orders(device_gone_in_a_batch)
+
+
+def read_that_fails() -> None:
+    with rig() as r:
+        offer(r, ODD)
+        orders().fail_read(r.tun.fileno(), 1, errno.ENOMEM)
+        r.step(fp.OUTBOUND)
+        assert r.counts()["tun_read_failed"] == 1
+        r.step(fp.OUTBOUND)
+        assert r.verdicts() == {"outbound_sent": 3}
+
+
+def test_read_that_fails_for_another_reason_is_counted_and_tried_again() -> None:
+    run_with_orders(read_that_fails)

@@ -103,6 +103,17 @@ def test_an_unfinished_checksum_is_finished() -> None:
             assert receive(r.peer, 0) == []
 
 
+@pytest.mark.parametrize("length", [0, 1, 9, 10])
+def test_read_of_no_more_than_an_offload_header_is_counted(length: int) -> None:
+    with rig(**ON) as r:
+        route_all(r)
+        r.device.send(bytes(length))
+        r.device.send(PLAIN + Segment(b"next").build())
+        r.step()
+        assert receive(r.peer, 1) == [forwarded(Segment(b"next").build())]
+        assert r.verdicts() == {"outbound_too_short": 1, "outbound_sent": 1}
+
+
 @pytest.mark.parametrize(
     "vnet",
     [

@@ -75,6 +75,7 @@ def test_what_follows_the_packet_in_the_read_is_not_sent() -> None:
 @pytest.mark.parametrize(
     ("bad", "verdict"),
     [
+        (b"", "outbound_too_short"),
         (b"\x45", "outbound_too_short"),
         (ipv6(), "outbound_wrong_version"),
         (b"\x44" + to_peer()[1:], "outbound_bad_header"),
