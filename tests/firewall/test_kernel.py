@@ -313,3 +313,18 @@ def test_forward_rules_pass_a_policy_of_drop(net: Net, conf: NetConf) -> None:
     with net.server() as sources:
         arrived(sources, net)
     assert sources == {ROUTER}
+
+
+@needs_iptables
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+def test_rules_go_where_the_kubelet_left_its_mark(net: Net, kind: str) -> None:
+    if shutil.which(f"iptables-{kind}") is None:
+        pytest.skip(f"no iptables-{kind} on PATH")
+    net.saved(f"iptables-{kind}", "-t", "mangle", "-N", "KUBE-KUBELET-CANARY")
+    net.install(CONF)
+    other = "legacy" if kind == "nft" else "nft"
+    assert "FLANNEL-POSTRTG" in net.saved(f"iptables-{kind}-save", "-t", "nat")
+    assert "FLANNEL-POSTRTG" not in net.saved(f"iptables-{other}-save", "-t", "nat")
+    with net.server() as sources:
+        arrived(sources, net)
+    assert sources == {ROUTER}

@@ -5,11 +5,14 @@ know: when to look again. Rules:
 - a chain of ours that a restore declares (`:FLANNEL-FWD`) is emptied and filled by the same commit,
   so no packet ever meets it empty, and what a previous subnet left in it is gone;
 - of foreign chains only our own jumps are touched, and only when one is missing or there are two;
-- what iptables-save shows after we applied is what must stay: a difference is repaired.
+- what iptables-save shows after we applied is what must stay: a difference is repaired;
+- where both kinds of iptables are installed, as in an image that serves any host, the kind in which
+  the kubelet left its mark is used (kubernetes-sigs/iptables-wrappers), else the default one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -22,6 +25,9 @@ from udpoverlay.firewall.rules import KUBE_PROXY_MARK, Rule, RuleSet
 __all__ = ["Iptables", "payload", "render"]
 
 _COMMANDS = {4: "iptables", 6: "ip6tables"}
+_KINDS = {"nft": "", "legacy": "/proc/thread-self/net/ip_tables_names"}
+"""Kind → a file without which nothing of this kind is loaded, and a look would load it."""
+_KUBELETS_MARKS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 _MODERN = (1, 6, 2)
 """From here MASQUERADE knows --random-fully and iptables-restore knows --wait."""
@@ -111,12 +117,30 @@ def _state(saved: str) -> State:
     return {name: tuple(found) for name, found in state.items()}
 
 
+def _exists(path: str) -> bool:
+    return os.path.exists(path)
+
+
+async def _of_this_host(command: str) -> str:
+    """`command`, `command`-nft or `command`-legacy: the kind that the kubelet uses, if one does."""
+    if not all(find(f"{command}-{kind}-save") for kind in _KINDS):
+        return command
+    for kind, needed in _KINDS.items():
+        if needed and not _exists(needed):
+            continue
+        saved = await run([f"{command}-{kind}-save", "-t", "mangle"])
+        if any(mark in saved.stdout for mark in _KUBELETS_MARKS):
+            return f"{command}-{kind}"
+    return command
+
+
 class Iptables:
     """The rules of one address family in iptables."""
 
     def __init__(self, version: int, *, random_fully: bool) -> None:
         """`version` is 4 or 6."""
         self.command = _COMMANDS[version]
+        self._module = self.command.removesuffix("s")
         self._asked_random = random_fully
         self._modern = False
         self._applied: State | None = None
@@ -135,6 +159,7 @@ class Iptables:
                     f"{self.command}{suffix} is not on PATH",
                     fix="install iptables, or set EnableNFTables in the network configuration",
                 )
+        self.command = await _of_this_host(self.command)
         said = await run_checked([self.command, "--version"])
         match = _VERSION.search(said)
         self._modern = match is None or tuple(map(int, match.groups())) >= _MODERN
@@ -179,7 +204,7 @@ class Iptables:
                 said = " ".join(done.stderr.split())
                 raise KernelError(
                     f"{self.command}-save -t {table} failed with status {done.status}: {said}",
-                    fix=f"load the kernel's {table} table: modprobe {self.command[:-1]}_{table}",
+                    fix=f"load the kernel's {table} table: modprobe {self._module}_{table}",
                 )
             saved += done.stdout
         return _state(saved)
