@@ -1,0 +1,64 @@
+"""Runs checks one after the other, each bounded in time, and adds up how it went.
+
+Owns: order, time limits, what becomes of a check that fails itself. Must not know: any check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from udpoverlay.doctor.base import Check, Finding, Level, failure, warning
+from udpoverlay.doctor.patient import Patient
+from udpoverlay.errors import UdpOverlayError
+
+__all__ = ["CHECK_SECONDS", "Report", "examine", "worst"]
+
+CHECK_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one check found, and how long it took in seconds."""
+
+    check: Check
+    findings: tuple[Finding, ...]
+    seconds: float
+
+
+async def examine(
+    patient: Patient, checks: Sequence[Check], shown: Callable[[Report], None]
+) -> list[Report]:
+    """Run `checks` in order; `shown` gets each report as soon as it is there."""
+    reports = []
+    for check in checks:
+        begun = time.monotonic()
+        findings = await _one(patient, check)
+        report = Report(check, tuple(findings), time.monotonic() - begun)
+        shown(report)
+        reports.append(report)
+    return reports
+
+
+async def _one(patient: Patient, check: Check) -> Sequence[Finding]:
+    try:
+        return await asyncio.wait_for(check.run(patient), CHECK_SECONDS)
+    except asyncio.TimeoutError:
+        return [
+            failure(
+                f"no answer within {CHECK_SECONDS:g} s", "look why this host or its peer is slow"
+            )
+        ]
+    except UdpOverlayError as error:
+        return [failure(error.what, error.fix)]
+    except Exception as error:
+        return [warning(f"this check failed itself: {error!r}", "please report it")]
+
+
+def worst(reports: Sequence[Report]) -> Level:
+    """The worst level of all findings."""
+    order = list(Level)
+    levels = [finding.level for report in reports for finding in report.findings]
+    return max(levels, key=order.index, default=Level.OK)
