@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.daemonflags import config
 from udpoverlay.cli.daemon_flags import ALL_FLAGS, FLANNEL_FLAGS
+from udpoverlay.cli.not_yet import MASQUERADE_RULES, NOT_YET
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
 
@@ -213,6 +214,22 @@ def test_what_would_be_wrong_to_ignore_is_refused_with_a_way_out(flag: str) -> N
         config(flag)
     assert flag.partition("=")[0].lstrip("-") in caught.value.what
     assert caught.value.fix
+
+
+def test_refusal_of_ip_masq_and_the_page_name_the_rules_that_do_it() -> None:
+    """tests/netns/test_masquerade.py shows that they do."""
+    with pytest.raises(OperatorError, match="masquerades between pods too") as caught:
+        config("-ip-masq")
+    page = DOCS.read_text()
+    for rule in MASQUERADE_RULES:
+        assert rule in caught.value.fix
+        assert f"\n{rule}\n" in page
+
+
+def test_the_page_lists_what_is_refused() -> None:
+    _, _, section = DOCS.read_text().partition("\n## Refused")
+    listed = re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == sorted(each.flag for each in NOT_YET)
 
 
 @pytest.mark.parametrize(
