@@ -67,7 +67,11 @@ def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
     if problem:
         sys.stderr.write(f"{program}: {problem}\n{program} -h lists the flags\n")
         return 2
-    return _start(options, environ)
+    try:
+        return _start(options, environ)
+    finally:
+        # The line that says why is the last one, and a thread writes it.
+        log_module.flush()
 
 
 def _start(options: Options, environ: Mapping[str, str]) -> int:
