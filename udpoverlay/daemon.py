@@ -125,6 +125,8 @@ class _Daemon:
     async def _run(self, undo: contextlib.AsyncExitStack) -> int:
         """Start everything in flanneld's order, then wait until something ends."""
         config = self._config
+        # Before the registry, which may be waited for.
+        subnetfile.check(config.subnet_file)
         registry = await _open_registry(config)
         undo.push_async_callback(registry.aclose)
         netconf = await _network_config(registry)

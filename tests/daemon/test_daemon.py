@@ -255,7 +255,7 @@ def test_the_previous_subnet_is_read_from_the_subnet_file(world: World, tmp_path
 def test_a_subnet_file_that_cannot_be_read_costs_only_the_previous_subnet(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "subnet.env").mkdir()
+    (tmp_path / "subnet.env").write_bytes(b"x" * 70000)
     assert daemon.run(config(tmp_path)) == 0
     assert world.previous is None
     assert "the previous subnet is not known" in caplog.messages

@@ -156,3 +156,25 @@ def test_an_admin_socket_that_cannot_be_had_is_a_warning(cluster: Cluster) -> No
     assert len(node.lines("no admin socket", "/proc/nowhere.sock")) == 1
     assert node.process.stop() == 0
     node.host.run(["rm", SUBNET_FILE])
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [("mkfifo", "a FIFO"), ("mkdir", "a directory"), ("mknod -m 666", "a character device")],
+)
+def test_subnet_file_that_is_no_regular_file_is_refused_before_etcd_is_asked(
+    cluster: Cluster, make: str, kind: str
+) -> None:
+    host = cluster.fabric.hosts["n1"]
+    path = f"/run/odd-{make.partition(' ')[0]}"
+    device = " c 1 3" if "mknod" in make else ""
+    assert host.run(["sh", "-c", f"{make} {path}{device}"])[0] == 0
+    _, before = host.run(["stat", "-c", "%F %a %i", path])
+    silent = "--etcd-endpoints=http://192.0.2.77:2379"
+    refused(
+        cluster,
+        cluster.spawn("n1", f"--subnet-file={path}", silent),
+        f"subnet-file '{path}' is {kind}",
+        "name a regular file",
+    )
+    assert host.run(["stat", "-c", "%F %a %i", path])[1] == before
