@@ -53,6 +53,18 @@ VERDICTS = tuple([_facts(&verdict_facts[i]) for i in range(VERDICT_COUNT)])
 TALLIES = tuple([_facts(&tally_facts[i]) for i in range(TALLY_COUNT)])
 
 
+# ---- fallback.h
+
+
+cdef tuple _fallback(str name, const fallback_state *state):
+    return (
+        name,
+        fallback_cause_help[state.cause].decode(),
+        state.count,
+        state.retry_at,
+    )
+
+
 # ---- routes.h
 
 
@@ -152,6 +164,28 @@ cdef class RouteTable:
             route_reader_remove(&reader)
         return hits
 
+    def fallbacks(self):
+        cdef size_t room = 0, count, length
+        cdef peer_fallback *found = NULL
+        cdef uint8_t address[16]
+        cdef uint16_t port
+        cdef list peers = []
+        with nogil:
+            count = routes_fallbacks(self.slot, NULL, 0)
+        try:
+            room = count
+            found = <peer_fallback *>calloc(room or 1, sizeof(peer_fallback))
+            if found == NULL:
+                raise MemoryError
+            with nogil:
+                count = routes_fallbacks(self.slot, found, room)
+            for i in range(min(count, room)):
+                length = endpoint_get(&found[i].endpoint, address, &port)
+                peers.append((address[:length], port, _fallback("udp-segment", &found[i].segment)))
+        finally:
+            free(found)
+        return peers
+
     cdef route_facts _read_facts(self):
         cdef route_facts facts
         with nogil:
@@ -207,19 +241,10 @@ BATCH_MAX = PUMP_BATCH_MAX
 
 
 cdef dict _FOLDS = {
-    PUMP_FOLD_OF_TCP4: "fold-tcp (IPv4)",
-    PUMP_FOLD_OF_TCP6: "fold-tcp (IPv6)",
+    PUMP_FOLD_OF_TCP4: "fold-tcp",
+    PUMP_FOLD_OF_TCP6: "fold-tcp",
     PUMP_FOLD_OF_UDP: "fold-udp",
 }
-
-
-cdef tuple _fallback(str name, const fallback_state *state):
-    return (
-        name,
-        fallback_cause_help[state.cause].decode(),
-        state.count,
-        state.retry_at,
-    )
 
 
 # no_gc: a collector that clears their attributes first would free what the C side still uses. No

@@ -93,6 +93,15 @@ cdef extern from "packet/encap.h" nogil:
     const encap encap_udp
 
 
+cdef extern from "offload/fallback.h" nogil:
+    const char *const fallback_cause_help[]
+
+    struct fallback_state:
+        uint64_t retry_at
+        uint32_t cause
+        uint32_t count
+
+
 cdef extern from "routes/peers.h" nogil:
     struct endpoint:
         pass
@@ -145,6 +154,12 @@ cdef extern from "routes/routes.h" nogil:
         route_slot *slot, unsigned version, const uint8_t *address, nexthop *found
     )
     void routes_facts(route_slot *slot, route_facts *facts)
+
+    struct peer_fallback:
+        endpoint endpoint
+        fallback_state segment
+
+    size_t routes_fallbacks(route_slot *slot, peer_fallback *found, size_t room)
     void route_reader_add(route_slot *slot, route_reader *reader)
     void route_reader_remove(route_reader *reader)
     void route_reader_online(route_reader *reader)
@@ -232,15 +247,6 @@ cdef extern from "offload/offload.h" nogil:
     void fold_add(fold_t *fold, uint8_t *packet, size_t length)
     void fold_flush(fold_t *fold)
     iovec fold_original(const fold_write *write, unsigned index)
-
-
-cdef extern from "offload/fallback.h" nogil:
-    const char *const fallback_cause_help[]
-
-    struct fallback_state:
-        uint64_t retry_at
-        uint32_t cause
-        uint32_t count
 
 
 cdef extern from "worker/kernel.h" nogil:

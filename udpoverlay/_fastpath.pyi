@@ -57,6 +57,12 @@ class RouteTable:
         For benchmarks and tests: a worker's loop without its packets. Returns how many had a route.
         """
 
+    def fallbacks(self) -> list[tuple[bytes, int, _Fallback]]:
+        """(peer address, port, fall-back) of each peer to which UDP_SEGMENT was ever refused.
+
+        A peer is forgotten with its last route.
+        """
+
     def __len__(self) -> int: ...
     @property
     def generation(self) -> int:

@@ -114,7 +114,6 @@ struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoi
     struct peer_state *peer = calloc(1, sizeof(*peer));
     if (!peer)
         return NULL;
-    atomic_init(&peer->flags, 0);
     peer->id = peers->next_id++;
     peer->endpoint = *endpoint;
     peer->next = *bucket;

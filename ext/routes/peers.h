@@ -4,7 +4,7 @@
  *
  * Owns: endpoints (an address with a port), their equality, and one object for each that is in use.
  * Must not know: routes. The functions on `struct peers` are for one thread at a time; a peer's
- * flags are for all.
+ * fall-back is for all.
  */
 #ifndef UDPOVERLAY_PEERS_H
 #define UDPOVERLAY_PEERS_H
@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+
+#include "offload/fallback.h"
 
 /* Where a peer takes our datagrams; hand `address.any` to sendmsg with `length`. */
 struct endpoint {
@@ -35,14 +37,10 @@ size_t endpoint_get(const struct endpoint *endpoint, uint8_t address[static 16],
 int endpoint_valid(const struct endpoint *endpoint);
 
 /* What was learned about a peer and outlives the tables: the same object as long as some table has
- * a route to that endpoint. Its flags may be set by any worker at any time. */
-enum {
-    PEER_NO_SEGMENT = 1U << 0, /* UDP_SEGMENT to this peer was refused: send plainly */
-};
-
+ * a route to that endpoint. */
 struct peer_state {
-    _Atomic uint32_t flags; /* PEER_* */
-    uint32_t id;            /* never used again for another endpoint of the same `struct peers` */
+    struct fallback segment; /* UDP_SEGMENT towards this peer; any worker may write at any time */
+    uint32_t id;             /* never used again for another endpoint of the same `struct peers` */
     struct endpoint endpoint;
     /* Control side only. */
     uint32_t users; /* next hops that refer to it */

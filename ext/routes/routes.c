@@ -257,6 +257,25 @@ void routes_facts(struct route_slot *slot, struct route_facts *facts)
     pthread_mutex_unlock(&slot->control);
 }
 
+size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, size_t room)
+{
+    size_t count = 0;
+
+    pthread_mutex_lock(&slot->control);
+    for (size_t i = 0; i < slot->peers.room; i++) {
+        for (struct peer_state *peer = slot->peers.buckets[i]; peer; peer = peer->next) {
+            struct fallback_state state = fallback_look(&peer->segment);
+            if (state.count == 0)
+                continue;
+            if (count < room)
+                found[count] = (struct peer_fallback){peer->endpoint, state};
+            count++;
+        }
+    }
+    pthread_mutex_unlock(&slot->control);
+    return count;
+}
+
 void route_reader_add(struct route_slot *slot, struct route_reader *reader)
 {
     atomic_init(&reader->epoch, 0);

@@ -98,6 +98,15 @@ int routes_find(struct route_slot *slot, unsigned version, const uint8_t *addres
 
 void routes_facts(struct route_slot *slot, struct route_facts *facts);
 
+/* A peer to which sends with UDP_SEGMENT were refused, now or at some time. */
+struct peer_fallback {
+    struct endpoint endpoint;
+    struct fallback_state segment;
+};
+
+/* Control side: all of them, the first `room` in `found`. How many there are. */
+size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, size_t room);
+
 void route_reader_add(struct route_slot *slot, struct route_reader *reader);
 void route_reader_remove(struct route_reader *reader);
 

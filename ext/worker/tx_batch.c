@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "worker/clock.h"
 #include "worker/worker.h"
 
 static struct message *message_open(struct outbox *outbox, const struct nexthop *hop)
@@ -15,13 +16,15 @@ static struct message *message_open(struct outbox *outbox, const struct nexthop 
     message->hop = hop;
     message->first = outbox->iovecs;
     message->sent = 0;
+    message->refused = FALLBACK_NONE;
     return message;
 }
 
-static bool may_segment(const struct nexthop *hop)
+static bool may_segment(const struct nexthop *hop, uint32_t datagram)
 {
-    return hop->peer == NULL ||
-           !(atomic_load_explicit(&hop->peer->flags, memory_order_relaxed) & PEER_NO_SEGMENT);
+    const struct peer_state *peer = hop->peer;
+    return peer == NULL || fallback_in_use(&peer->segment) ||
+           fallback_tries(&peer->segment, datagram, clock_ns());
 }
 
 /* UDP_SEGMENT wants datagrams of one size but for the last, which may be shorter. */
@@ -31,7 +34,7 @@ static bool joins_run(const struct outbox *outbox, const struct message *run,
     return run->hop == hop && run->pieces == 1 && run->segments < SEGMENTS_MAX &&
            run->last == run->datagram && length <= run->datagram &&
            run->bytes + length <= SEND_BYTES_MAX &&
-           run->first + run->segments == outbox->iovecs && may_segment(hop);
+           run->first + run->segments == outbox->iovecs && may_segment(hop, run->datagram);
 }
 
 void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datagram,
@@ -65,7 +68,8 @@ void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
 {
     struct message *message = message_open(outbox, hop);
     message->segments = (uint16_t)group->segments;
-    message->segmented = segment && group->segments > 1 && may_segment(hop);
+    message->segmented =
+        segment && group->segments > 1 && may_segment(hop, (uint32_t)group->datagram);
     message->bytes = (uint32_t)group->bytes;
     message->pieces = 2;
     message->datagram = (uint16_t)group->datagram;
@@ -111,6 +115,21 @@ static unsigned prepare(struct outbox *outbox, unsigned most)
     return count;
 }
 
+/* The message went out: the peer's fall-back learns from it. */
+static void learn(struct message *message)
+{
+    struct fallback *fallback = &message->peer->segment;
+
+    if (message->segmented) {
+        if (!fallback_in_use(fallback))
+            fallback_worked(fallback, message->datagram, clock_ns());
+    } else if (message->refused != FALLBACK_NONE) {
+        fallback_refused(fallback, message->refused,
+                         message->refused == FALLBACK_MTU ? message->datagram : 0, clock_ns());
+        message->refused = FALLBACK_NONE;
+    }
+}
+
 /* The datagrams of the first send that waits are done with: `verdict` for each. */
 static void settle(struct worker *worker, enum verdict verdict)
 {
@@ -125,6 +144,8 @@ static void settle(struct worker *worker, enum verdict verdict)
         bytes += message->sent + 1U < message->segments ? message->datagram : message->last;
     }
     if (verdict == VERDICT_OUTBOUND_SENT) {
+        if (message->peer)
+            learn(message);
         worker_tally(worker, TALLY_OUTBOUND_BYTES, bytes);
         worker_tally(worker,
                      message->segmented ? TALLY_OUTBOUND_FAST_PACKETS : TALLY_OUTBOUND_PLAIN_PACKETS,
@@ -135,18 +156,33 @@ static void settle(struct worker *worker, enum verdict verdict)
     outbox->retries = 0;
 }
 
-/* A device without checksum offload (EIO), a path MTU that shrank (EINVAL, EMSGSIZE) or a kernel
- * that lost the option: the same datagrams go out one by one, and so do all later ones. */
+/* Why a send with UDP_SEGMENT was refused where one without may pass (net/ipv4/udp.c, udp_send_skb;
+ * EINVAL is what kernels before 6.13 say of datagrams that are longer than the MTU). */
+static enum fallback_cause refusal(int error)
+{
+    switch (error) {
+    case EMSGSIZE:
+    case EINVAL:
+        return FALLBACK_MTU;
+    case EIO:
+        return FALLBACK_DEVICE;
+    case EOPNOTSUPP:
+        return FALLBACK_KERNEL;
+    default:
+        return FALLBACK_NONE;
+    }
+}
+
+/* The same datagrams go out one by one, and for a while so do all later ones to that peer. */
 static bool falls_back(struct worker *worker, int error)
 {
     struct message *message = &worker->outbound.outbox.messages[worker->outbound.outbox.next];
-    if (!message->segmented)
-        return false;
-    if (error != EIO && error != EINVAL && error != EMSGSIZE && error != EOPNOTSUPP)
+    enum fallback_cause cause = refusal(error);
+
+    if (!message->segmented || cause == FALLBACK_NONE)
         return false;
     message->segmented = false;
-    if (message->peer)
-        atomic_fetch_or_explicit(&message->peer->flags, PEER_NO_SEGMENT, memory_order_relaxed);
+    message->refused = (uint8_t)cause;
     worker_tally(worker, TALLY_UDP_SEGMENT_REFUSED, 1);
     return true;
 }

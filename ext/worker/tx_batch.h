@@ -40,6 +40,8 @@ struct message {
     uint16_t last;
     uint8_t pieces;           /* iovecs of each datagram */
     bool segmented;           /* to go as one UDP_SEGMENT send */
+    uint8_t refused;          /* enum fallback_cause: why it does not; the peer hears of it when its
+                                 datagrams go one by one, so only if that was the reason */
 };
 
 struct outbox {

@@ -66,7 +66,7 @@ static void *reader(void *argument)
             CHECK(hop->mtu == mtu); /* one table, whole */
             CHECK((ntohl(hop->endpoint.address.v4.sin_addr.s_addr) & 0xFF) == mtu);
             CHECK(hop->peer->endpoint.length == hop->endpoint.length);
-            atomic_fetch_or_explicit(&hop->peer->flags, PEER_NO_SEGMENT, memory_order_relaxed);
+            fallback_refused(&hop->peer->segment, FALLBACK_MTU, 1000, *lookups + 1);
             (*lookups)++;
         }
     }

@@ -218,7 +218,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
     assert document["peers"] == 1
     assert peers_document([PeerFacts("10.5.73.0/24", "192.0.2.2")]) == {
         "schema": SCHEMA_VERSION,
-        "peers": [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2"}],
+        "peers": [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2", "fallbacks": ()}],
     }
     assert counters_document(dataplane={"a": 1}, control={"b": 2}, registry={"c": 3}) == {
         "schema": SCHEMA_VERSION,

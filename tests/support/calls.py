@@ -66,7 +66,7 @@ def orders() -> Orders:
     return Orders()
 
 
-def run_with_orders(scenario: Callable[[], None]) -> None:
+def run_with_orders(scenario: Callable[[], None], **environment: str) -> None:
     """`scenario`, a function of a module, in a process in which calls can be made to fail."""
     with tempfile.TemporaryDirectory() as directory:
         run_preloaded(
@@ -75,6 +75,7 @@ def run_with_orders(scenario: Callable[[], None]) -> None:
             "FAIL_CALLS",
             Path(directory),
             f"{scenario.__module__}:{scenario.__qualname__}",
+            environment=environment,
         )
 
 

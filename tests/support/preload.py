@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def run_preloaded(
-    module: str, source: str, variable: str, directory: Path, *arguments: str
+    module: str,
+    source: str,
+    variable: str,
+    directory: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[str, bytes]:
     """What `module` prints, and what is left in the file that it shares with tests/c/`source`.
 
@@ -37,6 +43,7 @@ def run_preloaded(
             **os.environ,
             "LD_PRELOAD": ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)])),
             variable: str(shared),
+            **(environment or {}),
         },
         capture_output=True,
         text=True,

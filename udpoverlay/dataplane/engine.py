@@ -18,6 +18,7 @@ from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.config import DataplaneConfig
+from udpoverlay.dataplane.fallbacks import Fallback, describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
@@ -166,9 +167,17 @@ class Engine:
                 sums[position] += count
         return dict(zip(names, sums, strict=True))
 
+    def fallbacks(self) -> list[Fallback]:
+        """Offloads that the kernel refused, by peer: the cause and when they are tried again."""
+        return read_fallbacks(self._table, self._workers)
+
     def features(self) -> dict[str, str]:
-        """Lever → "on", "off (switch)" or "unavailable: reason"."""
-        return dict(self._features.state)
+        """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
+        fallbacks = self.fallbacks()
+        return {
+            lever: describe(lever, fallbacks) if self._features.on(lever) else state
+            for lever, state in self._features.state.items()
+        }
 
     def _failed(self, error: BaseException) -> None:
         """A worker ended by itself."""

@@ -15,6 +15,7 @@ from udpoverlay._version import VERSION
 from udpoverlay.model.lease import Lease
 from udpoverlay.observe.status import (
     DataplaneFacts,
+    FallbackFacts,
     LeaseFacts,
     NodeFacts,
     PeerFacts,
@@ -36,8 +37,23 @@ class _Registry(_Counts, Protocol):
     def troubles(self) -> dict[str, str]: ...
 
 
+class _Fallback(Protocol):
+    @property
+    def offload(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def retry_seconds(self) -> float | None: ...
+
+
 class _Engine(_Counts, Protocol):
     def features(self) -> dict[str, str]: ...
+
+    def fallbacks(self) -> Sequence[_Fallback]: ...
 
     def route_count(self) -> int: ...
 
@@ -85,7 +101,10 @@ class Documents:
                 ),
                 control=control.counters(),
                 dataplane=DataplaneFacts(
-                    engine.features(), engine.route_count(), engine.counters()
+                    engine.features(),
+                    engine.route_count(),
+                    engine.counters(),
+                    self._fallbacks().get("", ()),
                 ),
                 peers=len(control.peers()),
             )
@@ -93,9 +112,24 @@ class Documents:
 
     def peers(self) -> dict[str, object]:
         """`GET /v1/peers`."""
+        fallbacks = self._fallbacks()
         return peers_document(
-            PeerFacts(str(peer.subnet), str(peer.attrs.public_ip)) for peer in self._control.peers()
+            PeerFacts(
+                str(peer.subnet),
+                str(peer.attrs.public_ip),
+                fallbacks.get(str(peer.attrs.public_ip), ()),
+            )
+            for peer in self._control.peers()
         )
+
+    def _fallbacks(self) -> dict[str, tuple[FallbackFacts, ...]]:
+        """By peer; "" has those of our own device."""
+        found: dict[str, tuple[FallbackFacts, ...]] = {}
+        for each in self._engine.fallbacks():
+            seconds = None if each.retry_seconds is None else round(each.retry_seconds, 3)
+            facts = FallbackFacts(each.offload, each.cause, each.count, seconds)
+            found[each.peer] = (*found.get(each.peer, ()), facts)
+        return found
 
     def counters(self) -> dict[str, object]:
         """`GET /v1/counters`."""

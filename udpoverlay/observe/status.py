@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 __all__ = [
     "SCHEMA_VERSION",
     "DataplaneFacts",
+    "FallbackFacts",
     "LeaseFacts",
     "NodeFacts",
     "PeerFacts",
@@ -59,11 +60,24 @@ class LeaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackFacts:
+    """An offload that the kernel refused, now or earlier."""
+
+    offload: str
+    cause: str
+    count: int
+    """How often it fell back."""
+    retry_seconds: float | None
+    """Until it is tried again; None: it is in use again."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """A lease of another host as the registry has it."""
+    """A lease of another host as the registry has it, and what was learned about that host."""
 
     subnet: str
     public_ip: str
+    fallbacks: tuple[FallbackFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +96,11 @@ class DataplaneFacts:
     """The engine's side."""
 
     features: Mapping[str, str]
-    """Lever → "on", "off (switch)" or "unavailable: reason"."""
+    """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
     routes: int
     counters: Mapping[str, int]
+    fallbacks: tuple[FallbackFacts, ...] = ()
+    """Of our own TUN device; those towards a peer stand with the peer."""
 
 
 @dataclass(frozen=True, slots=True)
