@@ -341,6 +341,7 @@ async def _configure_device(
     async with Netlink() as netlink:
         await netlink.add_address(engine.tun_index, address)
         await netlink.set_mtu(engine.tun_index, mtu)
+        await netlink.set_no_link_local(engine.tun_index)  # nothing of the kernel's own to drop
         await netlink.set_up(engine.tun_index)
         if not await netlink.add_link_route(network, engine.tun_index):
             _log.warning("a route to the network exists already and is kept", network=network)

@@ -100,6 +100,10 @@ class World:
     async def set_mtu(self, index: int, mtu: int) -> None:
         self.note(f"mtu {mtu}")
 
+    async def set_no_link_local(self, index: int) -> bool:
+        self.note("no link-local")
+        return True
+
     async def set_up(self, index: int) -> None:
         self.note("up")
 
@@ -169,6 +173,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
         "open engine",
         "address 10.5.72.0",
         "mtu 1472",
+        "no link-local",
         "up",
         "route 10.5.0.0/16",
         "write subnet file",

@@ -140,6 +140,16 @@ def test_peer_address_inside_its_own_subnet_makes_no_loop(
         assert counts["outbound_sent"] <= 2 + 3 * fragments
 
 
+@pytest.mark.root
+def test_fresh_tunnel_drops_nothing() -> None:
+    """A link with an IPv6 address of its own asks for routers and reports its groups at once."""
+    with overlay() as o:
+        time.sleep(3)  # rtr_solicitation: the first one after a second at most
+        for position in (0, 1):
+            drops = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"}
+            assert drops.isdisjoint(o.counters(position)), o.counters(position)
+
+
 # ---- what the kernel may refuse
 
 

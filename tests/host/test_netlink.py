@@ -57,6 +57,32 @@ async def configured_tun_is_seen_as_it_was_configured() -> None:
             assert route[7] == "0000FFFF"
 
 
+async def link_without_a_link_local_address() -> None:
+    with tun() as name, tun() as other:
+        async with Netlink() as netlink:
+            assert await netlink.set_no_link_local((await link_called(netlink, name)).index)
+            for each in (name, other):
+                await netlink.set_up((await link_called(netlink, each)).index)
+            assert (await link_called(netlink, other)).of_family(6)  # made while it is set up
+            assert not (await link_called(netlink, name)).of_family(6)
+
+
+def test_link_gets_no_link_local_address() -> None:
+    run_in_new_namespace(link_without_a_link_local_address)
+
+
+async def link_without_ipv6() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.set_mtu(index, 1279)
+            assert not await netlink.set_no_link_local(index)
+
+
+def test_link_without_ipv6_needs_no_mode() -> None:
+    run_in_new_namespace(link_without_ipv6)
+
+
 def test_a_configured_tun_is_seen_as_it_was_configured() -> None:
     run_in_new_namespace(configured_tun_is_seen_as_it_was_configured)
 

@@ -118,9 +118,10 @@ def test_the_admin_socket_knows_the_node(cluster: Cluster, pair: tuple[Node, Nod
     assert status["lease"]["subnet"] == n1.subnet
     assert 0 < status["lease"]["expires_in_seconds"] <= 86400
     assert status["peers"] == 1
-    assert n1.ask("/v1/peers")["peers"] == [
-        {"subnet": n2.subnet, "public_ip": cluster.fabric.address("n2")}
-    ]
+    (peer,) = n1.ask("/v1/peers")["peers"]
+    assert peer["subnet"] == n2.subnet
+    assert peer["public_ip"] == cluster.fabric.address("n2")
+    assert peer["fallbacks"] == []
     assert status["dataplane"]["routes"] == 1
 
 

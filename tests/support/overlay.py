@@ -137,6 +137,7 @@ class Overlay:
             async with Netlink() as netlink:
                 await netlink.add_address(engine.tun_index, engine.config.tun_address)
                 await netlink.set_mtu(engine.tun_index, MTU)
+                await netlink.set_no_link_local(engine.tun_index)
                 await netlink.set_up(engine.tun_index)
                 await netlink.add_link_route(IPNetwork("10.5.0.0/16"), engine.tun_index)
             engine.replace({other.network: Endpoint(IPAddress(other.underlay), PORT)})

@@ -67,6 +67,8 @@ _RTN_UNICAST = 1
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE = 0
 _RTMGRP_LINK = 1
+# linux/if_link.h
+_IN6_ADDR_GEN_MODE_NONE = 1
 
 _DUMP_ATTEMPTS = 5
 """A dump that another change interrupted (NLM_F_DUMP_INTR) is asked for again this often."""
@@ -223,6 +225,24 @@ class Netlink:
     async def set_mtu(self, index: int, mtu: int) -> None:
         """Set the MTU of link `index`, in bytes."""
         await self._do(f"set MTU {mtu}", self._ipr.link("set", index=index, mtu=mtu))
+
+    async def set_no_link_local(self, index: int) -> bool:
+        """Keep the kernel from giving link `index`, still down, an IPv6 link-local address.
+
+        Without one it asks for no router and reports no multicast group on that link. False where
+        this kernel has no IPv6, or none on this link (an MTU under 1280); no error.
+        """
+        mode = {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _IN6_ADDR_GEN_MODE_NONE]]}
+        try:
+            await self._do(
+                "set the address generation mode",
+                self._ipr.link("set", index=index, IFLA_AF_SPEC={"attrs": [["AF_INET6", mode]]}),
+            )
+        except KernelError as error:
+            if error.errno in {errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL}:
+                return False
+            raise
+        return True
 
     async def set_up(self, index: int) -> None:
         """Set link `index` administratively up."""
