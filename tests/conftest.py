@@ -1,17 +1,24 @@
-"""Which tests can run here, and what REQUIRE=1 makes of those that cannot.
+"""What holds for all tests: which can run here, how `async def` ones run, what surrounds them.
 
 A marked test needs a part of the machine (root and namespaces, etcd, a kube-apiserver, flanneld).
 Where the part is missing it is skipped with the reason; with REQUIRE=1 the missing part is a
 failure, save for the two peers that nobody can be asked to have (kube-apiserver, flanneld).
+
+An `async def` test runs in a uvloop of its own (tests/support/aio.py) and fails after a minute, or
+after the seconds of its mark `deadline`.
+
+Neither the environment nor the signals of the shell that started us reach what the tests start.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
+import signal
 
 import pytest
 
-from tests.support import need
+from tests.support import aio, need
 from tests.support.kubecluster import double, kube, real_apiserver  # noqa: F401 - fixtures
 
 PARTS = {
@@ -21,6 +28,39 @@ PARTS = {
     "flanneld": need.flanneld,
 }
 OPTIONAL = {"kube", "flanneld"}
+
+
+FOREIGN = (
+    *("FLANNELD_", "UDPOVERLAY_", "ETCD_", "ETCDCTL_", "KUBERNETES_"),
+    *("KUBECONFIG", "NODE_NAME", "POD_NAME", "EVENT_QUEUE_DEPTH", "CONT_WHEN_CACHE_NOT_READY"),
+    *("NOTIFY_SOCKET", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"),
+    *("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "PYTHONWARNINGS"),
+)
+"""Beginnings of variables that change what a program under test does."""
+
+
+def pytest_configure() -> None:
+    for name in list(os.environ):
+        if name.startswith(FOREIGN):
+            del os.environ[name]
+    # A shell ignores SIGINT and SIGQUIT for what runs in the background, nohup SIGHUP. An ignored
+    # signal stays ignored in all children, a handled one gets its default there.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {
+        name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
+    }
+    mark = pyfuncitem.get_closest_marker("deadline")
+    aio.run(pyfuncitem.obj(**arguments), mark.args[0] if mark else aio.DEADLINE)
+    return True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
