@@ -131,7 +131,7 @@ def test_another_user_is_refused_even_when_the_file_lets_him_in(open_directory: 
                 sys.executable, "-c", script, str(path), stdout=subprocess.PIPE
             )
             output = (await process.communicate())[0].decode()
-        assert output.startswith("HTTP/1.0 403")
+        assert output.startswith("HTTP/1.1 403")
         assert output.endswith('{"error": "only root may ask"}\n')
 
     asyncio.run(scenario())

@@ -1,6 +1,7 @@
 """The admin socket: HTTP and JSON on a Unix socket that only root can use.
 
-Owns: the socket file, who may ask, and the HTTP face of documents. Must not know: what is in them.
+Owns: the socket file, who may ask, and the HTTP face of documents. Must not know: what is in them,
+or how HTTP is spoken (http.py).
 
     GET <path>   200 {"schema": 1, …} · 403 not root · 404 no such document · 405 not GET
 Errors are {"error": "…"}. The file is 0600 and the caller's uid is checked as well, since the
@@ -14,22 +15,20 @@ import errno
 import os
 import socket
 import stat
-import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from aiohttp import web
-
 from udpoverlay.errors import OperatorError
+from udpoverlay.log import get_logger
+from udpoverlay.observe.http import HttpError, HttpServer, Limits, Request, Response
 
-__all__ = ["AdminServer"]
+__all__ = ["AdminServer", "admin_socket"]
+
+_log = get_logger(__name__)
 
 Document = Callable[[], Mapping[str, object]]
 """Builds one JSON object; called in the event loop for each request."""
 
-_UCRED = struct.Struct("iII")
-"""struct ucred of SO_PEERCRED: pid, uid, gid (linux/socket.h)."""
-_STOP_SECONDS = 1.0
 _DIRECTORY_MODE = 0o755
 _PROBE_SECONDS = 1.0
 
@@ -37,39 +36,41 @@ _PROBE_SECONDS = 1.0
 class AdminServer:
     """Serves `documents` (URL path → Document) on the Unix socket `path`."""
 
-    def __init__(self, path: str, documents: Mapping[str, Document]) -> None:
+    def __init__(
+        self, path: str, documents: Mapping[str, Document], limits: Limits | None = None
+    ) -> None:
         self._path = path
         self._documents = dict(documents)
-        self._runner: web.AppRunner | None = None
+        self._limits = limits
+        self._server: HttpServer | None = None
         self._inode: tuple[int, int] | None = None
 
     async def start(self) -> None:
         """Listen; raises OperatorError when the socket cannot be had."""
         sock = self._listen()
-        app = web.Application(middlewares=[_answer_in_json, _only_root])
-        for url, document in self._documents.items():
-            app.router.add_get(url, _handler(document), allow_head=False)
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=_STOP_SECONDS
-        )
-        try:
-            await self._runner.setup()
-            await web.SockSite(self._runner, sock).start()
-        except BaseException:
-            sock.close()
-            await self.stop()
-            raise
+        self._server = HttpServer(self._answer, _error_page, self._limits)
+        self._server.listen(sock)
 
     async def stop(self) -> None:
         """Stop serving and remove the socket file if it is still ours; idempotent."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
         inode, self._inode = self._inode, None
         if inode is not None:
             with contextlib.suppress(OSError):
                 if _identity(self._path) == inode:
                     os.unlink(self._path)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.uid not in {0, os.geteuid()}:
+            raise HttpError(403, "only root may ask")
+        document = self._documents.get(request.path)
+        if document is None:
+            raise HttpError(404, "Not Found")
+        if request.method != "GET":
+            raise HttpError(405, "Method Not Allowed", ("Allow", "GET"))
+        return Response.json(document())
 
     def _listen(self) -> socket.socket:
         try:
@@ -82,7 +83,6 @@ class AdminServer:
                 os.fchmod(sock.fileno(), stat.S_IRUSR | stat.S_IWUSR)
                 sock.bind(self._path)
                 sock.listen()
-                sock.setblocking(False)
                 self._inode = _identity(self._path)
             except BaseException:
                 sock.close()
@@ -125,40 +125,20 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+def _error_page(status: int, reason: str) -> Response:
+    return Response.json({"error": reason}, status)
 
 
-def _handler(document: Document) -> _Handler:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.json_response(document())
-
-    return handle
-
-
-@web.middleware
-async def _answer_in_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+@contextlib.asynccontextmanager
+async def admin_socket(path: str, documents: Mapping[str, Document]) -> AsyncIterator[None]:
+    """Let others look in ("" for a path: do not); without its socket a daemon still works."""
+    server = AdminServer(path, documents)
+    if path:
+        try:
+            await server.start()
+        except OperatorError as error:
+            _log.warning("no admin socket", reason=str(error))
     try:
-        return await handler(request)
-    except web.HTTPError as error:
-        return web.json_response({"error": error.reason}, status=error.status, headers=_kept(error))
-
-
-def _kept(error: web.HTTPError) -> dict[str, str]:
-    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-
-
-@web.middleware
-async def _only_root(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    if _peer_uid(request) not in {0, os.geteuid()}:
-        raise web.HTTPForbidden(reason="only root may ask")
-    return await handler(request)
-
-
-def _peer_uid(request: web.Request) -> int:
-    transport = request.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None:
-        raise web.HTTPForbidden(reason="the connection is gone")
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    uid: int = _UCRED.unpack(credentials)[1]
-    return uid
+        yield
+    finally:
+        await server.stop()

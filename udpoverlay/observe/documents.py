@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from udpoverlay._version import VERSION
@@ -85,6 +85,14 @@ class Documents:
         self._control = control
         self._engine = engine
         self._started = time.monotonic()
+
+    def by_path(self) -> dict[str, Callable[[], dict[str, object]]]:
+        """Each document under the path that it is asked for by."""
+        return {
+            "/v1/status": self.status,
+            "/v1/peers": self.peers,
+            "/v1/counters": self.counters,
+        }
 
     def status(self) -> dict[str, object]:
         """`GET /v1/status`."""
