@@ -23,6 +23,7 @@ FLOORS = {
     "log": 2,
     "clock": 2,
     "aio": 2,
+    "loop": 3,
     "peers": 3,
     "registry": 3,
     "kubernetes": 3,
@@ -37,6 +38,7 @@ FLOORS = {
     "doctor/base": 6,
     "doctor/checks": 7,
     "doctor": 8,
+    "backend": 4,
     "podcidr": 5,
     "lab/message": 5,
     "lab/actions": 6,
@@ -53,7 +55,8 @@ PURE_MUST_NOT_IMPORT = {"asyncio", "socket", "os", "time", "logging", "subproces
 ONLY_IN = {
     "pyroute2": {"host", "lab/actions"},
     "pytun": {"dataplane"},
-    "uvloop": {"daemon", "lab/bench", "lab", "cli"},
+    "uvloop": {"loop"},
+    "h11": {"observe"},
     "argparse": {"cli"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

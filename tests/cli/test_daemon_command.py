@@ -65,16 +65,6 @@ def test_a_variable_that_cannot_be_read_is_logged_and_the_start_goes_on(
     assert 'invalid value "yes" for FLANNELD_IP_MASQ' in capsys.readouterr().err
 
 
-def test_missing_forward_rules_are_one_warning_unless_unwanted(
-    started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run()
-    assert capsys.readouterr().err.count("forward rules are not installed") == 1
-    run("-iptables-forward-rules=false")
-    assert "forward rules" not in capsys.readouterr().err
-    assert len(started) == 2
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

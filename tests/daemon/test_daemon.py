@@ -16,6 +16,7 @@ from netaddr import IPAddress, IPNetwork
 from udpoverlay import daemon
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
+from udpoverlay.host import sysctl, underlay
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.endpoint import Endpoint
@@ -39,7 +40,7 @@ class World:
         self.events: list[str] = []
         self.fails: dict[str, Exception] = {}
         self.conf: NetConf = CONF
-        self.dataplane: DataplaneConfig | None = None
+        self.config: DataplaneConfig
         self.attrs: LeaseAttrs | None = None
         self.previous: Subnet | None = None
         self.stored = ("", "")
@@ -76,7 +77,7 @@ class World:
         self.note(f"check {bind[0]}:{bind[1]}")
 
     def open(self, config: DataplaneConfig) -> World:
-        self.dataplane = config
+        self.config = config
         self.note("open engine")
         return self
 
@@ -93,33 +94,23 @@ class World:
     def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
         self.note("replace")
 
-    # netlink
-    async def add_address(self, index: int, address: IPAddress) -> None:
-        self.note(f"address {address}")
+    # the host
+    def check_tun(self) -> None:
+        self.note("check rights")
 
-    async def set_mtu(self, index: int, mtu: int) -> None:
-        self.note(f"mtu {mtu}")
-
-    async def set_no_link_local(self, index: int) -> bool:
-        self.note("no link-local")
+    async def configure_tunnel(
+        self, index: int, address: IPAddress, mtu: int, network: IPNetwork
+    ) -> bool:
+        self.note(f"configure {address} mtu {mtu} route {network}")
         return True
 
-    async def set_up(self, index: int) -> None:
-        self.note("up")
+    async def deleted(self, index: int) -> None:
+        await asyncio.Event().wait()
 
-    async def add_link_route(self, network: IPNetwork, index: int) -> bool:
-        self.note(f"route {network}")
-        return True
-
-    async def __aenter__(self) -> World:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return
+    async def look_at_forwarding(self, network: IPNetwork, device: str) -> None:
+        self.note(f"look at forwarding to {device}")
 
     # the rest
-    async def deleted(self) -> None:
-        await asyncio.Event().wait()
 
     def control(self, *_: object, on_first_routes: Callable[[], None], **__: object) -> World:
         self.on_first_routes = on_first_routes
@@ -139,10 +130,12 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     world = World()
     monkeypatch.setattr(daemon, "EtcdRegistry", lambda config: world)
     monkeypatch.setattr(daemon, "Engine", world)
-    monkeypatch.setattr(daemon, "Netlink", lambda: world)
-    monkeypatch.setattr(daemon, "LinkWatch", lambda index: world)
     monkeypatch.setattr(daemon, "Control", world.control)
-    monkeypatch.setattr(daemon, "host_view", world.view)
+    monkeypatch.setattr(daemon, "check_tun", world.check_tun)
+    monkeypatch.setattr(daemon, "configure_tunnel", world.configure_tunnel)
+    monkeypatch.setattr(daemon, "link_deleted", world.deleted)
+    monkeypatch.setattr(daemon, "look_at_forwarding", world.look_at_forwarding)
+    monkeypatch.setattr(underlay, "host_view", world.view)
     monkeypatch.setattr(daemon, "CONFIG_RETRY_SECONDS", 0.0)
 
     def write(path: str, text: str) -> None:
@@ -166,16 +159,13 @@ def config(tmp_path: Path, **values: Any) -> DaemonConfig:
 def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> None:
     assert daemon.run(config(tmp_path)) == 0
     assert world.events == [
+        "check rights",
         "config",
         "look at the host",
         "check 192.0.2.10:8285",
         "acquire",
         "open engine",
-        "address 10.5.72.0",
-        "mtu 1472",
-        "no link-local",
-        "up",
-        "route 10.5.0.0/16",
+        "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16",
         "write subnet file",
         "start engine",
         "READY=1",
@@ -184,6 +174,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
         "collect garbage",  # once the first routes are there
         "freeze what is left",  # then the lease was revoked: the end
         "complete",
+        "look at forwarding to flannel0",
         "stop engine",
         "close registry",
     ]
@@ -194,8 +185,7 @@ STEPS = {
     "check 192.0.2.10:8285": [],
     "acquire": [],
     "open engine": [],
-    "address 10.5.72.0": ["stop engine"],
-    "route 10.5.0.0/16": ["stop engine"],
+    "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16": ["stop engine"],
     "start engine": ["stop engine"],
     "wait for the engine": ["stop engine"],
     "control": ["stop engine"],
@@ -221,7 +211,7 @@ def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -
         '{"Network": "10.5.0.0/16", "Backend": {"Type": "UDP", "Port": 9999}}'
     ).validated()
     daemon.run(config(tmp_path, workers="3", per_packet=True))
-    assert world.dataplane == DataplaneConfig(
+    assert world.config == DataplaneConfig(
         mtu=1472,
         tun_address=IPAddress("10.5.72.0"),
         bind=("192.0.2.10", 9999),
@@ -241,8 +231,7 @@ def test_signals_are_what_they_were_once_it_has_ended(world: World, tmp_path: Pa
 def test_the_lease_tells_the_public_ip_alone(world: World, tmp_path: Path) -> None:
     daemon.run(config(tmp_path, iface=("eth0",), public_ip="203.0.113.5"))
     assert world.attrs == LeaseAttrs(IPAddress("203.0.113.5"))
-    assert world.dataplane is not None
-    assert world.dataplane.bind == ("192.0.2.10", 8285)
+    assert world.config.bind == ("192.0.2.10", 8285)
 
 
 def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -> None:
@@ -286,7 +275,7 @@ def test_a_configuration_that_is_wrong_is_fatal_at_once(world: World, tmp_path: 
     world.fails["config"] = OperatorError("Network is wrong")
     with pytest.raises(OperatorError, match="Network is wrong"):
         daemon.run(config(tmp_path))
-    assert world.events == ["config", "close registry"]
+    assert world.events == ["check rights", "config", "close registry"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +319,7 @@ def test_warnings_name_what_will_not_work(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(daemon, "BRIDGE_NETFILTER", {4: "/nowhere/4", 6: "/nowhere/6"})
+    monkeypatch.setattr(sysctl, "_BRIDGE", {4: "nowhere/4", 6: "nowhere/6"})
     world.conf = parse_netconf('{"Network": "192.0.0.0/16"}').validated()
     with caplog.at_level(logging.WARNING):
         daemon.run(config(tmp_path))

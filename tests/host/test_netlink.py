@@ -19,7 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 from tests.support.namespace import in_new_namespace, run_in_new_namespace, tun
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import DefaultRoute, Link
-from udpoverlay.host.netlink import LinkWatch, Netlink, _error_message, _Socket, host_view
+from udpoverlay.host.netlink import Netlink, _error_message, _Socket, configure_tunnel, host_view
 
 pytestmark = pytest.mark.root
 
@@ -39,12 +39,11 @@ async def configured_tun_is_seen_as_it_was_configured() -> None:
     with tun() as name:
         async with Netlink() as netlink:
             index = (await link_called(netlink, name)).index
-            await netlink.add_address(index, IPAddress("10.5.72.0"))
-            await netlink.set_mtu(index, 1472)
-            await netlink.set_up(index)
-            assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+            network = IPNetwork("10.5.0.0/16")
+            assert await configure_tunnel(index, IPAddress("10.5.72.0"), 1472, network)
             link = await link_called(netlink, name)
             assert (link.mtu, link.up) == (1472, True)
+            assert link.of_family(6) == ()
             assert link.of_family(4) == (IPAddress("10.5.72.0"),)
             assert link.addresses[0].prefixlen == 32
             assert link.addresses[0].permanent
@@ -196,26 +195,6 @@ def test_missing_privilege_names_the_capability() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert "Operation not permitted: needs CAP_NET_ADMIN" in result.stdout
-
-
-def test_a_vanished_link_is_noticed() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-            watch = asyncio.create_task(LinkWatch(index).deleted())
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(watch), 0.2)
-        await asyncio.wait_for(watch, 30)
-
-    run_in_new_namespace(scenario)
-
-
-def test_a_link_that_never_was_counts_as_vanished() -> None:
-    async def scenario() -> None:
-        await asyncio.wait_for(LinkWatch(4711).deleted(), 30)
-
-    run_in_new_namespace(scenario)
 
 
 def test_importing_it_leaves_the_whole_pyroute2_importable_and_unloaded() -> None:

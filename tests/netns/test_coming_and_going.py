@@ -105,7 +105,7 @@ def test_it_waits_for_the_network_configuration_and_then_goes_on(cluster: Cluste
     config = cluster.etcd.read(f"{PREFIX}/config")[f"{PREFIX}/config"]
     cluster.etcd.delete(f"{PREFIX}/config")
     waiting = cluster.spawn("n1")
-    wait_until(lambda: bool(waiting.lines("no network configuration yet")), "it complains")
+    wait_until(lambda: bool(waiting.lines("waiting for the network configuration")), "it complains")
     cluster.etcd.put(f"{PREFIX}/config", config)
     wait_until(lambda: waiting.host.call("files.exists", path=SUBNET_FILE), "it goes on")
     assert waiting.process.stop() == 0
@@ -114,7 +114,7 @@ def test_it_waits_for_the_network_configuration_and_then_goes_on(cluster: Cluste
 def test_a_signal_while_it_waits_for_the_configuration_ends_it_with_0(cluster: Cluster) -> None:
     cluster.etcd.stop()
     waiting = cluster.spawn("n1")
-    wait_until(lambda: bool(waiting.lines("no network configuration yet")), "it complains")
+    wait_until(lambda: bool(waiting.lines("waiting for the network configuration")), "it complains")
     waiting.process.signal(signal.SIGTERM)
     assert run_to_end(waiting) == 0
     assert "flannel0" not in links_of(waiting.host)

@@ -27,7 +27,7 @@ from tests.support.podcidr import (
 PROGRAM = [
     sys.executable,
     "-c",
-    "import sys; from udpoverlay.cli.main import udpoverlay; sys.exit(udpoverlay())",
+    "import sys; from udpoverlay.cli.entry import udpoverlay; sys.exit(udpoverlay())",
 ]
 
 

@@ -25,7 +25,7 @@ from udpoverlay.lab.hosts import Fabric, Host, Process
 UDPOVERLAYD = [
     sys.executable,
     "-c",
-    "import sys; from udpoverlay.cli.main import udpoverlayd; sys.exit(udpoverlayd())",
+    "import sys; from udpoverlay.cli.entry import udpoverlayd; sys.exit(udpoverlayd())",
 ]
 PREFIX = "/coreos.com/network"
 SUBNET_FILE = "/run/flannel/subnet.env"

@@ -2,6 +2,6 @@
 
 import sys
 
-from udpoverlay.cli.main import udpoverlay
+from udpoverlay.cli.entry import udpoverlay
 
 sys.exit(udpoverlay())

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from udpoverlay import log as log_module
 from udpoverlay._version import VERSION
-from udpoverlay.cli import daemon_flags, extra_words
+from udpoverlay.cli import daemon_flags, entry, extra_words
 from udpoverlay.cli.daemon_flags import Options
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.gocompat import flags as goflags
@@ -77,6 +77,7 @@ def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
 def _start(options: Options, environ: Mapping[str, str]) -> int:
     values = options.values
     log_module.configure(values["v"], values["vmodule"], values["log_backtrace_at"])
+    entry.at_end(log_module.flush)
     for complaint in options.complaints:
         log.error(complaint)
     log.info(
@@ -86,18 +87,10 @@ def _start(options: Options, environ: Mapping[str, str]) -> int:
     )
     try:
         config = options.config(environ)
-        if config.iptables_forward_rules:
-            log.warning(
-                "forward rules are not installed by this release; where the FORWARD policy is DROP,"
-                " accept the overlay network there"
-            )
         return _run_daemon(config, environ.get("NOTIFY_SOCKET", ""))
     except UdpOverlayError as error:
         log.error(str(error))
         return 1
-    except KeyboardInterrupt:
-        # Before the daemon's own handlers were installed.
-        return 0
     except Exception as error:
         log.exception("internal error; please report it", error=error)
         return 2

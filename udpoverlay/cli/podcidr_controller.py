@@ -13,15 +13,19 @@ import os
 import socket
 import sys
 import uuid
+from functools import partial
 from typing import Any
 
 from udpoverlay import log as log_module
+from udpoverlay.cli import entry
 from udpoverlay.errors import OperatorError
 from udpoverlay.kubernetes.cidr_set import pools_of
-from udpoverlay.log import escape
+from udpoverlay.log import escape, get_logger
 from udpoverlay.model.config import KubeConfigSource
 
 __all__ = ["configure", "run"]
+
+log = get_logger(__name__)
 
 _EXAMPLE = """
 Run it in the cluster: kubectl apply -f deploy/kubernetes/podcidr-controller.yaml
@@ -102,8 +106,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _check_periods(args)
     # Late: a wrong flag must not wait for the event loop and the HTTP library to load.
-    import uvloop  # noqa: PLC0415 - late
-
+    from udpoverlay.loop import run_until_signal  # noqa: PLC0415 - late
     from udpoverlay.podcidr import process  # noqa: PLC0415 - late
     from udpoverlay.podcidr.election import ElectionPeriods  # noqa: PLC0415 - late
     from udpoverlay.registry.kubernetes.own_node import Times  # noqa: PLC0415 - late
@@ -125,12 +128,16 @@ def run(args: argparse.Namespace) -> int:
         healthz_port=args.healthz_port,
     )
     log_module.configure(args.verbosity)
+    entry.at_end(log_module.flush)
     if args.check:
         facts = asyncio.run(process.check(settings))
         _print(facts, as_json=args.json)
         return 1 if facts["findings"] or facts["without_pod_cidr"] else 0
-    uvloop.run(process.run_until_signal(settings, Times()))
-    return 0
+    status = run_until_signal(
+        partial(process.run, settings, Times()), lambda name: log.info("stopping", signal=name)
+    )
+    log.info("stopped")
+    return status
 
 
 def _check_periods(args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ from netaddr import IPAddress, IPNetwork
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link, RouteAnswer
 
-__all__ = ["LinkWatch", "Netlink", "host_view"]
+__all__ = ["Netlink", "configure_tunnel", "host_view"]
 
 
 def _import_rtnetlink() -> tuple[ModuleType, ModuleType]:
@@ -66,7 +66,6 @@ _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE = 0
-_RTMGRP_LINK = 1
 # linux/if_link.h
 _IN6_ADDR_GEN_MODE_NONE = 1
 
@@ -324,6 +323,19 @@ def _address(message: Any) -> Address | None:
     )
 
 
+async def configure_tunnel(index: int, address: IPAddress, mtu: int, network: IPNetwork) -> bool:
+    """Give a TUN device address and MTU, set it up, route `network` to it.
+
+    The order is that of flannel's configureIface. False: such a route existed already and is kept.
+    """
+    async with Netlink() as netlink:
+        await netlink.add_address(index, address)
+        await netlink.set_mtu(index, mtu)
+        await netlink.set_no_link_local(index)
+        await netlink.set_up(index)
+        return await netlink.add_link_route(network, index)
+
+
 async def host_view(reach: IPAddress | None = None) -> HostView:
     """Look at the host once; with `reach`, also ask which route leads there."""
     async with Netlink() as netlink:
@@ -340,40 +352,3 @@ async def host_view(reach: IPAddress | None = None) -> HostView:
             reach=answer,
             reach_error=reach_error,
         )
-
-
-class LinkWatch:
-    """Waits for a link to vanish, without polling.
-
-    The kernel's notices are subscribed to before the link is looked for, so that none is missed.
-    """
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-
-    async def deleted(self) -> None:
-        """Return once the link is gone; at once when it never was there."""
-        ipr = _Socket()
-        try:
-            await ipr.bind(groups=_RTMGRP_LINK)
-            while await self._exists():
-                await self._next_deletion(ipr)
-        except OSError as error:
-            raise _kernel_error("cannot watch links", error.errno or 0) from error
-        finally:
-            ipr.close()
-
-    async def _exists(self) -> bool:
-        async with Netlink() as netlink:
-            return any(link.index == self._index for link in await netlink.links())
-
-    async def _next_deletion(self, ipr: Any) -> None:
-        while True:
-            try:
-                async for message in ipr.get():
-                    if (message["event"], message["index"]) == ("RTM_DELLINK", self._index):
-                        return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                return  # notices were lost: look again

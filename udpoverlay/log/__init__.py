@@ -8,7 +8,7 @@ Rules:
 - one event is one line: control characters of any value are escaped, so that nothing a registry
   holds can forge a line or drive a terminal; long values are cut;
 - secrets never appear (redact.py);
-- a line that can repeat without end goes through `RateLimited`;
+- a line that can repeat without end goes through `RateLimited` or `Waiting`;
 - no line ever waits for its reader (writer.py).
 
 Must not know: flags, or what is worth a line.
@@ -19,12 +19,13 @@ from __future__ import annotations
 from udpoverlay.log.detail import parse_backtrace_at, parse_vmodule
 from udpoverlay.log.format import escape, render
 from udpoverlay.log.handler import configure, flush, lines_lost, write_text
-from udpoverlay.log.limits import RateLimited
+from udpoverlay.log.limits import RateLimited, Waiting
 from udpoverlay.log.logger import Log, get_logger
 
 __all__ = [
     "Log",
     "RateLimited",
+    "Waiting",
     "configure",
     "escape",
     "flush",

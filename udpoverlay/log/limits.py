@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from udpoverlay.log.logger import Log
 
-__all__ = ["RateLimited"]
+__all__ = ["RateLimited", "Waiting"]
 
 
 @dataclass(slots=True)
@@ -79,3 +79,34 @@ class RateLimited:
         if window.suppressed:
             fields = {"key": key, "suppressed": window.suppressed}
             self._log.emit(logging.WARNING, "similar lines held back", fields, depth)
+
+
+class Waiting:
+    """Tells what is waited for: at once, then every ten seconds, and whenever the reason is new.
+
+    `clock` returns seconds and never goes backwards.
+    """
+
+    EVERY = 10.0
+    MOST_REASONS = 5
+    """Between two regular lines; a reason may hold a number that is always another."""
+
+    def __init__(self, log: Log, clock: Callable[[], float], event: str) -> None:
+        self._log = log
+        self._clock = clock
+        self._event = event
+        self._began = clock()
+        self._window = self._began
+        self._reasons: set[str] = set()
+
+    def still(self, reason: str) -> None:
+        """Call after each attempt that failed."""
+        now = self._clock()
+        if now - self._window >= self.EVERY:
+            self._window = now
+            self._reasons.clear()
+        if reason in self._reasons or len(self._reasons) == self.MOST_REASONS:
+            return
+        self._reasons.add(reason)
+        fields = {"waited_seconds": int(now - self._began), "reason": reason}
+        self._log.emit(logging.WARNING, self._event, fields, 2)

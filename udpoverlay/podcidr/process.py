@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from aiohttp import web
 
 from udpoverlay.errors import KernelError, RegistryError
 from udpoverlay.kubernetes.cidr_set import Books, Pool
@@ -20,16 +17,14 @@ from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
 from udpoverlay.kubernetes.kubeconfig import load_access
 from udpoverlay.kubernetes.node import NodeView
-from udpoverlay.log import get_logger
 from udpoverlay.model.config import KubeConfigSource
+from udpoverlay.observe.http import HttpError, HttpServer, Request, Response, tcp_listener
 from udpoverlay.podcidr.controller import PodCidrController
 from udpoverlay.podcidr.election import ElectionPeriods, Leadership
 from udpoverlay.podcidr.reconciler import NODE_RIGHTS
 from udpoverlay.registry.kubernetes.own_node import Times
 
-__all__ = ["ControllerSettings", "check", "run_until_signal"]
-
-_log = get_logger(__name__)
+__all__ = ["ControllerSettings", "check", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +44,8 @@ class ControllerSettings:
     """0: no health server."""
 
 
-async def run_until_signal(settings: ControllerSettings, times: Times) -> None:
-    """Be a replica until SIGINT or SIGTERM. Raises OperatorError, KernelError."""
-    loop = asyncio.get_running_loop()
+async def run(settings: ControllerSettings, times: Times, unwinding: asyncio.Event) -> int:
+    """Be a replica until cancelled. Raises OperatorError, KernelError."""
     client = KubeClient(load_access(settings.source))
     leadership = Leadership(
         client,
@@ -67,46 +61,38 @@ async def run_until_signal(settings: ControllerSettings, times: Times) -> None:
     async with contextlib.AsyncExitStack() as undo:
         undo.push_async_callback(client.aclose)
         if settings.healthz_port:
-            undo.push_async_callback(await _serve_health(settings, controller))
-        work = asyncio.ensure_future(controller.run())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, work.cancel)
+            undo.push_async_callback(_serve_health(settings, controller))
         try:
-            await work
-        except asyncio.CancelledError:
-            _log.info("stopped")
+            await controller.run()
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            unwinding.set()
+    return 0
 
 
-async def _serve_health(settings: ControllerSettings, controller: PodCidrController) -> Any:
+def _serve_health(
+    settings: ControllerSettings, controller: PodCidrController
+) -> Callable[[], Awaitable[None]]:
     """Answer /healthz, /readyz and /status; returns what ends it."""
 
-    async def healthz(_: web.Request) -> web.Response:
-        healthy = controller.healthy()
-        return web.Response(status=200 if healthy else 503, text="ok" if healthy else "deaf")
+    async def answer(request: Request) -> Response:
+        if request.path in {"/healthz", "/readyz"}:
+            healthy = controller.healthy()
+            return Response.text(200 if healthy else 503, "ok" if healthy else "deaf")
+        if request.path == "/status":
+            return Response.json(controller.status())
+        raise HttpError(404, "Not Found")
 
-    async def status(_: web.Request) -> web.Response:
-        return web.json_response(controller.status())
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", healthz)
-    app.router.add_get("/status", status)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    site = web.TCPSite(runner, settings.healthz_ip, settings.healthz_port)
     try:
-        await site.start()
+        listener = tcp_listener(settings.healthz_ip, settings.healthz_port)
     except OSError as error:
-        await runner.cleanup()
         raise KernelError(
             f"--healthz-port {settings.healthz_port}: {error.strerror}",
             fix="use a port that nobody listens on, or 0 for none",
             errno=error.errno or 0,
         ) from error
-    return runner.cleanup
+    server = HttpServer(answer)
+    server.listen(listener)
+    return server.stop
 
 
 async def check(settings: ControllerSettings) -> Json:

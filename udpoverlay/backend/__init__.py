@@ -1,0 +1,1 @@
+"""What a Backend.Type of the network configuration means."""
