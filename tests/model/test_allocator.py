@@ -105,8 +105,20 @@ def test_only_the_first_hundred_free_ones_are_candidates() -> None:
 
 
 def test_a_full_range_is_out_of_subnets_naming_the_range() -> None:
-    with pytest.raises(OutOfSubnets, match=r"no free /24 between 10\.3\.1\.0 and 10\.3\.25\.0"):
-        pick_subnet(CONF, [v4("10.3.0.0/17")], RNG)
+    full = [v4(f"10.3.{n}.0/24") for n in range(1, 26)]
+    with pytest.raises(
+        OutOfSubnets, match=r"no free /24 between 10\.3\.1\.0 and 10\.3\.25\.0 \(25 leases\)"
+    ):
+        pick_subnet(CONF, full, RNG)
+
+
+def test_a_range_full_of_wide_leases_names_them() -> None:
+    wide = [v4(f"10.3.{n}.0/22") for n in range(0, 28, 4)]
+    with pytest.raises(OutOfSubnets) as caught:
+        pick_subnet(CONF, [*wide, v4("10.3.9.0/24")], RNG)
+    named = "10.3.0.0/22, 10.3.4.0/22, 10.3.8.0/22, 10.3.12.0/22, …"
+    assert f"(8 leases, 7 of them wider than /24: {named})" in caught.value.what
+    assert "another SubnetLen" in caught.value.fix
 
 
 def test_min_above_max_is_out_of_subnets() -> None:
@@ -161,7 +173,13 @@ def test_the_backend_type_of_our_old_lease_does_not_matter() -> None:
 @pytest.mark.parametrize("subnet", ["10.4.7.0/24", "10.3.7.0/25", "10.3.26.0/24", "10.3.0.0/24"])
 def test_our_lease_that_does_not_fit_any_more_is_deleted(subnet: str) -> None:
     ours = lease(subnet, US)
-    assert choose((*OTHERS, ours)) == Delete(ours)
+    assert choose((*OTHERS, ours)) == Delete((ours,))
+
+
+def test_all_stale_leases_of_ours_are_deleted_at_once() -> None:
+    stale = tuple(lease(f"10.4.{n}.0/24", US) for n in range(50))
+    pinned = lease("10.4.99.0/24", US, registry_lease=0)
+    assert choose((*OTHERS, *stale, pinned)) == Delete(stale)
 
 
 def test_our_lease_that_fits_is_kept_beside_one_that_does_not() -> None:
@@ -178,12 +196,12 @@ def test_our_reservation_that_does_not_fit_is_left_to_its_author() -> None:
 
 def test_turning_ipv6_on_gives_up_the_ipv4_only_lease() -> None:
     ours = lease("10.3.7.0/24", US)
-    assert choose((ours,), conf=DUAL) == Delete(ours)
+    assert choose((ours,), conf=DUAL) == Delete((ours,))
 
 
 def test_turning_ipv6_off_gives_up_the_dual_stack_lease() -> None:
     ours = Lease(Subnet(IPNetwork("10.3.7.0/24"), IPNetwork("fc00:0:0:7::/64")), US, None, 0, 7)
-    assert choose((ours,)) == Delete(ours)
+    assert choose((ours,)) == Delete((ours,))
     assert choose((ours,), conf=DUAL) == Reuse(ours, reservation=False)
 
 
@@ -218,6 +236,32 @@ def test_an_entry_nobody_can_read_still_occupies_its_subnet() -> None:
     decision = choose((), previous=v4("10.3.6.0/24"), occupied=occupied[:20])
     assert isinstance(decision, Create)
     assert not decision.previous
+
+
+WIDE = ["10.0.0.0/8", "10.3.0.0/16", "10.3.0.0/17", "10.3.128.0/17", "0.0.0.0/1"]
+
+
+@pytest.mark.parametrize("registry_lease", [7, 0], ids=["lease", "reservation"])
+def test_wide_leases_take_no_range_from_anyone(registry_lease: int) -> None:
+    wide = tuple(lease(net, registry_lease=registry_lease) for net in WIDE)
+    decision = choose((*wide, *OTHERS))
+    assert isinstance(decision, Create)
+    assert not any(decision.subnet.overlaps(other.subnet) for other in OTHERS)
+    occupied = tuple(one.subnet for one in wide)
+    assert isinstance(choose(OTHERS, occupied=occupied), Create), "nor do unreadable ones"
+
+
+def test_previous_subnet_is_taken_again_under_wide_leases() -> None:
+    wide = tuple(lease(net) for net in WIDE)
+    assert choose(wide, previous=v4("10.3.6.0/24")) == Create(v4("10.3.6.0/24"), previous=True)
+
+
+def test_wide_ipv6_range_blocks_no_one_and_the_ipv4_half_still_counts() -> None:
+    half = Lease(Subnet(IPNetwork("10.3.7.0/24"), IPNetwork("fc00::/40")), THEM, None, 0, 7)
+    decision = choose((half,), previous=half.subnet, conf=DUAL)
+    assert isinstance(decision, Create)
+    assert decision.subnet.v4 != half.subnet.v4
+    assert decision.subnet.v6 in IPNetwork("fc00::/48")
 
 
 def test_a_moved_network_gives_a_new_subnet() -> None:

@@ -6,7 +6,7 @@ Must not know: requests, retries. The registry carries one decision out as one c
 transaction, lists again and asks again until it has a lease:
 
     Reuse   put our attributes on this entry, if it has not changed since the listing
-    Delete  remove this entry of ours, if it has not changed; then list again
+    Delete  remove these entries of ours, each if it has not changed; then list again
     Create  put this entry, if no such key exists; when the race is lost, list again
 """
 
@@ -22,6 +22,7 @@ from udpoverlay.errors import OperatorError
 from udpoverlay.model.allocator import Random, pick_subnet
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf
+from udpoverlay.model.place import Places
 
 __all__ = [
     "RACE_RETRIES",
@@ -60,9 +61,9 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """`lease` is ours, has a term and does not fit the configuration any more."""
+    """`leases` are ours, have a term and do not fit the configuration any more: all there are."""
 
-    lease: Lease
+    leases: tuple[Lease, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def decide(
     """Choose the next step for a host that publishes `attrs` and once had `previous`.
 
     An entry is ours when its PublicIP is. An entry of ours that does not fit and is a reservation
-    is left alone: an administrator wrote it. `conf` is validated.
+    is left alone: an administrator wrote it. A claim that can be no host's subnet (model/place.py)
+    takes no range from anyone. `conf` is validated.
     Raises OutOfSubnets; OperatorError when leases cannot be told apart (no IPv4).
     """
     if not conf.enable_ipv4:
@@ -122,10 +124,12 @@ def decide(
     for lease in ours:
         if compatible(conf, lease.subnet):
             return Reuse(lease, reservation=lease.registry_lease == 0)
-    for lease in ours:
-        if lease.registry_lease:
-            return Delete(lease)
-    taken = [*(lease.subnet for lease in listing.leases), *listing.occupied]
+    stale = tuple(lease for lease in ours if lease.registry_lease)
+    if stale:
+        return Delete(stale)
+    claimed = (*(lease.subnet for lease in listing.leases), *listing.occupied)
+    places = Places.of(conf)
+    taken = [part for subnet in claimed if (part := places.part(subnet)) is not None]
     note = ""
     if previous is not None:
         if not compatible(conf, previous):

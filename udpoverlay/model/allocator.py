@@ -21,6 +21,10 @@ CANDIDATES = 100
 """Free subnets collected before one is drawn, so that hosts starting together differ."""
 
 
+NAMED = 4
+"""How many wide leases an error names."""
+
+
 class Random(Protocol):
     """What is needed of `random.Random`."""
 
@@ -64,15 +68,30 @@ def _pick(
     rng: Random,
 ) -> IPNetwork:
     width = 32 if low.version == 4 else 128
-    ranges = [_range(net, width) for net in taken if net is not None]
+    nets = [net for net in taken if net is not None]
+    ranges = [_range(net, width) for net in nets]
     free = free_addresses(low.value, high.value, 1 << (width - length), ranges)
     if not free:
-        raise OutOfSubnets(
-            f"no free /{length} between {low} and {high} ({len(ranges)} leases)",
+        raise _full(low, high, length, [net for net in nets if net.prefixlen < length], len(nets))
+    return IPNetwork((free[rng.randrange(len(free))], length), version=low.version)
+
+
+def _full(
+    low: IPAddress, high: IPAddress, length: int, wide: list[IPNetwork], leases: int
+) -> OutOfSubnets:
+    what = f"no free /{length} between {low} and {high} ({leases} leases"
+    if not wide:
+        return OutOfSubnets(
+            f"{what})",
             fix="delete leases of hosts that are gone, or enlarge the range in the network"
             " configuration",
         )
-    return IPNetwork((free[rng.randrange(len(free))], length), version=low.version)
+    wide.sort(key=lambda net: net.prefixlen)
+    named = ", ".join(map(str, wide[:NAMED])) + (", …" if len(wide) > NAMED else "")
+    return OutOfSubnets(
+        f"{what}, {len(wide)} of them wider than /{length}: {named})",
+        fix="delete those that no host holds: they are left from another SubnetLen, or a mistake",
+    )
 
 
 def pick_subnet(conf: NetConf, taken: Iterable[Subnet], rng: Random) -> Subnet:

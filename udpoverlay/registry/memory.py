@@ -116,7 +116,8 @@ class MemoryRegistry:
         for _ in range(RACE_RETRIES + 1):
             decision = decide(Listing(self._store.leases()), attrs, previous, conf, self._rng)
             if isinstance(decision, Delete):
-                self._store.delete(decision.lease.subnet)
+                for stale in decision.leases:
+                    self._store.delete(stale.subnet)
             elif isinstance(decision, Reuse):
                 return self._put(replace(decision.lease, attrs=attrs), decision.reservation)
             else:

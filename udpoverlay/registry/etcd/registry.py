@@ -103,8 +103,9 @@ class EtcdRegistry:
         for _ in range(RACE_RETRIES + 1):
             decision = decide(await self._listing(), attrs, previous, conf, self._rng)
             if isinstance(decision, Delete):
-                _log.info("own lease does not fit the configuration", subnet=decision.lease.subnet)
-                await self._delete(decision.lease)
+                for stale in decision.leases:
+                    _log.info("own lease does not fit the configuration", subnet=stale.subnet)
+                    await self._delete(stale)
                 continue
             if isinstance(decision, Reuse):
                 wanted = replace(decision.lease, attrs=attrs)

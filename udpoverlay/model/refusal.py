@@ -1,0 +1,49 @@
+"""Why a lease of another host gets no route: one list of reasons, as verdicts are for packets.
+
+Owns: the reasons, their names in documents and their texts in the log. Must not know: who judges
+(model/place.py the range, peers/ the address and the rest).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["Refusal"]
+
+
+class Refusal(Enum):
+    """The value is the name in documents."""
+
+    NO_IPV4_SUBNET = "no_ipv4_subnet"
+    OUTSIDE_NETWORK = "outside_network"
+    TOO_WIDE = "too_wide"
+    TOO_NARROW = "too_narrow"
+    NO_ADDRESS = "no_address"
+    NOT_A_HOST = "not_a_host"
+    OWN_ADDRESS = "own_address"
+    IN_OVERLAY = "in_overlay"
+    OVERLAP = "overlap"
+
+    @property
+    def why(self) -> str:
+        """The text for the log: goes on after "it is refused because"."""
+        return _WHY[self]
+
+    @property
+    def harmless(self) -> bool:
+        """Whether a sound network has such leases: hosts without IPv4, a left-over of our own."""
+        return self in _HARMLESS
+
+
+_WHY = {
+    Refusal.NO_IPV4_SUBNET: "it has no IPv4 subnet, and IPv4 alone is carried",
+    Refusal.OUTSIDE_NETWORK: "its range is not inside Network",
+    Refusal.TOO_WIDE: "its range is wider than a host's subnet of Network can be",
+    Refusal.TOO_NARROW: "its range is narrower than a host's subnet can be",
+    Refusal.NO_ADDRESS: "it has no public IPv4 address",
+    Refusal.NOT_A_HOST: "its public IP is a loopback, multicast or broadcast address",
+    Refusal.OWN_ADDRESS: "its public IP is an address of this host",
+    Refusal.IN_OVERLAY: "its public IP lies in the overlay: packets to it would enter the tunnel",
+    Refusal.OVERLAP: "its range overlaps one that is in use",
+}
+_HARMLESS = {Refusal.NO_IPV4_SUBNET, Refusal.NO_ADDRESS, Refusal.OWN_ADDRESS}
