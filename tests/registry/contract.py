@@ -288,6 +288,30 @@ class RenewingContract(RegistryContract):
 
         run(scenario())
 
+    def test_own_entry_written_by_another_client_is_foreign(self, harness: RenewingHarness) -> None:
+        """Two hosts with one public IP take each other's entry for their own."""
+
+        async def scenario() -> None:
+            registry = harness.registry(1)
+            lease = await registry.acquire(harness.attrs(1), None)
+            async with collecting(registry.watch_own(lease)) as own:
+                await own.until(lambda events: events)
+                twin = await harness.registry(1).acquire(harness.attrs(1), None)
+                assert twin.subnet == lease.subnet
+                await registry.renew(twin)
+                await own.until(lambda events: len(events) == 3)
+                assert [isinstance(e, Added) and e.foreign for e in own.items] == [
+                    False,
+                    True,
+                    False,
+                ]
+            async with collecting(harness.registry(1).watch_own(lease)) as other:
+                await other.until(lambda events: events)
+                assert isinstance(other.items[0], Added)
+                assert other.items[0].foreign, "also as the first event"
+
+        run(scenario())
+
     def test_the_own_entry_is_followed_through_an_outage(self, harness: RenewingHarness) -> None:
         async def scenario() -> None:
             registry = harness.registry(1)

@@ -30,9 +30,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """`lease` was created, renewed or changed."""
+    """`lease` was created, renewed or changed.
+
+    `foreign`: only from watch_own, where it means that this process did not write our entry.
+    """
 
     lease: Lease
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class RenewingRegistry(Registry, Protocol):
     def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
         """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out.
 
+        Added has `foreign` set when the entry got its term from somebody else than this client.
+
         After the registry lost its history (events.Snapshot) a Snapshot with `lost_history` comes
         instead, empty when our entry is gone: that is no revocation.
         """

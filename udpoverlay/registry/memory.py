@@ -33,6 +33,7 @@ class MemoryStore:
         self.revision = 1
         self.reachable = True
         """False: every request fails with RegistryUnavailable and watches stay silent."""
+        self._grants = 0
         self._entries: dict[Subnet, Lease] = {}
         self._watchers: list[asyncio.Queue[Event]] = []
 
@@ -43,6 +44,11 @@ class MemoryStore:
     def get(self, subnet: Subnet) -> Lease | None:
         """The entry of a subnet."""
         return self._entries.get(subnet)
+
+    def grant(self) -> int:
+        """A lease id that no other host gets."""
+        self._grants += 1
+        return self._grants
 
     def put(self, lease: Lease) -> Lease:
         """Write an entry whoever holds it; return it with its new revision."""
@@ -96,7 +102,7 @@ class MemoryRegistry:
         self._store = store
         self._rng = rng if rng is not None else random.SystemRandom()
         self._term = term
-        self._grants = 0
+        self._granted: set[int] = set()
         self._counters: Counter[str] = Counter()
 
     async def stored_public_ips(self) -> tuple[str, str]:
@@ -155,14 +161,18 @@ class MemoryRegistry:
                 if event.lost_history:
                     yield replace(event, leases=own)
                 elif own:
-                    yield Added(own[0])
+                    yield self._own(own[0])
                 else:
                     yield Removed(lease.subnet)
             elif isinstance(event, Removed):
                 if event.subnet == lease.subnet:
                     yield event
             elif event.lease.subnet == lease.subnet:
-                yield event
+                yield self._own(event.lease)
+
+    def _own(self, lease: Lease) -> Added:
+        grant = lease.registry_lease
+        return Added(lease, foreign=grant != 0 and grant not in self._granted)
 
     def counters(self) -> dict[str, int]:
         """See registry.base."""
@@ -183,6 +193,7 @@ class MemoryRegistry:
     def _put(self, lease: Lease, reservation: bool) -> Lease:
         if reservation:
             return self._store.put(replace(lease, expires_at=None, registry_lease=0))
-        self._grants += 1
+        grant = self._store.grant()
+        self._granted.add(grant)
         expires_at = self._store.clock() + self._term
-        return self._store.put(replace(lease, expires_at=expires_at, registry_lease=self._grants))
+        return self._store.put(replace(lease, expires_at=expires_at, registry_lease=grant))

@@ -262,14 +262,19 @@ class EtcdRegistry:
                 return [Snapshot(tuple(leases), item.revision, lost_history=True)]
             if not item.kvs:
                 return [Removed(subnet)]
-            return [Added(found) for found in leases]
+            return [self._own(found) for found in leases]
         events: list[Event] = []
         for event in item.events:
             if event.deleted:
                 events.append(Removed(subnet))
             elif (found := reader.put(event.kv)) is not None:
-                events.append(Added(await self._timed(found)))
+                events.append(self._own(await self._timed(found)))
         return events
+
+    def _own(self, lease: Lease) -> Added:
+        """An event of our entry; foreign when it hangs on an etcd lease that we did not grant."""
+        grant = lease.registry_lease
+        return Added(lease, foreign=grant != 0 and grant not in self._granted)
 
     async def _timed(self, lease: Lease) -> Lease:
         """Fill in when an entry runs out that somebody else wrote for us: one request, own key."""
