@@ -19,15 +19,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.conftest import Measure
 from tests.support.aio import run
 from tests.support.etcd import EtcdServer, running
-from tests.support.leases import attrs, lease, subnet
+from tests.support.leases import attrs, lease, peers_for, subnet
 from tests.support.network import EtcdNetwork
 from tests.support.scale import Loading, TableSink, big_network
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.acquire import Listing, decide
 from udpoverlay.model.events import Added, Snapshot
 from udpoverlay.model.netconf import NetConf
-from udpoverlay.peers.lease_table import LeaseTable
-from udpoverlay.peers.route_plan import RoutePlan
 from udpoverlay.registry.etcd.entries import LeaseReader, Paths
 from udpoverlay.registry.etcd.messages import KeyValue
 
@@ -127,17 +125,36 @@ def test_reading_entries(measure: Measure, count: int) -> None:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_one_change_among_many(measure: Measure, count: int) -> None:
-    """A host moves: table, plan and publication, which is what delays its first packet."""
+    """A host moves: peers and publication, which is what delays its first packet."""
     leases = asyncio.run(reader().all(entries(count)))
-    table, plan, sink = LeaseTable(OWN), RoutePlan(OWN.subnet, 8285), TableSink()
-    plan.apply(table.apply(Snapshot(leases)))
-    sink.replace(plan.routes)
+    peers, sink = peers_for(OWN, "10.0.0.0/8"), TableSink()
+    peers.apply(Snapshot(leases), 0.0)
+    sink.replace(peers.routes)
     turn = [0]
 
     def change() -> None:
         turn[0] ^= 1
-        moved = lease("11.0.0.0/24", f"192.0.2.{turn[0]}")
-        assert plan.apply(table.apply(Added(moved)))
-        sink.replace(plan.routes)
+        moved = lease("10.200.0.0/24", f"192.0.2.{1 + turn[0]}")
+        assert peers.apply(Added(moved), 0.0).routes
+        sink.replace(peers.routes)
 
     measure(change, packets=1, unit="change")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("overlapping", [False, True], ids=["disjoint", "overlapping"])
+def test_a_snapshot(measure: Measure, count: int, overlapping: bool) -> None:
+    """All leases at once; overlapping: each is claimed a second time, by a narrower range."""
+    leases = asyncio.run(reader().all(entries(count)))
+    if overlapping:
+        narrower = (
+            lease(f"{one.subnet.v4.ip}/25", str(one.attrs.public_ip))
+            for one in leases
+            if one.subnet.v4 is not None
+        )
+        leases = (*leases, *narrower)
+    measure(
+        lambda: peers_for(OWN, "10.0.0.0/8").apply(Snapshot(leases), 0.0),
+        packets=len(leases),
+        unit="lease",
+    )

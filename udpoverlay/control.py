@@ -1,9 +1,9 @@
 """The life of our lease and of everybody else's: registry in, routes out, renewals back.
 
 Owns: when routes are published, when the lease is renewed, what ends the daemon.
-Must not know: which registry, sockets, C. Registry, sink and clock are parameters.
+Must not know: which registry, sockets, C. Registry, peers, sink and clock are parameters.
 
-    registry.watch ──► Holdover ──► LeaseTable ──► RoutePlan ──► sink.replace
+    registry.watch ──► peers.apply ──► sink.replace
     registry.watch_own ──► renewed by others · revoked · claimed by another host
     clock ──► registry.renew, before the term is over; tried again every minute
 
@@ -13,13 +13,17 @@ took the subnet. Only these end the daemon:
 
     our entry was deleted while it still had a term   `run` returns: an administrator revoked it
     another host holds our subnet                     `run` raises RegistryConflict
+
+A host that publishes our own public IP cannot be told from us in the registry: it takes our entry
+for its own and renews it. Both go on with one subnet, as two flannelds do, but here it is an error
+in the log at each such renewal, and a counter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from netaddr import IPNetwork
@@ -29,12 +33,11 @@ from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import RegistryConflict, RegistryError
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.endpoint import Endpoint
-from udpoverlay.model.events import Added, Event, Removed, Snapshot
+from udpoverlay.model.events import Added, Removed, Snapshot
 from udpoverlay.model.lease import Lease
+from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
-from udpoverlay.peers.holdover import Holdover
-from udpoverlay.peers.lease_table import Change, LeaseTable, PeerRemoved
-from udpoverlay.peers.route_plan import RoutePlan
+from udpoverlay.peers.peers import Changes, Peers, Refused
 from udpoverlay.registry.base import Registry, RenewingRegistry
 
 __all__ = ["Control", "RouteSink"]
@@ -47,6 +50,16 @@ _PUBLISH_PAUSE = 0.002
 """Seconds, the least pause: what comes in the meantime is published together."""
 _JUMP_SECONDS = 5.0
 """A wall clock that ran ahead or behind by more than this is worth a line."""
+_EVENTS_A_TURN = 100
+"""Events taken in before the event loop gets a turn, when the registry has more at once."""
+_COUNTERS = (
+    "events",
+    "publications",
+    "publish_failures",
+    "renewals",
+    "renewal_failures",
+    "foreign_renewals",
+)
 
 
 class RouteSink(Protocol):
@@ -67,16 +80,14 @@ class Control:
         registry: Registry,
         sink: RouteSink,
         lease: Lease,
+        peers: Peers,
         *,
-        port: int,
         renew_margin: float = 3600.0,
-        hold_seconds: float = LEASE_SECONDS,
         clock: Clock = SYSTEM_CLOCK,
         on_first_routes: Callable[[], None] = lambda: None,
     ) -> None:
-        """`port`: UDP port of every peer. `renew_margin`: seconds before the end of the term.
+        """`peers` is empty and knows our lease. `renew_margin`: seconds before the end of the term.
 
-        `hold_seconds`: how long peers are kept that a registry without memory forgot.
         `lease.expires_at` counts on the clock's monotonic side. `on_first_routes` is called once,
         when the routes of the first snapshot have been published.
         """
@@ -86,14 +97,14 @@ class Control:
         self._clock = clock
         self._on_first_routes = on_first_routes
         self._lease = lease
-        self._holdover = Holdover(hold_seconds)
-        self._table = LeaseTable(lease)
-        self._plan = RoutePlan(lease.subnet, port)
+        self._peers = peers
+        self._changing = asyncio.Lock()
+        """Held while `peers` is between two steps of one change: no routes are published then."""
+        self._turns = 0
         now = clock.now()
         self._renewal = Renewal(now, _term(lease, now), renew_margin)
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
-        self._waiting: frozenset[object] = frozenset()
         self._limited = RateLimited(_log, clock.monotonic)
         self._counters: Counter[str] = Counter()
 
@@ -110,15 +121,22 @@ class Control:
             return None
         return max(0.0, self._lease.expires_at - self._clock.monotonic())
 
-    def peers(self) -> list[Lease]:
-        """Leases of all other hosts."""
-        return self._table.leases()
+    def peers(self) -> Iterator[tuple[Lease, Refusal | None]]:
+        """Leases of all other hosts, each with the reason why it has no route."""
+        return self._peers.leases()
+
+    def peer_count(self) -> int:
+        """How many leases of other hosts are known."""
+        return len(self._peers)
 
     def counters(self) -> dict[str, int]:
-        """Plain counts since start, and how many leases are held over or refused a route now."""
-        names = ("events", "publications", "publish_failures", "renewals", "renewal_failures")
-        counts = {name: self._counters[name] for name in names}
-        return {**counts, "peers_held": len(self._holdover), "leases_waiting": len(self._waiting)}
+        """Plain counts since start, and how many leases are held or have no route now."""
+        return {
+            **{name: self._counters[name] for name in _COUNTERS},
+            "peers_held": self._peers.held,
+            "leases_waiting": self._peers.waiting,
+            "leases_refused": self._peers.refused,
+        }
 
     # ------------------------------------------------------------------ life
 
@@ -137,79 +155,78 @@ class Control:
     async def _follow(self) -> None:
         async for event in self._registry.watch():
             self._counters["events"] += 1
+            whole = isinstance(event, Snapshot)
             if isinstance(event, Snapshot):
                 _log.info("lease snapshot", leases=len(event.leases), revision=event.revision)
-            now = self._clock.monotonic()
-            events = self._holdover.admit(event, self._table.leases, now)
+            await self._change(self._peers.steps(event, self._clock.monotonic()), whole=whole)
             if isinstance(event, Snapshot) and event.lost_history:
                 _log.error(
                     "the registry lost its history: peers that it forgot keep their routes",
-                    held=len(self._holdover),
+                    held=self._peers.held,
                     for_seconds=LEASE_SECONDS,
                 )
-            self._apply(events)
 
-    def _apply(self, events: list[Event]) -> None:
-        for event in events:
-            changes = self._table.apply(event)
-            self._report_peers(changes, whole=isinstance(event, Snapshot))
-            # Removals and changes first settle what is waiting; the order is the registry's.
-            if self._plan.apply(changes) or isinstance(event, Snapshot):
-                self._dirty.set()
-        self._report_waiting()
+    async def _change(self, steps: Iterable[Changes], *, whole: bool = False) -> None:
+        """Carry out a change of the peers step by step; everything else runs in between."""
+        async with self._changing:
+            for changes in steps:
+                self._report(changes, whole=whole)
+                if changes.routes:
+                    self._dirty.set()
+                self._turns += 1
+                # A single event is cheap, but thousands may be waiting in one reply.
+                if whole or self._turns % _EVENTS_A_TURN == 0:
+                    await asyncio.sleep(0)
+            if whole:
+                self._dirty.set()  # also when there is no peer: the first routes tell who waits
 
-    def _report_peers(self, changes: list[Change], *, whole: bool) -> None:
+    def _report(self, changes: Changes, *, whole: bool) -> None:
         """One line a change with -v=1, else some a minute; a snapshot's one line is there already.
 
-        Renewals are none.
+        What is refused is always worth a line, once.
         """
+        for refused in changes.refused:
+            self._report_refused(refused)
         detail = _log.v(1)
         if whole and not detail:
             return
-        for change in changes:
-            if isinstance(change, PeerRemoved):
+        for change in changes.routes:
+            if change.after is None:
                 event = "peer removed"
-            elif change.is_news:
-                event = "peer added" if change.before is None else "peer changed"
             else:
-                continue
+                event = "peer added" if change.before is None else "peer changed"
             fields = {"subnet": change.lease.subnet, "public_ip": change.lease.attrs.public_ip}
             if detail:
                 detail.info(event, **fields)
             else:
                 self._limited.info("peers", event, **fields)
 
-    def _report_waiting(self) -> None:
-        """Say once of each lease that it gets no route, and why."""
-        waiting = {lease.subnet: lease for lease in self._plan.waiting()}
-        if not waiting and not self._waiting:
-            return
-        for subnet, lease in waiting.items():
-            if subnet in self._waiting:
-                continue
-            holder = self._plan.holder(lease)
-            self._limited.error(
-                "overlap",
-                "lease refused: its range overlaps one that is in use",
-                subnet=subnet,
-                public_ip=lease.attrs.public_ip,
-                holder_subnet=self._lease.subnet if holder is None else holder.subnet,
-                holder="this host" if holder is None else holder.attrs.public_ip,
-                fix="delete the wrong entry from the registry",
-            )
-        self._waiting = frozenset(waiting)
+    def _report_refused(self, refused: Refused) -> None:
+        lease = refused.lease
+        fields: dict[str, object] = {
+            "subnet": lease.subnet,
+            "public_ip": lease.attrs.public_ip,
+            "why": refused.refusal.why,
+        }
+        if refused.refusal is Refusal.OVERLAP:
+            holder = refused.holder
+            fields["holder_subnet"] = self._lease.subnet if holder is None else holder.subnet
+            fields["holder"] = "this host" if holder is None else holder.attrs.public_ip
+        if refused.refusal.harmless:
+            self._limited.warning(refused.refusal.value, "lease without a route", **fields)
+        else:
+            fields["fix"] = "correct or delete the entry in the registry"
+            self._limited.error(refused.refusal.value, "lease refused", **fields)
 
     async def _publish(self) -> None:
         """Publish at once after quiet; in a burst, once for all that came during the pause."""
         while True:
             await self._dirty.wait()
-            self._dirty.clear()
-            started = self._clock.monotonic()
-            try:
-                self._sink.replace(self._plan.routes)
-            except (MemoryError, OSError) as error:
-                self._counters["publish_failures"] += 1
-                self._limited.error("publish", "routes not published", reason=error)
+            async with self._changing:
+                self._dirty.clear()
+                started = self._clock.monotonic()
+                published = self._replace()
+            if not published:
                 self._dirty.set()
                 await self._clock.sleep(1.0)
                 continue
@@ -217,8 +234,17 @@ class Control:
             if self._counters["publications"] == 1:
                 self._on_first_routes()
             took = self._clock.monotonic() - started
-            _log.v(2).info("routes published", routes=len(self._plan.routes), seconds=took)
+            _log.v(2).info("routes published", routes=len(self._peers.routes), seconds=took)
             await self._clock.sleep(max(_PUBLISH_PAUSE, _PUBLISH_SHARE * took))
+
+    def _replace(self) -> bool:
+        try:
+            self._sink.replace(self._peers.routes)
+        except (MemoryError, OSError) as error:
+            self._counters["publish_failures"] += 1
+            self._limited.error("publish", "routes not published", reason=error)
+            return False
+        return True
 
     # ------------------------------------------------------------------ our own lease
 
@@ -245,7 +271,23 @@ class Control:
         if lease.revision <= self._lease.revision:
             return
         self._check_owner(lease)
+        if event.foreign:
+            self._foreign_renewal(lease)
         self._hold(lease, self._clock.now())
+
+    def _foreign_renewal(self, lease: Lease) -> None:
+        """An entry with our public IP and a term that we did not give it."""
+        self._counters["foreign_renewals"] += 1
+        self._limited.error(
+            "foreign renewal",
+            "another daemon renews our lease",
+            subnet=lease.subnet,
+            public_ip=lease.attrs.public_ip,
+            times=self._counters["foreign_renewals"],
+            why="two hosts publish one public IP and share one subnet, or flanneld runs beside us",
+            fix="give one host an address of its own with --iface or --public-ip and restart it "
+            "and its containers; or stop the other daemon on this host",
+        )
 
     def _check_owner(self, lease: Lease) -> None:
         ours, theirs = self._lease.attrs.public_ip, lease.attrs.public_ip
@@ -275,10 +317,8 @@ class Control:
             if abs(jumped) > _JUMP_SECONDS:
                 _log.warning("the wall clock jumped, or the machine slept", seconds=jumped)
             before = now
-            overdue = self._holdover.expire(now.monotonic)
-            if overdue:
-                _log.error("peers that the registry forgot did not come back", dropped=len(overdue))
-                self._apply(overdue)
+            await self._drop_overdue(now.monotonic)
+            await self._change(self._peers.recheck())
             if self._renewing is not None and self._renewal.due_in(now) == 0:
                 await self._renew(self._renewing, now)
             self._limited.flush()
@@ -286,6 +326,14 @@ class Control:
             pause = later if self._renewing is not None else LONGEST_SLEEP
             await event_or_sleep(self._wake, pause, self._clock.sleep)
             self._wake.clear()
+
+    async def _drop_overdue(self, now: float) -> None:
+        held = self._peers.held
+        await self._change(map(self._peers.expire, (now,)))
+        if self._peers.held < held:
+            _log.error(
+                "peers that the registry forgot did not come back", dropped=held - self._peers.held
+            )
 
     async def _renew(self, registry: RenewingRegistry, now: Moment) -> None:
         try:

@@ -34,15 +34,19 @@ from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
 from udpoverlay.host.linkwatch import link_deleted
 from udpoverlay.host.netlink import configure_tunnel
 from udpoverlay.host.underlay import find_interface
+from udpoverlay.host.ways import Ways
 from udpoverlay.log import Waiting, get_logger
 from udpoverlay.loop import run_until_signal
 from udpoverlay.model import subnetenv
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.lease import Lease, Subnet
 from udpoverlay.model.netconf import NetConf
+from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
 from udpoverlay.observe.status import NodeFacts
+from udpoverlay.peers.admission import Admission
+from udpoverlay.peers.peers import Peers
 from udpoverlay.registry.base import Registry
 from udpoverlay.registry.etcd.registry import EtcdRegistry
 
@@ -105,7 +109,7 @@ async def _start(
         registry,
         engine,
         lease,
-        port=backend.port,
+        _peers(config, netconf, choice, lease, backend.port),
         renew_margin=config.subnet_lease_renew_margin * 60.0,
         on_first_routes=garbage.keep_for_good,
     )
@@ -236,6 +240,22 @@ def _write_subnet_file(config: DaemonConfig, netconf: NetConf, lease: Lease, mtu
         return False
     _log.info("subnet file written", path=config.subnet_file)
     return True
+
+
+def _peers(
+    config: DaemonConfig, netconf: NetConf, choice: Choice, lease: Lease, port: int
+) -> Peers:
+    """The table of peers. The kernel's routes decide about some: the device is up by now."""
+    assert lease.subnet.v4 is not None
+    assert choice.address is not None
+    admission = Admission(
+        # A podCIDR's length is not checked, as in flannel's Kubernetes manager.
+        Places.of(netconf, any_length=config.kube_subnet_mgr),
+        lease,
+        own_addresses=[choice.address],
+        way=Ways(lease.subnet.v4.ip, port).to,
+    )
+    return Peers(lease, admission, port=port)
 
 
 def _facts(

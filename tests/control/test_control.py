@@ -13,16 +13,18 @@ from udpoverlay import log
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.log.detail import SETTINGS
 from udpoverlay.model.lease import Lease
+from udpoverlay.model.refusal import Refusal
 
 # ---------------------------------------------------------------- what is said of peers
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The lines about peers, with their fields."""
+def said(caplog: pytest.LogCaptureFixture, *events: str) -> list[str]:
+    """The lines of `events`, with their fields; by default those about peers."""
+    events = events or ("peer added", "peer changed", "peer removed")
     return [
         f"{r.message}{log.render(r.fields)}"  # type: ignore[attr-defined]  # set by our logger
         for r in caplog.records
-        if r.message.startswith("peer ")
+        if r.message in events
     ]
 
 
@@ -87,7 +89,7 @@ def test_leases_of_others_become_routes_and_ours_does_not() -> None:
             w.store.delete(A.subnet)
             await w.clock.advance(0.01)
             assert w.sink.routes == {"10.5.2.0/24": "192.0.2.2"}
-            assert [str(peer.subnet) for peer in w.control.peers()] == ["10.5.2.0/24"]
+            assert [str(peer.subnet) for peer, _ in w.control.peers()] == ["10.5.2.0/24"]
 
     run(scenario())
 
@@ -176,9 +178,79 @@ def test_an_overlapping_claim_leaves_the_working_peer_its_route(
             assert w.control.counters()["leases_waiting"] == 1
 
     run(scenario())
-    assert [record.message for record in caplog.records].count(
-        "lease refused: its range overlaps one that is in use"
-    ) == 1
+    assert said(caplog, "lease refused") == [
+        'lease refused subnet=10.5.1.0/25 public_ip=192.0.2.66 why="its range overlaps one that is '
+        'in use" holder_subnet=10.5.1.0/24 holder=192.0.2.1 fix="correct or delete the entry in '
+        'the registry"'
+    ]
+
+
+def test_claim_on_our_own_range_names_us_as_holder(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            await w.put(lease("10.5.100.0/25", "192.0.2.66"))
+            assert w.sink.routes == {}
+
+    run(scenario())
+    [line] = said(caplog, "lease refused")
+    assert 'holder_subnet=10.5.100.0/24 holder="this host"' in line
+
+
+@pytest.mark.parametrize(
+    ("net", "public_ip", "why"),
+    [
+        ("10.0.0.0/8", "192.0.2.66", Refusal.TOO_WIDE),
+        ("10.5.0.0/16", "192.0.2.66", Refusal.TOO_WIDE),
+        ("127.0.0.0/8", "192.0.2.66", Refusal.OUTSIDE_NETWORK),
+        ("224.0.0.0/4", "192.0.2.66", Refusal.OUTSIDE_NETWORK),
+        ("10.5.9.0/24", "127.0.0.1", Refusal.NOT_A_HOST),
+        ("10.5.9.0/24", "10.5.9.5", Refusal.IN_OVERLAY),
+        ("10.5.9.0/24", "0.0.0.0", Refusal.NO_ADDRESS),
+        ("10.5.9.0/25", "192.0.2.100", Refusal.OWN_ADDRESS),
+    ],
+)
+def test_refused_lease_gets_no_route_and_is_counted_and_named_once(
+    caplog: pytest.LogCaptureFixture, net: str, public_ip: str, why: Refusal
+) -> None:
+    async def scenario() -> None:
+        made = World()
+        made.store.put(lease(net, public_ip, registry_lease=1))  # first of all
+        async with world(made=made) as w:
+            await w.put(A, lease(net, public_ip, registry_lease=1), A)
+            assert w.sink.routes == {"10.5.1.0/24": "192.0.2.1"}
+            assert w.control.counters()["leases_refused"] == 1
+            reasons = {str(one.subnet): refusal for one, refusal in w.control.peers()}
+            assert reasons == {net: why, "10.5.1.0/24": None}
+
+    run(scenario())
+    [line] = said(caplog, "lease refused", "lease without a route")
+    assert net in line
+    assert public_ip in line
+    assert why.why in line
+
+
+def test_wide_lease_written_first_keeps_no_host_from_starting() -> None:
+    async def scenario() -> None:
+        made = World()
+        for number, net in enumerate(["10.0.0.0/8", "10.5.0.0/16", "10.5.0.0/17", "10.5.128.0/17"]):
+            made.store.put(lease(net, f"192.0.2.{66 + number}"))
+        async with world(made=made) as w:
+            assert str(w.control.lease.subnet) == "10.5.100.0/24", "its previous subnet, at that"
+            await w.put(A)
+            assert w.sink.routes == {"10.5.1.0/24": "192.0.2.1"}
+
+    run(scenario())
+
+
+def test_fifty_stale_leases_of_ours_end_in_a_lease() -> None:
+    async def scenario() -> None:
+        made = World()
+        for number in range(50):
+            made.store.put(replace(lease(f"10.4.{number}.0/24", "192.0.2.100"), registry_lease=9))
+        async with world(made=made) as w:
+            assert made.store.leases() == (w.ours(),)
+
+    run(scenario())
 
 
 # ---------------------------------------------------------------- an unreachable registry

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support.aio import run, settle
-from tests.support.controlworld import MARGIN, TERM, world
+from tests.support.controlworld import MARGIN, TERM, US, world
 from tests.support.leases import attrs
+from udpoverlay import log
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.model.events import Added, Event
 from udpoverlay.model.lease import Lease
@@ -109,6 +110,56 @@ def test_a_reservation_turned_back_into_a_lease_is_renewed() -> None:
             assert w.ours().revision > written.revision
 
     run(scenario())
+
+
+# ---------------------------------------------------------------- two hosts, one public IP
+
+
+def foreign(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        log.render(r.fields)  # type: ignore[attr-defined]  # set by our logger
+        for r in caplog.records
+        if r.message == "another daemon renews our lease"
+    ]
+
+
+def test_renewal_by_a_host_with_our_public_ip_is_an_error_that_names_the_flags(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            twin = MemoryRegistry(w.store, term=TERM)
+            taken = await twin.acquire(US, None)
+            assert taken.subnet == w.control.lease.subnet, "it cannot tell us from itself"
+            await settle()
+            assert w.control.counters()["foreign_renewals"] == 1
+            await twin.renew(taken)
+            await settle()
+            assert w.control.counters()["foreign_renewals"] == 2
+            await w.clock.advance(TERM - MARGIN + 1)  # and ours goes on
+            assert w.control.counters()["renewals"] == 1
+            assert w.alive()
+
+    run(scenario())
+    first, second = foreign(caplog)
+    assert "subnet=10.5.100.0/24 public_ip=192.0.2.100 times=1" in first
+    assert "--iface or --public-ip" in first
+    assert "times=2" in second
+
+
+def test_our_own_renewals_and_an_administrators_reservation_are_no_foreign_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with world() as w:
+            await w.clock.advance(3 * TERM)
+            assert w.control.counters()["renewals"] == 3
+            w.store.put(replace(w.ours(), expires_at=None, registry_lease=0))
+            await settle()
+            assert w.control.counters()["foreign_renewals"] == 0
+
+    run(scenario())
+    assert foreign(caplog) == []
 
 
 # ---------------------------------------------------------------- what ends it

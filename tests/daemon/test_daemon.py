@@ -13,15 +13,19 @@ from typing import Any
 import pytest
 from netaddr import IPAddress, IPNetwork
 
+from tests.support.leases import lease
 from udpoverlay import daemon
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
 from udpoverlay.host import sysctl, underlay
+from udpoverlay.host.interfaces import Choice
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.events import Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
+from udpoverlay.model.refusal import Refusal
 
 # --- the whole life, with fakes ----------------------------------------------------------------
 
@@ -238,6 +242,32 @@ def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -
     world.stored = ("203.0.113.9", "")
     daemon.run(config(tmp_path, iface=("eth0",), public_ip="203.0.113.5"))
     assert world.attrs == LeaseAttrs(IPAddress("203.0.113.9"))
+
+
+@pytest.mark.parametrize(
+    ("kube", "refused"),
+    [(False, {"10.5.128.0/17": Refusal.TOO_WIDE, "10.5.9.7/32": Refusal.TOO_NARROW}), (True, {})],
+)
+def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
+    kube: bool, refused: dict[str, Refusal]
+) -> None:
+    """flannel's Kubernetes manager uses neither SubnetLen nor its bounds."""
+    conf = parse_netconf('{"Network": "10.5.0.0/16", "SubnetLen": 24}')
+    choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
+    settings = DaemonConfig(kube_subnet_mgr=kube)
+    peers = daemon._peers(settings, conf if kube else conf.validated(), choice, OURS, 8285)
+    nets = ("10.5.128.0/17", "10.5.9.7/32", "10.5.10.0/23", "10.6.0.0/24")
+    peers.apply(Snapshot(tuple(lease(net, "192.0.2.7") for net in nets)), 0)
+    found = {str(one.subnet): why for one, why in peers.leases() if why is not None}
+    assert found == {**refused, "10.6.0.0/24": Refusal.OUTSIDE_NETWORK}
+
+
+def test_peer_with_our_interface_address_has_no_route() -> None:
+    """Behind NAT the public IP differs from it; the kernel would hand us our own packets."""
+    choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
+    peers = daemon._peers(DaemonConfig(), CONF, choice, OURS, 8285)
+    peers.apply(Snapshot((lease("10.5.9.0/24", "192.0.2.10"),)), 0)
+    assert peers.refused == 1
 
 
 def test_the_previous_subnet_is_read_from_the_subnet_file(world: World, tmp_path: Path) -> None:

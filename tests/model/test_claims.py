@@ -9,7 +9,7 @@ from netaddr import IPNetwork
 
 from tests.support.leases import subnet
 from udpoverlay.model.claims import Claims
-from udpoverlay.model.lease import Subnet
+from udpoverlay.model.lease import Subnet, SubnetKey
 
 
 def net4(value: int, length: int) -> Subnet:
@@ -17,33 +17,60 @@ def net4(value: int, length: int) -> Subnet:
     return Subnet(v4=IPNetwork(f"10.0.{value % 4}.{value // 4 % 256}/{length}").cidr)
 
 
+def claims_of(*held: Subnet) -> Claims[int]:
+    claims: Claims[int] = Claims()
+    for claimant, one in enumerate(held):
+        claims.add(one, claimant)
+    return claims
+
+
 subnets = st.builds(net4, st.integers(0, 1023), st.integers(8, 31))
 
 
 @given(st.lists(subnets, max_size=12), subnets)
 @settings(max_examples=300, deadline=None)
-def test_it_agrees_with_comparing_every_pair(held: list[Subnet], asked: Subnet) -> None:
-    assert Claims(held).overlap(asked) == any(one.overlaps(asked) for one in held)
+def test_heads_are_the_first_claimant_of_each_overlapping_network(
+    held: list[Subnet], asked: Subnet
+) -> None:
+    obvious: dict[SubnetKey, int] = {}
+    for claimant, one in enumerate(held):
+        if one.overlaps(asked):
+            obvious.setdefault(one.key, claimant)
+    claims = claims_of(*held)
+    found = list(claims.heads(asked))
+    assert sorted(found) == sorted(obvious.values())
+    first = claims.first(asked)
+    assert first in obvious.values() if obvious else first is None
 
 
 @given(st.lists(subnets, max_size=8), st.lists(subnets, max_size=8), subnets)
 @settings(max_examples=200, deadline=None)
-def test_what_was_taken_out_is_as_if_it_had_never_been(
+def test_removed_claims_leave_no_trace(
     kept: list[Subnet], removed: list[Subnet], asked: Subnet
 ) -> None:
-    claims = Claims([*kept, *removed])
-    for one in removed:
-        claims.remove(one)
-    assert claims.overlap(asked) == Claims(kept).overlap(asked)
+    claims = claims_of(*kept, *removed)
+    for claimant, one in enumerate(removed, len(kept)):
+        claims.remove(one, claimant)
+    assert sorted(claims.heads(asked)) == sorted(claims_of(*kept).heads(asked))
+
+
+def test_next_claimant_heads_the_network_when_the_first_leaves() -> None:
+    one = subnet("10.0.0.0/24")
+    claims = claims_of(one, one, one)
+    claims.remove(one, 0)
+    claims.remove(one, 2)
+    assert list(claims.heads(one)) == [1]
 
 
 def test_families_do_not_touch_each_other() -> None:
-    claims = Claims([subnet("10.0.0.0/8")])
-    assert not claims.overlap(subnet(None, "fd00::/64"))
-    claims.add(subnet(None, "fd00::/48"))
-    assert claims.overlap(subnet("192.168.0.0/24", "fd00:0:0:5::/64"))
+    claims = claims_of(subnet("10.0.0.0/8"))
+    assert claims.first(subnet(None, "fd00::/64")) is None
+    claims.add(subnet(None, "fd00::/48"), 7)
+    assert claims.first(subnet("192.168.0.0/24", "fd00:0:0:5::/64")) == 7
 
 
-def test_taking_out_what_is_not_there_is_an_error() -> None:
+def test_removing_what_is_not_there_is_an_error() -> None:
     with pytest.raises(KeyError):
-        Claims().remove(subnet("10.0.0.0/24"))
+        claims_of().remove(subnet("10.0.0.0/24"), 0)
+    with pytest.raises(KeyError):
+        claims_of(subnet("10.0.0.0/24")).remove(subnet("10.0.0.0/24"), 1)

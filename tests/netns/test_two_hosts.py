@@ -121,7 +121,7 @@ def test_the_admin_socket_knows_the_node(cluster: Cluster, pair: tuple[Node, Nod
     (peer,) = n1.ask("/v1/peers")["peers"]
     assert peer["subnet"] == n2.subnet
     assert peer["public_ip"] == cluster.fabric.address("n2")
-    assert peer["fallbacks"] == []
+    assert (peer["refused"], peer["fallbacks"]) == ("", [])
     assert status["dataplane"]["routes"] == 1
 
 

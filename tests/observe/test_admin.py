@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.support.leases import Sink, lease
+from tests.support.leases import Sink, lease, peers_for
 from udpoverlay.control import Control
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.netconf import NetConf
+from udpoverlay.model.refusal import Refusal
 from udpoverlay.observe.admin import AdminServer
 from udpoverlay.observe.status import (
     SCHEMA_VERSION,
@@ -216,9 +217,18 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
     assert document["schema"] == SCHEMA_VERSION
     assert document["node"]["tun"] == "flannel0"
     assert document["peers"] == 1
-    assert peers_document([PeerFacts("10.5.73.0/24", "192.0.2.2")]) == {
+    peers = [PeerFacts("10.5.73.0/24", "192.0.2.2"), PeerFacts("10.0.0.0/8", "1.2.3.4", "too_wide")]
+    assert peers_document(peers) == {
         "schema": SCHEMA_VERSION,
-        "peers": [{"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2", "fallbacks": ()}],
+        "peers": [
+            {"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2", "refused": "", "fallbacks": ()},
+            {
+                "subnet": "10.0.0.0/8",
+                "public_ip": "1.2.3.4",
+                "refused": "too_wide",
+                "fallbacks": (),
+            },
+        ],
     }
     assert counters_document(dataplane={"a": 1}, control={"b": 2}, registry={"c": 3}) == {
         "schema": SCHEMA_VERSION,
@@ -231,6 +241,9 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
 def test_every_count_of_the_control_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/admin.md").read_text()
     registry = MemoryRegistry(MemoryStore(NetConf(), lambda: 0.0))
-    control = Control(registry, Sink(), lease("10.5.72.0/24", "192.0.2.1"), port=8285)
+    own = lease("10.5.72.0/24", "192.0.2.1")
+    control = Control(registry, Sink(), own, peers_for(own))
     for name in control.counters():
         assert f".{name}`" in page, name
+    for refusal in Refusal:
+        assert f"`{refusal.value}`" in page, refusal

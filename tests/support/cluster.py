@@ -19,6 +19,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from netaddr import IPNetwork
+
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 
@@ -92,8 +94,7 @@ class Node:
     @property
     def subnet(self) -> str:
         """As CIDR, e.g. 10.5.72.0/24."""
-        gateway, _, length = self.env["FLANNEL_SUBNET"].partition("/")
-        return f"{gateway.rpartition('.')[0]}.0/{length}"
+        return str(IPNetwork(self.env["FLANNEL_SUBNET"]).cidr)
 
     @property
     def address(self) -> str:

@@ -11,7 +11,7 @@ from netaddr import IPNetwork
 
 from tests.support.aio import settle
 from tests.support.clock import FakeClock
-from tests.support.leases import PORT, Sink, attrs, lease, subnet
+from tests.support.leases import Sink, attrs, lease, peers_for, subnet
 from udpoverlay.control import Control
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.model.lease import Lease
@@ -45,7 +45,7 @@ class World:
             used,
             self.sink,
             own,
-            port=PORT,
+            peers_for(own),
             renew_margin=MARGIN,
             clock=self.clock,
             on_first_routes=lambda: self.first_routes.append(dict(self.sink.routes)),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.aio import at_end, in_thread, until
 from tests.support.etcd import EtcdServer
-from tests.support.leases import PORT, Sink, subnet
+from tests.support.leases import Sink, peers_for, subnet
 from tests.support.network import EtcdNetwork, plain_value
 from tests.support.proxy import Proxy
 from udpoverlay.control import Control
@@ -50,7 +50,11 @@ class Host:
         previous = subnet(f"10.5.{100 + self.number}.0/24")
         lease = await self.registry.acquire(self.network.attrs(100 + self.number), previous)
         self.control = Control(
-            self.registry, self.sink, lease, port=PORT, renew_margin=margin, hold_seconds=hold
+            self.registry,
+            self.sink,
+            lease,
+            peers_for(lease, hold=hold),
+            renew_margin=margin,
         )
         self.task = asyncio.ensure_future(self.control.run())
         at_end(self.stop)

@@ -8,6 +8,10 @@ from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+from udpoverlay.model.netconf import NetConf
+from udpoverlay.model.place import Places
+from udpoverlay.peers.admission import Admission
+from udpoverlay.peers.peers import Peers
 
 PORT = 8285
 
@@ -26,6 +30,14 @@ def lease(v4: str, public_ip: str, *, v6: str | None = None, **more: Any) -> Lea
 
 def endpoint(public_ip: str, port: int = PORT) -> Endpoint:
     return Endpoint(IPAddress(public_ip), port)
+
+
+def peers_for(
+    own: Lease, network: str = "10.5.0.0/16", *, hold: float = 86400.0, **admission: Any
+) -> Peers:
+    """The table of a host with an etcd of that Network; no kernel is asked."""
+    conf = NetConf(network=IPNetwork(network)).validated()
+    return Peers(own, Admission(Places.of(conf), own, **admission), port=PORT, hold_seconds=hold)
 
 
 class Sink:

@@ -9,7 +9,7 @@ from netaddr import IPAddress, IPNetwork
 
 from tests.support.aio import at_end, in_thread
 from tests.support.etcd import EtcdServer, b64
-from tests.support.leases import PORT, attrs
+from tests.support.leases import attrs, peers_for
 from tests.support.network import EtcdNetwork, plain_value
 from udpoverlay import _fastpath as fp
 from udpoverlay.control import Control
@@ -74,7 +74,8 @@ class Loading:
     async def load(self) -> None:
         """Get a lease and follow the others; returns when all of them have their route."""
         lease = await self.registry.acquire(attrs("172.16.0.1"), None)
-        control = Control(self.registry, self.sink, lease, port=PORT)
+        peers = peers_for(lease, "10.0.0.0/8")
+        control = Control(self.registry, self.sink, lease, peers)
         task = asyncio.ensure_future(control.run())
 
         async def stop() -> None:
@@ -86,8 +87,9 @@ class Loading:
 
     async def claim(self, number: int) -> bytes:
         """Another host comes; an address in its subnet, once etcd has answered that host."""
-        await in_thread(self.network.claim, f"11.{number // 250}.{number % 250}.0/24", "172.16.3.3")
-        address: bytes = IPAddress(f"11.{number // 250}.{number % 250}.1").packed
+        start = f"10.{200 + number // 250}.{number % 250}"
+        await in_thread(self.network.claim, f"{start}.0/24", "172.16.3.3")
+        address: bytes = IPAddress(f"{start}.1").packed
         return address
 
     async def routed(self, address: bytes) -> None:

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,15 @@ class Etcd:
     def put(self, key: str, value: str) -> None:
         """Store a value."""
         self._post("/v3/kv/put", {"key": _b64(key), "value": _b64(value)})
+
+    def put_all(self, values: Mapping[str, str]) -> None:
+        """Store many values, a hundred in each transaction (etcd takes 128)."""
+        puts = [
+            {"request_put": {"key": _b64(key), "value": _b64(value)}}
+            for key, value in values.items()
+        ]
+        for start in range(0, len(puts), 100):
+            self._post("/v3/kv/txn", {"success": puts[start : start + 100]})
 
     def delete(self, key: str) -> None:
         """Delete a key."""

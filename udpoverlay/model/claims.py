@@ -1,15 +1,15 @@
-"""A set of networks that answers quickly whether another one shares an address with any of them.
+"""Networks and who claims them, found by overlap: an index whose costs do not grow with its size.
 
-Owns: the index. Must not know: whose the networks are. They may overlap each other, and the same
-one may be added several times. Costs grow with the logarithm of their number and with the number of
-distinct prefix lengths, which in a real network is one or two.
+Owns: the index. Must not know: what a claimant is, who may have what. Claims may overlap each
+other, and one network may be claimed several times. Two networks overlap when one contains the
+other, so an overlap is one of at most 32 (IPv6: 128) wider prefixes, or a run in address order.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 from netaddr import IPNetwork
 
@@ -19,56 +19,89 @@ __all__ = ["Claims"]
 
 _WIDTH = {4: 32, 6: 128}
 
+Claimant = TypeVar("Claimant", bound=Hashable)
 
-class Claims:
-    """Networks of both families."""
 
-    def __init__(self, subnets: Iterable[Subnet] = ()) -> None:
-        # Per family: all first addresses in order; per length, how often each prefix is there.
-        self._starts: dict[int, list[int]] = {4: [], 6: []}
-        self._prefixes: dict[int, dict[int, Counter[int]]] = {4: {}, 6: {}}
-        for subnet in subnets:
-            self.add(subnet)
+class _Family(Generic[Claimant]):
+    """Networks of one IP version."""
 
-    def add(self, subnet: Subnet) -> None:
-        """Add both networks of `subnet`."""
+    def __init__(self, width: int) -> None:
+        self.width = width
+        # Per length: prefix → its claimants, the longest there first (a dict as an ordered set).
+        self.prefixes: dict[int, dict[int, dict[Claimant, None]]] = {}
+        # Every claimed network once, as (first address, length), in order.
+        self.order: list[tuple[int, int]] = []
+
+    def add(self, net: IPNetwork, claimant: Claimant) -> None:
+        value, length = net.value, net.prefixlen
+        prefixes = self.prefixes.setdefault(length, {})
+        claimants = prefixes.get(value >> (self.width - length))
+        if claimants is None:
+            prefixes[value >> (self.width - length)] = {claimant: None}
+            insort(self.order, (value, length))
+        else:
+            claimants[claimant] = None
+
+    def remove(self, net: IPNetwork, claimant: Claimant) -> None:
+        value, length = net.value, net.prefixlen
+        prefixes = self.prefixes[length]
+        claimants = prefixes[value >> (self.width - length)]
+        del claimants[claimant]
+        if claimants:
+            return
+        del prefixes[value >> (self.width - length)]
+        if not prefixes:
+            del self.prefixes[length]
+        del self.order[bisect_left(self.order, (value, length))]
+
+    def overlapping(self, net: IPNetwork) -> Iterator[dict[Claimant, None]]:
+        """The claimants of each network that shares an address with `net`."""
+        value, length = net.value, net.prefixlen
+        for shorter, prefixes in self.prefixes.items():
+            if shorter <= length:
+                claimants = prefixes.get(value >> (self.width - shorter))
+                if claimants is not None:
+                    yield claimants
+        # After the wider ones that begin at the same address; what begins later is narrower.
+        last = value | ((1 << (self.width - length)) - 1)
+        order = self.order
+        for at in range(bisect_left(order, (value, length + 1)), len(order)):
+            start, longer = order[at]
+            if start > last:
+                return
+            yield self.prefixes[longer][start >> (self.width - longer)]
+
+
+class Claims(Generic[Claimant]):
+    """Networks of both families. A claimant may claim several networks, each once."""
+
+    def __init__(self) -> None:
+        self._families: dict[int, _Family[Claimant]] = {
+            version: _Family(width) for version, width in _WIDTH.items()
+        }
+
+    def add(self, subnet: Subnet, claimant: Claimant) -> None:
+        """Let `claimant` claim both networks of `subnet`."""
         for net in _networks(subnet):
-            version, length = net.version, net.prefixlen
-            insort(self._starts[version], net.value)
-            prefixes = self._prefixes[version].setdefault(length, Counter())
-            prefixes[net.value >> (_WIDTH[version] - length)] += 1
+            self._families[net.version].add(net, claimant)
 
-    def remove(self, subnet: Subnet) -> None:
+    def remove(self, subnet: Subnet, claimant: Claimant) -> None:
         """Take out what was added once; KeyError when it was not."""
         for net in _networks(subnet):
-            version, length = net.version, net.prefixlen
-            prefixes = self._prefixes[version][length]
-            prefix = net.value >> (_WIDTH[version] - length)
-            if prefixes[prefix] > 1:
-                prefixes[prefix] -= 1
-            else:
-                del prefixes[prefix]
-                if not prefixes:
-                    del self._prefixes[version][length]
-            starts = self._starts[version]
-            del starts[bisect_left(starts, net.value)]
+            self._families[net.version].remove(net, claimant)
 
-    def overlap(self, subnet: Subnet) -> bool:
-        """Whether `subnet` shares an address with any network here."""
-        return any(self._overlaps(net) for net in _networks(subnet))
+    def first(self, subnet: Subnet) -> Claimant | None:
+        """Some claimant of a network that shares an address with `subnet`; None: it is free."""
+        return next(self.heads(subnet), None)
 
-    def _overlaps(self, net: IPNetwork) -> bool:
-        version = net.version
-        width, first = _WIDTH[version], net.value
-        last = first | ((1 << (width - net.prefixlen)) - 1)
-        starts = self._starts[version]
-        at = bisect_left(starts, first)
-        if at < len(starts) and starts[at] <= last:
-            return True  # one begins inside
-        return any(
-            length < net.prefixlen and first >> (width - length) in prefixes
-            for length, prefixes in self._prefixes[version].items()
-        )
+    def heads(self, subnet: Subnet) -> Iterator[Claimant]:
+        """For each network that shares an address with `subnet`, its longest claimant.
+
+        Of several claims for one network the later ones are in the same position as the first.
+        """
+        for net in _networks(subnet):
+            for claimants in self._families[net.version].overlapping(net):
+                yield next(iter(claimants))
 
 
 def _networks(subnet: Subnet) -> list[IPNetwork]:

@@ -6,10 +6,20 @@ Owns: the value type. Must not know: sockets, the registry, how a route table is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from netaddr import IPAddress
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "Way"]
+
+
+class Way(Enum):
+    """Where this host's kernel sends a datagram for some address."""
+
+    UNDERLAY = "out on the underlay, as far as can be told"
+    TUNNEL = "into our own tunnel device"
+    LOCAL = "to this host itself"
+    BROADCAST = "to all hosts of a link"
 
 
 @dataclass(frozen=True, slots=True)

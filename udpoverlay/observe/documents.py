@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from udpoverlay._version import VERSION
 from udpoverlay.model.lease import Lease
+from udpoverlay.model.refusal import Refusal
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -64,7 +65,9 @@ class _Control(_Counts, Protocol):
 
     def expires_in(self) -> float | None: ...
 
-    def peers(self) -> Sequence[Lease]: ...
+    def peers(self) -> Iterable[tuple[Lease, Refusal | None]]: ...
+
+    def peer_count(self) -> int: ...
 
 
 class Documents:
@@ -114,7 +117,7 @@ class Documents:
                     engine.counters(),
                     self._fallbacks().get("", ()),
                 ),
-                peers=len(control.peers()),
+                peers=control.peer_count(),
             )
         )
 
@@ -123,11 +126,12 @@ class Documents:
         fallbacks = self._fallbacks()
         return peers_document(
             PeerFacts(
-                str(peer.subnet),
-                str(peer.attrs.public_ip),
-                fallbacks.get(str(peer.attrs.public_ip), ()),
+                str(lease.subnet),
+                str(lease.attrs.public_ip),
+                "" if refusal is None else refusal.value,
+                fallbacks.get(str(lease.attrs.public_ip), ()),
             )
-            for peer in self._control.peers()
+            for lease, refusal in self._control.peers()
         )
 
     def _fallbacks(self) -> dict[str, tuple[FallbackFacts, ...]]:

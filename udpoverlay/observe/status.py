@@ -77,6 +77,8 @@ class PeerFacts:
 
     subnet: str
     public_ip: str
+    refused: str = ""
+    """Why it has no route (model/refusal.py); "" when it has one."""
     fallbacks: tuple[FallbackFacts, ...] = ()
 
 

@@ -3,24 +3,46 @@
 Owns: the one mapping that is published, and the rule for claims that overlap: who came first keeps
 its addresses. A later lease for the same, a wider or a narrower range cannot take traffic from a
 working peer or from us (longest prefix would prefer the narrower one); it waits until the range is
-free. Must not know: registries, C, how a table is built.
+free. Must not know: registries, C, how a table is built, whether a claim is one (admission.py).
 
 The mapping is one dict for the life of the plan, and its keys stay the same objects while a route
-stands: a publisher may remember what it made of each.
+stands: a publisher may remember what it made of each. No step looks at more claims than those that
+overlap the range at hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from netaddr import IPNetwork
 
 from udpoverlay.model.claims import Claims
 from udpoverlay.model.endpoint import Endpoint
-from udpoverlay.model.lease import Lease, Subnet
-from udpoverlay.peers.lease_table import Change, PeerRemoved
+from udpoverlay.model.lease import Lease, Subnet, SubnetKey
 
-__all__ = ["RoutePlan"]
+__all__ = ["RouteChange", "RoutePlan"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """The route of one lease: new (`before` None), moved, or gone (`after` None)."""
+
+    lease: Lease
+    before: Endpoint | None
+    after: Endpoint | None
+
+
+@dataclass(slots=True)
+class _Claim:
+    """One lease's claim on its IPv4 network; without an endpoint it waits."""
+
+    lease: Lease
+    net: IPNetwork
+    range: Subnet
+    turn: int
+    """Who came first; the place in the line."""
+    endpoint: Endpoint | None = None
 
 
 class RoutePlan:
@@ -30,79 +52,90 @@ class RoutePlan:
         """`own` is never given away; every peer listens on `port`."""
         self._port = port
         self._routes: dict[IPNetwork, Endpoint] = {}
-        self._active: dict[tuple[int, int], tuple[IPNetwork, Lease]] = {}
-        self._waiting: dict[Subnet, Lease] = {}
-        self._claims = Claims([Subnet(v4=own.v4)] if own.v4 is not None else [])
+        self._claims: dict[SubnetKey, _Claim] = {}
+        self._active: Claims[SubnetKey] = Claims()
+        self._waiting: Claims[SubnetKey] = Claims()
+        self._waiting_count = 0
+        self._turns = 0
+        if own.v4 is not None:
+            self._active.add(Subnet(v4=own.v4), own.key)
 
     @property
     def routes(self) -> Mapping[IPNetwork, Endpoint]:
         """What to publish, whole."""
         return self._routes
 
-    def waiting(self) -> list[Lease]:
-        """Leases without a route because their range belongs to somebody already."""
-        return list(self._waiting.values())
+    @property
+    def waiting(self) -> int:
+        """How many claims have no route because their range is in use."""
+        return self._waiting_count
 
-    def apply(self, changes: Iterable[Change]) -> bool:
-        """Take changes in; return whether `routes` differs from before."""
-        changed = False
-        for change in changes:
-            if isinstance(change, PeerRemoved):
-                changed |= self._remove(change.lease)
-            elif change.is_news:
-                changed |= self._add(change.lease)
-        return changed
+    def waits(self, key: SubnetKey) -> bool:
+        """Whether the claim `key` is here and has no route."""
+        claim = self._claims.get(key)
+        return claim is not None and claim.endpoint is None
 
-    def holder(self, lease: Lease) -> Lease | None:
-        """The peer whose range `lease` overlaps; None when it is our own range."""
-        return next(
-            (held for _, held in self._active.values() if held.subnet.overlaps(lease.subnet)), None
-        )
+    def holder(self, key: SubnetKey) -> Lease | None:
+        """Whose range the waiting claim `key` overlaps; None: our own."""
+        holder = self._active.first(self._claims[key].range)
+        return None if holder not in self._claims else self._claims[holder].lease
 
-    def _add(self, lease: Lease) -> bool:
+    def holders(self, subnet: Subnet) -> list[SubnetKey]:
+        """Every claim with a route that overlaps the IPv4 network of `subnet`."""
+        if subnet.v4 is None:
+            return []
+        found = self._active.heads(Subnet(v4=subnet.v4))
+        return [key for key in found if key in self._claims]
+
+    def place(self, lease: Lease) -> list[RouteChange]:
+        """Take in a claim, or what changed in one; it has an IPv4 network and a usable address."""
+        key = lease.subnet.key
+        claim = self._claims.get(key)
+        if claim is not None:
+            claim.lease = lease
+            return [] if claim.endpoint is None else self._point(claim)
         net = lease.subnet.v4
-        if net is None:
-            return False
-        key = (net.value, net.prefixlen)
-        active = self._active.get(key)
-        if active is not None and active[1].subnet == lease.subnet:
-            if not _reachable(lease):
-                return self._remove(lease)
-            return self._point(active[0], lease)
-        if not _reachable(lease):
-            return False
-        if self._claims.overlap(Subnet(v4=net)):
-            self._waiting[lease.subnet] = lease
-            return False
-        self._waiting.pop(lease.subnet, None)
-        self._claims.add(Subnet(v4=net))
-        return self._point(net, lease)
+        assert net is not None
+        self._turns += 1
+        claim = self._claims[key] = _Claim(lease, net, Subnet(v4=net), self._turns)
+        if self._active.first(claim.range) is None:
+            return self._activate(key, claim)
+        self._waiting.add(claim.range, key)
+        self._waiting_count += 1
+        return []
 
-    def _point(self, net: IPNetwork, lease: Lease) -> bool:
-        self._active[net.value, net.prefixlen] = (net, lease)
-        endpoint = Endpoint(lease.attrs.public_ip, self._port)
-        if self._routes.get(net) == endpoint:
-            return False
-        self._routes[net] = endpoint
-        return True
+    def drop(self, key: SubnetKey) -> list[RouteChange]:
+        """Forget the claim `key`, if it is here; its range goes to those who waited for it."""
+        claim = self._claims.pop(key, None)
+        if claim is None:
+            return []
+        if claim.endpoint is None:
+            self._waiting.remove(claim.range, key)
+            self._waiting_count -= 1
+            return []
+        self._active.remove(claim.range, key)
+        del self._routes[claim.net]
+        return [RouteChange(claim.lease, claim.endpoint, None), *self._promote(claim.range)]
 
-    def _remove(self, lease: Lease) -> bool:
-        net = lease.subnet.v4
-        if net is None:
-            return False
-        key = (net.value, net.prefixlen)
-        active = self._active.get(key)
-        if active is None or active[1].subnet != lease.subnet:
-            self._waiting.pop(lease.subnet, None)
-            return False
-        del self._active[key]
-        del self._routes[active[0]]
-        self._claims.remove(Subnet(v4=active[0]))
-        for waiting in list(self._waiting.values()):
-            self._add(waiting)
-        return True
+    def _promote(self, free: Subnet) -> list[RouteChange]:
+        """Give the range to those that wait for it, in turn; of one network only the first can."""
+        heads = [(self._claims[key].turn, key) for key in self._waiting.heads(free)]
+        changes: list[RouteChange] = []
+        for _, key in sorted(heads):
+            claim = self._claims[key]
+            if self._active.first(claim.range) is None:
+                self._waiting.remove(claim.range, key)
+                self._waiting_count -= 1
+                changes += self._activate(key, claim)
+        return changes
 
+    def _activate(self, key: SubnetKey, claim: _Claim) -> list[RouteChange]:
+        self._active.add(claim.range, key)
+        return self._point(claim)
 
-def _reachable(lease: Lease) -> bool:
-    """A host without an IPv4 address publishes 0.0.0.0."""
-    return bool(lease.attrs.public_ip.value)
+    def _point(self, claim: _Claim) -> list[RouteChange]:
+        address, before = claim.lease.attrs.public_ip, claim.endpoint
+        if before is not None and before.address.value == address.value:
+            return []
+        claim.endpoint = self._routes[claim.net] = Endpoint(address, self._port)
+        return [RouteChange(claim.lease, before, claim.endpoint)]

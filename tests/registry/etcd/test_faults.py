@@ -145,8 +145,7 @@ def test_wiped_and_a_peer_never_comes_back(server: EtcdServer) -> None:
         host = await host_with_peers(server)
         await in_thread(server.wipe)
         await until(lambda: host.alive() and host.control.counters()["peers_held"] == 3)
-        now = host.control._clock.now().monotonic
-        host.control._apply(host.control._holdover.expire(now + 86401))
+        await host.control._drop_overdue(host.control._clock.monotonic() + 86401)
         await host.routes({})
         assert host.truth() == {}
 

@@ -118,7 +118,8 @@ def test_duplicate_and_overlapping_claims(server: EtcdServer) -> None:
         await in_thread(host.network.claim, "10.5.2.0-24&fd00::-64", "192.0.2.66")
         await in_thread(host.network.claim, "10.5.90.0/24", "192.0.2.1")
         await host.routes({**PEERS, "10.5.90.0/24": "192.0.2.1"})
-        await until(lambda: host.alive() and host.control.counters()["leases_waiting"] == 6)
+        await until(lambda: host.alive() and host.control.counters()["leases_waiting"] == 5)
+        assert host.control.counters()["leases_refused"] == 1, "the /8 is no host's subnet"
         # When the rightful one leaves, the range is free for who waits.
         await in_thread(server.delete, host.network.key("10.5.2.0/24"))
         await until(
@@ -129,6 +130,100 @@ def test_duplicate_and_overlapping_claims(server: EtcdServer) -> None:
         )
 
     run(scenario())
+
+
+WIDE = {
+    "10.0.0.0/8": "192.0.2.61",
+    "10.5.0.0/16": "192.0.2.62",
+    "10.5.0.0/17": "192.0.2.63",
+    "10.5.128.0/17": "192.0.2.64",
+    "127.0.0.0/8": "192.0.2.65",
+    "224.0.0.0/4": "192.0.2.66",
+}
+
+
+def test_wide_and_outside_leases_written_first_block_neither_us_nor_a_peer(
+    server: EtcdServer,
+) -> None:
+    async def scenario() -> None:
+        network = EtcdNetwork(server)
+        for net, ip in {**WIDE, **PEERS}.items():
+            network.claim(net, ip)
+        host = Host(network, 1)
+        await host.start()
+        assert str(host.lease.subnet) == "10.5.101.0/24", "its previous subnet"
+        await host.routes(PEERS)
+        assert host.control.counters()["leases_refused"] == len(WIDE)
+        await in_thread(server.wipe)
+        for net, ip in WIDE.items():
+            await in_thread(network.claim, net, ip)
+        await until(lambda: host.alive() and host.control.counters()["peers_held"] == 3)
+        await host.claimed()
+        assert host.sink.lost == []
+
+    run(scenario())
+
+
+def test_peer_whose_address_leads_into_the_overlay_has_no_route(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        host = await host_with_peers(server)
+        odd = {
+            "10.5.199.0/24": "10.5.199.5",
+            "10.5.198.0/24": "10.5.197.5",
+            "10.5.196.0/24": "127.0.0.1",
+            "10.5.195.0/24": "224.0.0.1",
+            "10.5.194.0/24": "255.255.255.255",
+            "10.5.193.0/24": "0.0.0.0",
+            "10.5.192.0/24": "192.0.2.101",  # ours
+        }
+        for net, ip in odd.items():
+            await in_thread(host.network.claim, net, ip)
+        added = await new_peer(host)
+        await host.routes({**PEERS, **added})
+        assert host.control.counters()["leases_refused"] == len(odd)
+        await in_thread(host.network.claim, "10.5.199.0/24", "192.0.2.199")
+        await host.routes({**PEERS, **added, "10.5.199.0/24": "192.0.2.199"})
+        assert host.control.counters()["leases_refused"] == len(odd) - 1
+
+    run(scenario())
+
+
+def test_dozens_of_stale_leases_of_our_own_end_in_a_lease(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        network = EtcdNetwork(server)
+        grant = server.grant(86400)
+        for number in range(30):
+            network.claim(f"10.4.{number}.0/24", "192.0.2.101", grant)
+        host = Host(network, 1)
+        await host.start()
+        assert network.entries() == ["10.5.101.0-24"]
+
+    run(scenario())
+
+
+def test_renewals_by_a_host_with_our_public_ip_are_noticed(
+    server: EtcdServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        host = await host_with_peers(server)
+        twin = host.network.registry()
+        shared = await twin.acquire(host.network.attrs(101), None)
+        assert shared.subnet == host.lease.subnet
+        await until(lambda: host.control.counters()["foreign_renewals"] == 1)
+        # As flanneld renews: a put that compares nothing, with an etcd lease of its own.
+        grant = await in_thread(server.grant, 86400)
+        await in_thread(host.network.claim, str(host.lease.subnet), "192.0.2.101", grant)
+        await until(lambda: host.control.counters()["foreign_renewals"] == 2)
+        for _ in range(3):
+            await host.registry.renew(host.lease)
+        last = (await host.registry.renew(host.lease)).revision
+        await until(lambda: host.lease.revision == last)
+        assert host.alive()
+        assert host.control.counters()["foreign_renewals"] == 2
+
+    run(scenario())
+    said = [r for r in caplog.records if r.message == "another daemon renews our lease"]
+    assert len(said) == 2
 
 
 def test_our_own_subnet_claimed_by_another_host(
