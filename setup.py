@@ -35,7 +35,10 @@ def extension(name: str, *units: str) -> Extension:
     )
 
 
-PACKET = ("verdict", "packet/checksum", "packet/packet", "packet/icmp", "packet/encap")
+PACKET = (
+    "verdict",
+    *(f"packet/{unit}" for unit in ("checksum", "packet", "icmp", "encap", "probe")),
+)
 OFFLOAD = (
     "offload/vnet",
     "offload/segment",
@@ -43,9 +46,19 @@ OFFLOAD = (
     "offload/coalesce_view",
     "offload/fallback",
 )
-ROUTES = ("routes/trie", "routes/peers", "routes/routes")
+ROUTES = ("routes/trie", "routes/peers", "routes/senders", "routes/routes")
 WORKER = tuple(
-    f"worker/{unit}" for unit in ("worker", "outbound", "tx_batch", "inbound", "icmp_reply")
+    f"worker/{unit}"
+    for unit in (
+        "worker",
+        "outbound",
+        "tx_batch",
+        "inbound",
+        "source_check",
+        "probes",
+        "refused",
+        "icmp_reply",
+    )
 )
 TRAFFIC = tuple(f"traffic/{unit}" for unit in ("traffic", "wire", "datagram", "echo", "icmp_flood"))
 

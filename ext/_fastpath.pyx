@@ -84,6 +84,22 @@ cdef int _read_route(object item, route *to) except -1:
     return 0
 
 
+cdef int _read_address(bytes text, address *to) except -1:
+    if len(text) == 4:
+        address_from_ipv4(to, <const uint8_t *>text)
+    elif len(text) == 16:
+        memcpy(to.bytes, <const uint8_t *>text, 16)
+    else:
+        raise ValueError(f"an address takes 4 or 16 bytes, not {len(text)}")
+    return 0
+
+
+cdef bytes _address(const address *of_):
+    """IPv4 in 4 bytes, where it is that."""
+    cdef bytes whole = of_.bytes[:16]
+    return whole[12:] if whole.startswith(b"\0" * 10 + b"\xff\xff") else whole
+
+
 cdef unsigned _version(Py_ssize_t length) except 0:
     if length == 4:
         return 4
@@ -112,22 +128,32 @@ cdef class RouteTable:
             route_slot_destroy(self.slot)
             free(self.slot)
 
-    def publish(self, routes):
-        cdef size_t count = len(routes), i = 0
+    def publish(self, routes, aliases=()):
+        cdef size_t count = len(routes), i = 0, alias_count = len(aliases), j = 0
         cdef int rc
         cdef route *flat = <route *>calloc(count or 1, sizeof(route))
-        if flat == NULL:
-            raise MemoryError
+        cdef sender_alias *flat_aliases = <sender_alias *>calloc(
+            alias_count or 1, sizeof(sender_alias)
+        )
         try:
+            if flat == NULL or flat_aliases == NULL:
+                raise MemoryError
+            for alias, of in aliases:
+                if j == alias_count:
+                    raise ValueError("aliases changed while they were published")
+                _read_address(alias, &flat_aliases[j].address)
+                _read_address(of, &flat_aliases[j].of_)
+                j += 1
             for item in routes:
                 if i == count:
                     raise ValueError("routes changed while they were published")
                 _read_route(item, &flat[i])
                 i += 1
             with nogil:
-                rc = routes_publish(self.slot, flat, i, &encap_udp)
+                rc = routes_publish(self.slot, flat, i, flat_aliases, j, &encap_udp)
         finally:
             free(flat)
+            free(flat_aliases)
         _check(rc)
 
     def collect(self):
@@ -238,6 +264,18 @@ MORE_INBOUND = c_WORKER_MORE_INBOUND
 BLOCKED = c_WORKER_BLOCKED
 RETRY = c_WORKER_RETRY
 BATCH_MAX = PUMP_BATCH_MAX
+SOURCE_CHECKS = {
+    "off": SOURCE_CHECK_OFF, "warn": SOURCE_CHECK_WARN, "enforce": SOURCE_CHECK_ENFORCE
+}
+PROBE_PLACES = PROBES_MAX
+
+
+def build_probe(bytes source not None, bytes destination not None, uint64_t nonce):
+    cdef uint8_t packet[64]
+    if len(source) != 4 or len(destination) != 4:
+        raise ValueError("the addresses of a probe take 4 bytes each")
+    probe_build(packet, source, destination, nonce)
+    return packet[:PROBE_LENGTH]
 
 
 cdef dict _FOLDS = {
@@ -271,7 +309,13 @@ cdef class Pump:
         bint fold_udp=False,
         uint32_t icmp_rate=ICMP_RATE_DEFAULT,
         uint32_t icmp_burst=ICMP_BURST_DEFAULT,
+        str source_check not None="off",
+        tuple subnet=None,
+        own_addresses=(),
+        uint32_t probe_rate=PROBE_RATE_DEFAULT,
+        uint32_t probe_burst=PROBE_BURST_DEFAULT,
     ):
+        self.pump.probes.alarm_fd = -1
         if len(tun_address) != 4:
             raise ValueError(f"the TUN's IPv4 address takes 4 bytes, not {len(tun_address)}")
         self.routes = routes
@@ -291,6 +335,57 @@ cdef class Pump:
         )
         memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
         _check(icmp_limiter_init(&self.pump.icmp_limiter, icmp_rate, icmp_burst))
+        self._set_sources(source_check, subnet, tuple(own_addresses))
+        _check(probes_init(&self.pump.probes, probe_rate, probe_burst))
+
+    def __dealloc__(self):
+        probes_destroy(&self.pump.probes)
+
+    cdef int _set_sources(self, str source_check, tuple subnet, tuple own) except -1:
+        cdef bytes address
+        if source_check not in SOURCE_CHECKS:
+            raise ValueError(f"source_check {source_check!r} is none of {tuple(SOURCE_CHECKS)}")
+        if source_check != "off" and subnet is None:
+            raise ValueError(f"source_check {source_check!r} needs the subnet")
+        self.pump.source_check = SOURCE_CHECKS[source_check]
+        if subnet is not None:
+            address, self.pump.subnet_length = subnet
+            if len(address) != 4 or not 0 < self.pump.subnet_length <= 32:
+                raise ValueError(f"subnet {subnet!r}: not an IPv4 prefix")
+            memcpy(self.pump.subnet, <const uint8_t *>address, 4)
+        if len(own) > OWN_ADDRESSES_MAX:
+            raise ValueError(f"at most {OWN_ADDRESSES_MAX} own addresses, not {len(own)}")
+        for address in own:
+            if len(address) != 4:
+                raise ValueError(f"an own address takes 4 bytes, not {len(address)}")
+            memcpy(self.pump.own[self.pump.own_count], <const uint8_t *>address, 4)
+            self.pump.own_count += 1
+        return 0
+
+    def open_probe(self, unsigned place, uint64_t nonce):
+        if place >= PROBES_MAX or nonce == 0:
+            raise ValueError(f"place {place}, nonce {nonce}: out of range")
+        probes_open(&self.pump.probes, place, nonce)
+
+    def probe_answer(self, unsigned place, uint64_t nonce):
+        cdef address found
+        if place >= PROBES_MAX:
+            raise ValueError(f"place {place}: out of range")
+        if not probes_answer(&self.pump.probes, place, nonce, &found):
+            return None
+        return _address(&found)
+
+    def close_probe(self, unsigned place):
+        if place >= PROBES_MAX:
+            raise ValueError(f"place {place}: out of range")
+        probes_close(&self.pump.probes, place)
+
+    def arm(self):
+        probes_arm(&self.pump.probes)
+
+    @property
+    def alarm_fd(self):
+        return self.pump.probes.alarm_fd
 
 
 @cython.final
@@ -371,3 +466,22 @@ cdef class Worker:
             [verdicts[i] for i in range(VERDICT_COUNT)],
             [tallies[i] for i in range(TALLY_COUNT)],
         )
+
+    def refused(self):
+        cdef refused one
+        cdef list found = []
+        if self.worker == NULL:
+            return found
+        for at in range(REFUSED_MAX):
+            if refused_read(worker_refused(self.worker), at, &one):
+                found.append(
+                    (
+                        _address(&one.address),
+                        one.verdict,
+                        one.datagrams,
+                        <bytes>one.inner_source[:4],
+                        <bytes>one.inner_destination[:4],
+                        one.seen_ns,
+                    )
+                )
+        return found

@@ -86,6 +86,28 @@ cdef extern from "packet/icmp.h" nogil:
     int icmp_limiter_take(icmp_limiter *limiter, uint64_t now_ns)
 
 
+cdef extern from "packet/address.h" nogil:
+    struct address:
+        uint8_t bytes[16]
+
+    void address_from_ipv4(address *address, const void *ipv4)
+
+
+cdef extern from "packet/probe.h" nogil:
+    int PROBE_LENGTH
+
+    enum probe_kind:
+        PROBE_NONE
+        PROBE_REQUEST
+        PROBE_REPLY
+
+    void probe_build(
+        uint8_t *out, const uint8_t *source, const uint8_t *destination, uint64_t nonce
+    )
+    probe_kind probe_read(const uint8_t *packet, size_t length, uint64_t *nonce)
+    void probe_answer(uint8_t *packet)
+
+
 cdef extern from "packet/encap.h" nogil:
     struct encap:
         const char *name
@@ -111,6 +133,12 @@ cdef extern from "routes/peers.h" nogil:
 
     struct peer_state:
         uint32_t id
+
+
+cdef extern from "routes/senders.h" nogil:
+    struct sender_alias:
+        address address
+        address of_ "of"
 
 
 cdef extern from "routes/routes.h" nogil:
@@ -147,7 +175,12 @@ cdef extern from "routes/routes.h" nogil:
     int route_slot_init(route_slot *slot)
     void route_slot_destroy(route_slot *slot)
     int routes_publish(
-        route_slot *slot, const route *routes, size_t count, const encap *encap
+        route_slot *slot,
+        const route *routes,
+        size_t count,
+        const sender_alias *aliases,
+        size_t alias_count,
+        const encap *encap,
     )
     size_t routes_collect(route_slot *slot)
     int routes_find(
@@ -265,6 +298,39 @@ cdef extern from "worker/kernel.h" nogil:
     int c_UDP_GRO "UDP_GRO"
 
 
+cdef extern from "worker/probes.h" nogil:
+    unsigned PROBES_MAX
+    uint32_t PROBE_RATE_DEFAULT
+    uint32_t PROBE_BURST_DEFAULT
+
+    struct probes_t "probes":
+        int alarm_fd
+
+    int probes_init(probes_t *probes, uint32_t rate, uint32_t burst)
+    void probes_destroy(probes_t *probes)
+    void probes_open(probes_t *probes, unsigned at, uint64_t nonce)
+    bint probes_answer(probes_t *probes, unsigned at, uint64_t nonce, address *from_)
+    void probes_close(probes_t *probes, unsigned at)
+    void probes_arm(probes_t *probes)
+
+
+cdef extern from "worker/refused.h" nogil:
+    unsigned REFUSED_MAX
+
+    struct refused:
+        address address
+        uint8_t inner_source[4]
+        uint8_t inner_destination[4]
+        uint32_t verdict
+        uint64_t datagrams
+        uint64_t seen_ns
+
+    struct refused_table:
+        pass
+
+    bint refused_read(const refused_table *table, unsigned at, refused *found)
+
+
 cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
@@ -281,6 +347,12 @@ cdef extern from "worker/pump.h" nogil:
     int c_WORKER_BLOCKED "WORKER_BLOCKED"
     int c_WORKER_RETRY "WORKER_RETRY"
 
+    ctypedef int source_check_t "enum source_check"
+    int SOURCE_CHECK_OFF
+    int SOURCE_CHECK_WARN
+    int SOURCE_CHECK_ENFORCE
+    int OWN_ADDRESSES_MAX
+
     struct pump_t "pump":
         route_slot *routes
         const encap *encap
@@ -292,6 +364,12 @@ cdef extern from "worker/pump.h" nogil:
         uint32_t batch
         uint32_t busy_poll_us
         uint8_t tun_address[4]
+        source_check_t source_check
+        uint8_t subnet[4]
+        uint8_t subnet_length
+        uint8_t own_count
+        uint8_t own[4][4]
+        probes_t probes
 
     struct worker_t "worker":
         pass
@@ -314,3 +392,4 @@ cdef extern from "worker/pump.h" nogil:
     int PUMP_FOLD_OF_UDP
     void worker_folds(const worker_t *worker, fallback_state *folds)
     void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *tallies)
+    const refused_table *worker_refused(const worker_t *worker)

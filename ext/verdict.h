@@ -41,11 +41,19 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_SEND_FAILED, OUTBOUND, DROP, "the kernel refused to send it for another reason")    \
     X(INBOUND_DELIVERED, INBOUND, OK, "written to the TUN device")                                 \
     X(INBOUND_OVERSIZE, INBOUND, DROP, "longer than the tunnel's MTU; dropped, not cut")           \
+    X(INBOUND_UNKNOWN_SENDER, INBOUND, DROP, "the sender's address is no peer's")                  \
     X(INBOUND_TOO_SHORT, INBOUND, DROP, "shorter than an IP header")                               \
     X(INBOUND_NOT_IP, INBOUND, DROP, "neither IPv4 nor IPv6: flannel's kernel refuses these too")  \
     X(INBOUND_WRONG_VERSION, INBOUND, DROP, "not an IP version that this tunnel carries")          \
     X(INBOUND_BAD_HEADER, INBOUND, DROP, "header length under 20 bytes or beyond the packet")      \
     X(INBOUND_BAD_LENGTH, INBOUND, DROP, "total length under the header or beyond the packet")     \
+    X(INBOUND_PROBE, INBOUND, OK, "proves a peer's address: for the daemon, not for the host")     \
+    X(INBOUND_MARTIAN_DESTINATION, INBOUND, DROP,                                                  \
+      "to a loopback, link-local, multicast, broadcast or zero address")                           \
+    X(INBOUND_FOREIGN_DESTINATION, INBOUND, DROP, "to an address outside this host's subnet")      \
+    X(INBOUND_MARTIAN_SOURCE, INBOUND, DROP,                                                       \
+      "from a loopback, link-local, multicast, broadcast or zero address, or one of our own")      \
+    X(INBOUND_FOREIGN_SOURCE, INBOUND, DROP, "from an address outside the sender's subnet")        \
     X(INBOUND_TTL_EXPIRED, INBOUND, DROP, "TTL would become zero")                                 \
     X(INBOUND_QUEUE_FULL, INBOUND, DROP, "the TUN device's queue was full")                        \
     X(INBOUND_DEVICE_DOWN, INBOUND, DROP, "the TUN device is down")                                \
@@ -77,9 +85,15 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
     X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (folded writes)")         \
     X(INBOUND_PLAIN_PACKETS, INBOUND, "packets delivered one write each")                          \
+    X(WARNED_UNKNOWN_SENDER, INBOUND, "accepted with source-check warn: unknown sender")           \
+    X(WARNED_FOREIGN_DESTINATION, INBOUND, "accepted with source-check warn: foreign destination") \
+    X(WARNED_FOREIGN_SOURCE, INBOUND, "accepted with source-check warn: foreign source")           \
+    X(PROBES_ANSWERED, NONE, "probes of a peer that were answered")                                \
+    X(PROBES_LIMITED, NONE, "probes of a peer kept back by the rate limit")                        \
     X(ICMP_SENT, NONE, "ICMP errors that we originated, through the raw socket")                   \
     X(ICMP_LIMITED, NONE, "ICMP errors kept back by the rate limit")                               \
     X(ICMP_SUPPRESSED, NONE, "ICMP errors not due: the offender must not be answered")             \
+    X(ICMP_UNVERIFIED, NONE, "ICMP errors not sent: the offender's address is not verified")       \
     X(ICMP_TO_TUN, NONE, "ICMP errors written to the TUN device for want of a raw socket")         \
     X(ICMP_FAILED, NONE, "ICMP errors that the kernel refused")
 

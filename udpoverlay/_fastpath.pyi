@@ -5,7 +5,7 @@ is a result, never an exception; ValueError and MemoryError mean that the caller
 this machine are at fault. The rules are in the headers of ext/, one unit each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import final
 
 from typing_extensions import Self
@@ -36,13 +36,17 @@ class RouteTable:
     a batch boundary (ext/routes/routes.h); each `publish` and `collect` tries that.
     """
 
-    def publish(self, routes: Sequence[_Route]) -> None:
+    def publish(
+        self, routes: Sequence[_Route], aliases: Collection[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Replace all routes by `routes`; packets see either the old or the new table, whole.
 
         A route is (address, prefix length, peer address, peer port, MTU): addresses of 4 or 16
         bytes, host bits ignored; MTU is the longest inner packet in bytes, 0 for no limit. Of two
-        with the same prefix the last counts. ValueError names the route that is wrong, MemoryError
-        tells of too little memory or a table of more than 256 MiB; the old table then stays.
+        with the same prefix the last counts. An alias is (address, peer address): datagrams of that
+        peer come from `address` too; one for an address that no peer has is ignored. ValueError
+        names the route that is wrong, MemoryError tells of too little memory or a table of more
+        than 256 MiB; the old table then stays.
         """
 
     def collect(self) -> int:
@@ -111,6 +115,16 @@ RETRY: int
 """Packets wait for kernel memory: step outbound again in a millisecond."""
 BATCH_MAX: int
 """Most packets a batch."""
+SOURCE_CHECKS: dict[str, int]
+"""What `source_check` of a Pump may be: off, warn, enforce (ext/worker/source_check.h)."""
+PROBE_PLACES: int
+"""How many probes can be awaited at a time."""
+
+def build_probe(source: bytes, destination: bytes, nonce: int) -> bytes:
+    """An ICMP echo request between two TUN addresses (4 bytes each) that carries `nonce`.
+
+    It is a whole inner packet, to be sent to the peer as it is (ext/packet/probe.h).
+    """
 
 @final
 class Pump:
@@ -132,13 +146,37 @@ class Pump:
         fold_udp: bool = False,
         icmp_rate: int = ...,
         icmp_burst: int = ...,
+        source_check: str = "off",
+        subnet: tuple[bytes, int] | None = None,
+        own_addresses: Collection[bytes] = (),
+        probe_rate: int = ...,
+        probe_burst: int = ...,
     ) -> Self:
         """`mtu` is the longest inner packet in bytes, `tun_address` 4 bytes, source of our ICMP.
 
         `icmp_fd` is a raw socket that takes whole packets, -1 for none. `batch` is 1..BATCH_MAX.
         `vnet_header` and `udp_gro` are facts about the descriptors that workers get; `fold_tcp` and
-        `fold_udp` count only with `vnet_header`. ValueError.
+        `fold_udp` count only with `vnet_header`. `source_check` is one of SOURCE_CHECKS; `subnet`
+        is ours as (address, prefix length), `own_addresses` what else this host has: no inner
+        source of a datagram. To `alarm_fd`, an eventfd, is written once after each arm().
+        ValueError.
         """
+
+    def open_probe(self, place: int, nonce: int) -> None:
+        """Await a probe's `nonce` (64 bits, not 0) at a place below PROBE_PLACES. ValueError."""
+
+    def probe_answer(self, place: int, nonce: int) -> bytes | None:
+        """The address (4 or 16 bytes) that answered the probe, None when there is no answer yet."""
+
+    def close_probe(self, place: int) -> None:
+        """Await nothing more there."""
+
+    def arm(self) -> None:
+        """Make `alarm_fd` readable when a datagram is refused or a probe answered next, once."""
+
+    @property
+    def alarm_fd(self) -> int:
+        """An eventfd to wait on; the pump's own."""
 
 @final
 class Worker:
@@ -175,3 +213,11 @@ class Worker:
 
     def counts(self) -> tuple[list[int], list[int]]:
         """(one number for each of VERDICTS, one for each of TALLIES); also after close()."""
+
+    def refused(self) -> list[tuple[bytes, int, int, bytes, bytes, int]]:
+        """Who sent what the source check refused; empty after close().
+
+        (outer source of 4 or 16 bytes, verdict of the latest, datagrams, inner source and inner
+        destination of the latest, when that was in nanoseconds of the monotonic clock). At most 256
+        senders; of more, those that send steadily (ext/worker/refused.h).
+        """

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "packet/address.h"
 #include "packet/bytes.h"
 #include "packet/checksum.h"
 
@@ -32,12 +33,6 @@ static const struct {
     [ICMP_ERROR_TIME_EXCEEDED] = {11, 0},
 };
 
-/* 0/8, 127/8, and everything from 224/4 on: multicast, reserved, limited broadcast. */
-static int not_unicast(const uint8_t *address)
-{
-    return address[0] == 0 || address[0] == 127 || address[0] >= 224;
-}
-
 /* The types of RFC 792 that report an error: 3, 4, 5, 11, 12. */
 static int is_icmp_error(uint8_t type)
 {
@@ -50,7 +45,8 @@ static int suppressed(enum icmp_error error, const uint8_t *offender, const stru
         return 1;
     if (get16(offender + IPV4_FRAGMENT) & FRAGMENT_OFFSET_MASK)
         return 1;
-    if (not_unicast(offender + IPV4_SOURCE) || not_unicast(offender + IPV4_DESTINATION))
+    if (!address_is_unicast(offender + IPV4_SOURCE) ||
+        !address_is_unicast(offender + IPV4_DESTINATION))
         return 1;
     if (error == ICMP_ERROR_NET_UNREACHABLE)
         return packet->protocol == PROTOCOL_ICMP || packet->header_length >= IPV4_HEADER_MAX;

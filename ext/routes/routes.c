@@ -9,6 +9,7 @@
 
 struct route_table {
     struct trie v4, v6;
+    struct senders senders;
     struct nexthop *hops; /* an entry of the tries is an index here, counted from 1 */
     size_t hop_count, hop_room;
     size_t routes;
@@ -25,6 +26,7 @@ static void table_free(struct route_slot *slot, struct route_table *table)
     for (size_t i = 0; i < table->hop_count; i++)
         peers_release(&slot->peers, table->hops[i].peer);
     free(table->hops);
+    senders_free(&table->senders);
     trie_free(&table->v4);
     trie_free(&table->v6);
     free(table);
@@ -33,7 +35,7 @@ static void table_free(struct route_slot *slot, struct route_table *table)
 static size_t table_memory(const struct route_table *table)
 {
     return sizeof(*table) + table->hop_room * sizeof(*table->hops) + trie_memory(&table->v4) +
-           trie_memory(&table->v6);
+           trie_memory(&table->v6) + senders_memory(&table->senders);
 }
 
 /* The number of the next hop for `route`, counted from 1, in *value. Routes to one endpoint that
@@ -98,7 +100,21 @@ static int sort_routes(struct route_slot *slot, struct route_table *table,
     return 0;
 }
 
+static int find_senders(struct route_table *table, const struct sender_alias *aliases,
+                        size_t alias_count)
+{
+    struct peer_state **peers = malloc((table->hop_count + 1) * sizeof(struct peer_state *));
+    if (!peers)
+        return -ENOMEM;
+    for (size_t i = 0; i < table->hop_count; i++)
+        peers[i] = table->hops[i].peer;
+    int rc = senders_build(&table->senders, peers, table->hop_count, aliases, alias_count);
+    free(peers);
+    return rc;
+}
+
 static int table_build(struct route_slot *slot, const struct route *routes, size_t count,
+                       const struct sender_alias *aliases, size_t alias_count,
                        const struct encap *encap, struct route_table **built)
 {
     int rc = -ENOMEM;
@@ -127,6 +143,9 @@ static int table_build(struct route_slot *slot, const struct route *routes, size
         table->hops = hops;
         table->hop_room = room;
     }
+    rc = find_senders(table, aliases, alias_count);
+    if (rc < 0)
+        goto cleanup;
     rc = trie_build(&table->v4, 4, prefixes, count_v4, ROUTES_MEMORY_MAX - table_memory(table));
     if (rc < 0)
         goto cleanup;
@@ -174,7 +193,7 @@ int route_slot_init(struct route_slot *slot)
 {
     memset(slot, 0, sizeof(*slot));
     struct route_table *table = NULL;
-    int rc = table_build(slot, NULL, 0, &encap_udp, &table);
+    int rc = table_build(slot, NULL, 0, NULL, 0, &encap_udp, &table);
     if (rc < 0)
         return rc;
     rc = pthread_mutex_init(&slot->control, NULL);
@@ -200,6 +219,7 @@ void route_slot_destroy(struct route_slot *slot)
 }
 
 int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
+                   const struct sender_alias *aliases, size_t alias_count,
                    const struct encap *encap)
 {
     for (size_t i = 0; i < count; i++)
@@ -208,7 +228,7 @@ int routes_publish(struct route_slot *slot, const struct route *routes, size_t c
 
     struct route_table *table;
     pthread_mutex_lock(&slot->control);
-    int rc = table_build(slot, routes, count, encap, &table);
+    int rc = table_build(slot, routes, count, aliases, alias_count, encap, &table);
     if (rc == 0) {
         struct route_table *old =
             atomic_exchange_explicit(&slot->current, table, memory_order_seq_cst);
@@ -302,4 +322,9 @@ const struct nexthop *routes_lookup(const struct route_table *table, unsigned ve
 {
     uint32_t value = trie_lookup(version == 4 ? &table->v4 : &table->v6, address);
     return value ? &table->hops[value - 1] : NULL;
+}
+
+const struct senders *routes_senders(const struct route_table *table)
+{
+    return &table->senders;
 }

@@ -29,6 +29,7 @@
 
 #include "packet/encap.h"
 #include "routes/peers.h"
+#include "routes/senders.h"
 
 struct nexthop {
     struct endpoint endpoint;
@@ -82,9 +83,11 @@ int route_slot_init(struct route_slot *slot);
 void route_slot_destroy(struct route_slot *slot);
 
 /* Builds a table of the `count` routes and makes it current; of two routes with the same prefix the
- * last counts. 0, -ENOMEM, -E2BIG (more than ROUTES_MEMORY_MAX), -EINVAL (version, prefix length,
- * endpoint); on an error the table that was current stays. Also collects. */
+ * last counts. `aliases` are further addresses that peers send from. 0, -ENOMEM, -E2BIG (more than
+ * ROUTES_MEMORY_MAX), -EINVAL (version, prefix length, endpoint); on an error the table that was
+ * current stays. Also collects. */
 int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
+                   const struct sender_alias *aliases, size_t alias_count,
                    const struct encap *encap);
 
 enum { ROUTES_MEMORY_MAX = 1 << 28 };
@@ -141,5 +144,8 @@ static inline const struct route_table *routes_current(struct route_slot *slot)
  * says), or NULL. */
 const struct nexthop *routes_lookup(const struct route_table *table, unsigned version,
                                     const uint8_t *address);
+
+/* The way back: who sends from which address. */
+const struct senders *routes_senders(const struct route_table *table);
 
 #endif

@@ -30,6 +30,10 @@ void refuse(struct worker *worker, enum icmp_error error, const uint8_t *bytes,
 {
     struct pump *pump = worker->pump;
     uint8_t out[ICMP_ERROR_MAX];
+    if (!source_answerable(worker, bytes, packet)) {
+        worker_tally(worker, TALLY_ICMP_UNVERIFIED, 1);
+        return;
+    }
     size_t length = icmp_error_build(out, error, pump->tun_address, bytes, packet);
     if (length == 0) {
         worker_tally(worker, TALLY_ICMP_SUPPRESSED, 1);

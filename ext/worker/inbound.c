@@ -2,10 +2,10 @@
  *
  * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
  *
- *     receive -> whole? -> encapsulation check -> check -> TTL -> fold -> write
+ *     receive -> whole? -> sender -> encapsulation check -> check -> probe? -> source check -> TTL
+ *             -> fold -> write
  *
- * A check of the sender belongs between "whole?" and the encapsulation check; flannel's wire has
- * none, any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
+ * flannel looks at no address: any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
  */
 #define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include <errno.h>
@@ -26,6 +26,8 @@ static int receive(struct worker *worker, uint32_t first)
         inbound->iov[i] = (struct iovec){.iov_base = inbound->slots + (size_t)i * INBOUND_SLOT,
                                          .iov_len = inbound->slot_bytes};
         inbound->headers[i].msg_hdr = (struct msghdr){
+            .msg_name = &inbound->names[i],
+            .msg_namelen = sizeof(inbound->names[i]),
             .msg_iov = &inbound->iov[i],
             .msg_iovlen = 1,
             .msg_control = inbound->controls[i],
@@ -274,15 +276,27 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
     }
     enum packet_check check = packet_check(datagram, length, pump->families, &packet);
     if (check != PACKET_OK) {
-        enum verdict verdict = packet_refusal(DIRECTION_INBOUND, check);
+        enum verdict refusal = packet_refusal(DIRECTION_INBOUND, check);
         if (check == PACKET_WRONG_VERSION && datagram[0] >> 4 != 4 && datagram[0] >> 4 != 6)
-            verdict = VERDICT_INBOUND_NOT_IP;
+            refusal = VERDICT_INBOUND_NOT_IP;
+        worker_verdict(worker, refusal, &all, 1);
+        return;
+    }
+    if (packet.protocol == IPPROTO_ICMP && probe_take(worker, datagram, packet.length)) {
+        worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
+        return;
+    }
+    enum verdict verdict = source_check(worker, datagram, &packet);
+    if (verdict != VERDICT_INBOUND_DELIVERED) {
         worker_verdict(worker, verdict, &all, 1);
         return;
     }
     if (!packet_decrease_ttl(datagram, &packet)) {
         worker_verdict(worker, VERDICT_INBOUND_TTL_EXPIRED, &all, 1);
-        refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
+        if (source_verified(worker, datagram, &packet))
+            refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
+        else
+            worker_tally(worker, TALLY_ICMP_UNVERIFIED, 1);
         return;
     }
     if (worker->inbound.fold.kinds)
@@ -297,6 +311,31 @@ static void want(struct worker *worker, size_t bytes, uint32_t count)
     size_t wanted = INBOUND_BATCH_BYTES / (bytes / count + 1) + 1;
     worker->inbound.wanted =
         wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
+}
+
+/* A message of an unknown sender: refused, but for probes and answers to ours. */
+static void refuse_message(struct worker *worker, uint8_t *bytes, size_t length, size_t size)
+{
+    const size_t header = worker->pump->encap->header_length;
+    const uint8_t *refused = NULL;
+    uint32_t count = 0;
+
+    do {
+        const size_t one = size < length ? size : length;
+        const struct iovec all = {.iov_base = bytes, .iov_len = one};
+        if (one >= header && probe_take(worker, bytes + header, one - header)) {
+            worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
+        } else {
+            worker_verdict(worker, VERDICT_INBOUND_UNKNOWN_SENDER, &all, 1);
+            refused = bytes;
+            count++;
+        }
+        bytes += one;
+        length -= one;
+    } while (length > 0);
+    if (count > 0)
+        source_refuse(worker, VERDICT_INBOUND_UNKNOWN_SENDER, refused + header,
+                      size > header ? size - header : 0, count);
 }
 
 /* What one message holds: a datagram, or equal ones that the kernel merged. */
@@ -316,6 +355,10 @@ static void take_apart(struct worker *worker, const struct mmsghdr *message)
         size = length;
     else
         worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
+    if (!source_message(worker, &message->msg_hdr)) {
+        refuse_message(worker, bytes, length, size);
+        return;
+    }
     do { /* an empty datagram is one, too */
         size_t one = size < length ? size : length;
         forward(worker, bytes, one);
@@ -330,6 +373,7 @@ int inbound_batch(struct worker *worker)
     size_t bytes = 0;
     uint32_t count = 0;
 
+    source_begin(worker);
     /* While these are looked at the rest of a burst arrives: it joins the batch, so that what was
      * one super-packet at the sender is one again. */
     while (count < inbound->wanted) {

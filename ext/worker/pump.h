@@ -7,7 +7,7 @@
  * routes come from, how descriptors were opened (all are non-blocking and borrowed).
  *
  *     outbound   TUN read -> check -> lookup -> TTL -> encapsulate or cut -> UDP send
- *     inbound    UDP receive -> check -> TTL -> fold -> TUN write
+ *     inbound    UDP receive -> sender -> check -> source check -> TTL -> fold -> TUN write
  *
  * A worker does one or both directions, in one thread at a time: `worker_run` moves packets and
  * sleeps in poll until `worker_stop`. For tests and benches `worker_step` moves what is there, up to
@@ -25,6 +25,8 @@
 #include "packet/encap.h"
 #include "packet/icmp.h"
 #include "routes/routes.h"
+#include "worker/probes.h"
+#include "worker/refused.h"
 #include "verdict.h"
 
 /* Facts about the descriptors and levers that are on; each was probed before. */
@@ -42,6 +44,15 @@ enum {
     PUMP_PACKET_MAX = 65535, /* the longest packet or super-packet read from the TUN */
 };
 
+/* Which datagrams are taken (source_check.h); in each mode, none from or to a martian address. */
+enum source_check {
+    SOURCE_CHECK_OFF,    /* all, as flanneld */
+    SOURCE_CHECK_WARN,   /* all; those that would be refused are counted */
+    SOURCE_CHECK_ENFORCE /* from a peer, from its subnets, to ours */
+};
+
+enum { OWN_ADDRESSES_MAX = 4 };
+
 /* What all workers of a tunnel share. Fill in, then leave alone while workers exist. */
 struct pump {
     struct route_slot *routes;
@@ -54,6 +65,12 @@ struct pump {
     uint32_t batch;         /* 1..PUMP_BATCH_MAX; 1: one packet a system call */
     uint32_t busy_poll_us;  /* how long to spin after the last packet, at most; 0: never */
     uint8_t tun_address[4]; /* source of ICMP errors */
+    enum source_check source_check;
+    uint8_t subnet[4]; /* ours: where inner destinations lie; the TUN's address lies in it too */
+    uint8_t subnet_length;
+    uint8_t own_count; /* further addresses of this host: */
+    uint8_t own[OWN_ADDRESSES_MAX][4];
+    struct probes probes;
 };
 
 enum worker_role { WORKER_OUTBOUND = 1U << 0, WORKER_INBOUND = 1U << 1 };
@@ -99,5 +116,8 @@ void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT
 
 /* What the TUN refused to take from this worker, by enum pump_fold. From any thread. */
 void worker_folds(const struct worker *worker, struct fallback_state folds[static PUMP_FOLDS]);
+
+/* Who sent what the source check refused; for refused_read, while the worker runs. */
+const struct refused_table *worker_refused(const struct worker *worker);
 
 #endif

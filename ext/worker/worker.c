@@ -76,6 +76,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
                                      ? PUMP_PACKET_MAX
                                      : pump->encap->header_length + (size_t)pump->mtu + 1;
     inbound_fold_init(worker);
+    source_init(worker);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (worker->wake_fd < 0) {
         error = -errno;
@@ -319,4 +320,9 @@ void worker_folds(const struct worker *worker, struct fallback_state folds[stati
 {
     for (int i = 0; i < PUMP_FOLDS; i++)
         folds[i] = fallback_look(&worker->inbound.folds[i]);
+}
+
+const struct refused_table *worker_refused(const struct worker *worker)
+{
+    return &worker->inbound.refused;
 }

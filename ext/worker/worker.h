@@ -18,6 +18,7 @@
 #include "offload/offload.h"
 #include "worker/tx_batch.h"
 #include "worker/pump.h"
+#include "worker/source_check.h"
 
 enum {
     CACHE_LINE = 64,
@@ -63,6 +64,13 @@ struct inbound {
     struct fallback folds[PUMP_FOLDS];
     bool fold_changes; /* one is fallen back: look at them after each batch */
     struct fold fold;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } names[PUMP_BATCH_MAX]; /* where each message came from */
+    struct source source;
+    struct refused_table refused;
 };
 
 struct worker {
@@ -120,6 +128,9 @@ void outbound_abandon(struct worker *worker);
 
 /* Begins to fold what is wanted and not refused just now; nothing may be pending. */
 void inbound_fold_init(struct worker *worker);
+
+/* Takes in a checked packet to our TUN address that may be a probe: true when it was one. */
+bool probe_take(struct worker *worker, uint8_t *bytes, size_t length);
 
 /* Writes one packet as it is to the TUN; what write(2) returns. */
 ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length);

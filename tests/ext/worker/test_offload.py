@@ -229,7 +229,9 @@ def test_the_next_batch_starts_a_run_of_its_own() -> None:
 def test_an_expired_packet_ends_no_run_and_is_answered_behind_an_empty_header() -> None:
     packets = run_of(False, 3)
     expired = Segment(noise(8), tcp=False, ttl=1).build()
-    with rig(**ON) as r:
+    with rig(**ON, source_check="enforce", subnet=(bytes([10, 1, 1, 0]), 24)) as r:
+        host, port = r.peer.getsockname()
+        r.table.publish([(bytes([10, 1, 0, 0]), 24, socket.inet_aton(host), port, 0)])
         for packet in (*packets[:2], expired, packets[2]):
             r.send(packet)
         r.step()
