@@ -214,7 +214,10 @@ async def _engine(
         DataplaneConfig(
             mtu=mtu,
             tun_address=address,
+            subnet=lease.subnet.v4,
             bind=(str(choice.address), backend.port),
+            public_ip=choice.public_ip,
+            source_check=config.source_check,
             workers=config.workers,
             busy_poll_us=config.busy_poll_us,
             offloads_off=config.offloads_off,
@@ -272,6 +275,7 @@ def _facts(
         tun=engine.tun_name,
         tun_address=str(engine.config.tun_address),
         mtu=engine.config.mtu,
+        source_check=engine.config.source_check,
         subnet_file=config.subnet_file,
         subnet_file_written=written,
     )

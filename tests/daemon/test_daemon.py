@@ -218,8 +218,10 @@ def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -
     assert world.config == DataplaneConfig(
         mtu=1472,
         tun_address=IPAddress("10.5.72.0"),
+        subnet=IPNetwork("10.5.72.0/24"),
         bind=("192.0.2.10", 9999),
         workers="3",
+        public_ip=IPAddress("192.0.2.10"),
         per_packet=True,
     )
 

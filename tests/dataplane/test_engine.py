@@ -225,6 +225,7 @@ def config(**settings: object) -> DataplaneConfig:
         **{
             "mtu": MTU,
             "tun_address": IPAddress("10.5.1.0"),
+            "subnet": IPNetwork("10.5.1.0/24"),
             "bind": ("127.0.0.1", PORT),
             **settings,
         }

@@ -122,6 +122,8 @@ def test_the_admin_socket_knows_the_node(cluster: Cluster, pair: tuple[Node, Nod
     assert peer["subnet"] == n2.subnet
     assert peer["public_ip"] == cluster.fabric.address("n2")
     assert (peer["refused"], peer["fallbacks"]) == ("", [])
+    assert peer["also_sends_from"] == []
+    assert n1.ask("/v1/peers")["refused_senders"] == []
     assert status["dataplane"]["routes"] == 1
 
 

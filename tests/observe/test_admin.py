@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from udpoverlay.control import Control
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.refusal import Refusal
+from udpoverlay.model.sender import RefusedSender
 from udpoverlay.observe.admin import AdminServer
 from udpoverlay.observe.status import (
     SCHEMA_VERSION,
@@ -204,35 +206,61 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
             tun="flannel0",
             tun_address="10.5.72.0",
             mtu=1472,
+            source_check="enforce",
             subnet_file="/run/flannel/subnet.env",
             subnet_file_written=True,
         ),
         lease=LeaseFacts(subnet="10.5.72.0/24", expires_in_seconds=86400.0),
         registry=RegistryFacts(kind="etcd", counters={"requests": 3}, troubles={"a": "b"}),
         control={"renewals": 2},
-        dataplane=DataplaneFacts(features={"udp-gro": "on"}, routes=1, counters={"sent": 7}),
+        dataplane=DataplaneFacts(
+            features={"udp-gro": "on"}, routes=1, counters={"sent": 7}, senders={"probes_sent": 0}
+        ),
         peers=1,
     )
     document = json.loads(json.dumps(status_document(status)))
     assert document["schema"] == SCHEMA_VERSION
     assert document["node"]["tun"] == "flannel0"
     assert document["peers"] == 1
-    peers = [PeerFacts("10.5.73.0/24", "192.0.2.2"), PeerFacts("10.0.0.0/8", "1.2.3.4", "too_wide")]
-    assert peers_document(peers) == {
+    refused = RefusedSender(
+        address="203.0.113.9",
+        reason="inbound_unknown_sender",
+        datagrams=3,
+        inner_source="10.5.73.7",
+        inner_destination="10.5.72.7",
+        seconds_ago=0.5,
+    )
+    peers = [
+        PeerFacts("10.5.73.0/24", "192.0.2.2", also_sends_from=("203.0.113.7",)),
+        PeerFacts("10.0.0.0/8", "1.2.3.4", "too_wide"),
+    ]
+    document = json.loads(json.dumps(peers_document(peers, [refused])))
+    assert document == {
         "schema": SCHEMA_VERSION,
         "peers": [
-            {"subnet": "10.5.73.0/24", "public_ip": "192.0.2.2", "refused": "", "fallbacks": ()},
+            {
+                "subnet": "10.5.73.0/24",
+                "public_ip": "192.0.2.2",
+                "refused": "",
+                "fallbacks": [],
+                "also_sends_from": ["203.0.113.7"],
+            },
             {
                 "subnet": "10.0.0.0/8",
                 "public_ip": "1.2.3.4",
                 "refused": "too_wide",
-                "fallbacks": (),
+                "fallbacks": [],
+                "also_sends_from": [],
             },
         ],
+        "refused_senders": [asdict(refused)],
     }
-    assert counters_document(dataplane={"a": 1}, control={"b": 2}, registry={"c": 3}) == {
+    assert counters_document(
+        dataplane={"a": 1}, senders={"s": 4}, control={"b": 2}, registry={"c": 3}
+    ) == {
         "schema": SCHEMA_VERSION,
         "dataplane": {"a": 1},
+        "senders": {"s": 4},
         "control": {"b": 2},
         "registry": {"c": 3},
     }

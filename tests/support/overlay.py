@@ -129,6 +129,7 @@ class Overlay:
             DataplaneConfig(
                 mtu=MTU,
                 tun_address=IPAddress(f"10.5.{host.number}.0"),
+                subnet=host.network,
                 bind=(host.underlay, PORT),
                 **settings,
             )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from netaddr import IPAddress
+from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.cli.not_yet import refuse
 from udpoverlay.dataplane.config import LEVERS, MAX_BUSY_POLL_US, MAX_WORKERS, DataplaneConfig
@@ -274,6 +274,13 @@ OWN_FLAGS: tuple[Setting, ...] = (
         sets="busy_poll_us",
     ),
     Setting(
+        "source-check",
+        "datagrams that are not from a peer's own addresses: enforce (drop them), warn (count and"
+        " deliver them) or off",
+        _DEFAULT.source_check,
+        sets="source_check",
+    ),
+    Setting(
         "offload-off",
         f"switch one lever of the fast path off; may be repeated; one of {', '.join(LEVERS)}",
         (),
@@ -345,11 +352,13 @@ def _check_dataplane(config: DaemonConfig) -> None:
     DataplaneConfig(
         mtu=1472,
         tun_address=IPAddress(0, version=4),
+        subnet=IPNetwork("10.0.0.0/24"),
         bind=("127.0.0.1", 8285),
         workers=config.workers,
         busy_poll_us=config.busy_poll_us,
         offloads_off=config.offloads_off,
         per_packet=config.per_packet,
+        source_check=config.source_check,
     )
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netaddr import IPAddress
+from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.errors import OperatorError
 
-__all__ = ["LEVERS", "DataplaneConfig"]
+__all__ = ["LEVERS", "SOURCE_CHECKS", "DataplaneConfig"]
 
 LEVERS: dict[str, str] = {
     "vnet-hdr": "super-packets on the TUN: IFF_VNET_HDR with TCP segmentation and checksum offload",
@@ -27,6 +27,10 @@ LEVERS: dict[str, str] = {
 """Every lever that can be switched off, with what it does; per-packet mode uses none."""
 
 
+SOURCE_CHECKS = ("enforce", "warn", "off")
+"""Values of `source_check`, the strictest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataplaneConfig:
     """Settings of one engine; nothing in it changes while the engine lives."""
@@ -35,6 +39,8 @@ class DataplaneConfig:
     """Longest inner packet in bytes: underlay MTU - 28 for flannel's udp wire."""
     tun_address: IPAddress
     """Source of the ICMP errors we originate: the device's own address."""
+    subnet: IPNetwork
+    """Our own IPv4 lease: what a datagram may be addressed to."""
     bind: tuple[str, int]
     """Interface address and UDP port (host byte order) to receive on and to send from."""
     tun_pattern: str = "flannel%d"
@@ -47,12 +53,22 @@ class DataplaneConfig:
     """Levers switched off, by their names in LEVERS."""
     per_packet: bool = False
     """One packet a system call and no lever at all, as flannel's own proxy works."""
+    source_check: str = "enforce"
+    """enforce: a datagram must come from a peer, from its subnets, to ours; warn: what does not is
+    counted and delivered; off: as flanneld. From and to martian addresses nothing ever passes."""
+    public_ip: IPAddress | None = None
+    """Our own address to others, where it is not that of `bind`: no peer's inner source."""
 
     def __post_init__(self) -> None:
         unknown = sorted(self.offloads_off - LEVERS.keys())
         if unknown:
             raise OperatorError(
                 f"unknown offload {unknown[0]!r}", fix=f"use one of {', '.join(sorted(LEVERS))}"
+            )
+        if self.source_check not in SOURCE_CHECKS:
+            raise OperatorError(
+                f"unknown source-check {self.source_check!r}",
+                fix=f"use one of {', '.join(SOURCE_CHECKS)}",
             )
         if self.workers != "auto" and not (
             self.workers.isascii()

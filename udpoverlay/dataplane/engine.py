@@ -17,15 +17,18 @@ from collections.abc import Mapping
 from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
+from udpoverlay.aio import end
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.fallbacks import Fallback, describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
 from udpoverlay.dataplane.udp import open_icmp, open_udp
 from udpoverlay.errors import KernelError
 from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.sender import RefusedSender
 
 __all__ = ["Engine"]
 
@@ -72,12 +75,19 @@ class Engine:
             udp_gro=self._features.on("udp-gro"),
             fold_tcp=self._features.on("fold-tcp"),
             fold_udp=self._features.on("fold-udp"),
+            source_check=config.source_check,
+            subnet=(config.subnet.ip.packed, config.subnet.prefixlen),
+            own_addresses=_own_addresses(config),
         )
         self._workers = [
             fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
             for roles, queues in _assignments(_thread_count(config), tun.filenos())
         ]
         self._threads = WorkerThreads(self._workers)
+        self._senders = SenderWatch(
+            self._pump, self._workers, self._publisher, udp, config.tun_address
+        )
+        self._watching: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
 
@@ -136,6 +146,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         self._threads.start(loop, self._failed)
+        self._watching = loop.create_task(self._senders.run(), name="senders")
 
     async def wait(self) -> None:
         """Return after stop(); KernelError when packets stopped flowing by themselves."""
@@ -147,6 +158,8 @@ class Engine:
         if self._stopped:
             return
         self._stopped = True
+        if self._watching is not None:
+            await end([self._watching])
         await self._threads.stop()
         for worker in self._workers:
             worker.close()
@@ -170,6 +183,18 @@ class Engine:
     def fallbacks(self) -> list[Fallback]:
         """Offloads that the kernel refused, by peer: the cause and when they are tried again."""
         return read_fallbacks(self._table, self._workers)
+
+    def sender_counters(self) -> dict[str, int]:
+        """What was done to find out from where peers send."""
+        return self._senders.counters()
+
+    def refused_senders(self) -> list[RefusedSender]:
+        """Who sent what did not pass the source check, the latest first."""
+        return self._senders.refused()
+
+    def proved_senders(self) -> dict[str, list[str]]:
+        """Public IP of a peer → other addresses that it was proved to send from."""
+        return self._senders.proved()
 
     def features(self) -> dict[str, str]:
         """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
@@ -220,6 +245,12 @@ def _assignments(threads: int, queues: list[int]) -> list[tuple[int, list[int]]]
     if threads == 1:
         return [(fp.OUTBOUND | fp.INBOUND, queues)]
     return [(fp.INBOUND, queues), *((fp.OUTBOUND, [queue]) for queue in queues)]
+
+
+def _own_addresses(config: DataplaneConfig) -> set[bytes]:
+    """IPv4 addresses of this host that the kernel may not know, or that we must not wait for it."""
+    texts = {config.bind[0], str(config.public_ip or "")}
+    return {socket.inet_aton(text) for text in texts if text.count(".") == 3}
 
 
 def _busy_poll_us(config: DataplaneConfig) -> int:

@@ -1,12 +1,12 @@
 """Turns subnets and endpoints into the flat routes that the C table is built from.
 
-Owns: the translation from the control plane's values. Must not know: where they come from, how a
-table is built or swapped (ext/routes/routes.h).
+Owns: the translation from the control plane's values, and the way back: whose lease an address is
+in. Must not know: where they come from, how a table is built or swapped (ext/routes/routes.h).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from netaddr import IPNetwork
 
@@ -29,6 +29,8 @@ class Publisher:
     def __init__(self, table: fp.RouteTable) -> None:
         self._table = table
         self._made: dict[int, tuple[IPNetwork, Endpoint, Flat]] = {}
+        self._aliases: Collection[tuple[bytes, bytes]] = ()
+        self._index: _Index | None = None
 
     def publish(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
         """Make `routes` the whole of what is known; a table that cannot be built leaves the old.
@@ -42,8 +44,54 @@ class Publisher:
             if known is None or known[1] is not endpoint:
                 known = (network, endpoint, _flat(network, endpoint))
             made[id(network)] = known
-        self._table.publish([flat for _, _, flat in made.values()])
+        self._table.publish([flat for _, _, flat in made.values()], self._aliases)
         self._made = made
+        self._index = None
+
+    def publish_aliases(self, aliases: Collection[tuple[bytes, bytes]]) -> None:
+        """Publish the same routes, with other (address, public IP) that peers send from, too.
+
+        Raises MemoryError; the next publication tries again.
+        """
+        self._aliases = aliases
+        self._table.publish([flat for _, _, flat in self._made.values()], aliases)
+
+    def holder(self, address: bytes) -> tuple[IPNetwork, bytes] | None:
+        """The subnet that has this IPv4 address (4 bytes) and the public IP of its holder."""
+        value = int.from_bytes(address, "big")
+        for length, networks in self._lookup().items():
+            held = networks.get(value >> (32 - length))
+            if held is not None:
+                return held[0], held[1].address.packed
+        return None
+
+    def holds(self, subnet: IPNetwork, public_ip: bytes) -> bool:
+        """Whether `subnet` is routed to the host of that public IP."""
+        return self.holder(subnet.ip.packed) == (subnet, public_ip)
+
+    def port(self, subnet: IPNetwork) -> int:
+        """UDP port of the holder of `subnet`, 0 without one."""
+        held = self._lookup().get(subnet.prefixlen, {}).get(_prefix(subnet))
+        return 0 if held is None else held[1].port
+
+    def _lookup(self) -> _Index:
+        """IPv4 subnets by length, the longest first; made when it is asked for, which is seldom."""
+        if self._index is None:
+            index: _Index = {}
+            for network, endpoint, _ in self._made.values():
+                if network.version == 4:
+                    of_length = index.setdefault(network.prefixlen, {})
+                    of_length[_prefix(network)] = network, endpoint
+            self._index = dict(sorted(index.items(), reverse=True))
+        return self._index
+
+
+_Index = dict[int, dict[int, tuple[IPNetwork, Endpoint]]]
+
+
+def _prefix(network: IPNetwork) -> int:
+    value, length = int(network.value), int(network.prefixlen)
+    return value >> (32 - length)
 
 
 def _flat(network: IPNetwork, endpoint: Endpoint) -> Flat:

@@ -84,5 +84,7 @@ class DaemonConfig:
     """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
     """Names of levers that are switched off (docs/performance.md lists them)."""
+    source_check: str = "enforce"
+    """enforce, warn or off: what happens to datagrams that are not from a peer's own addresses."""
     per_packet: bool = False
     """One packet a system call and no lever at all, as flannel's own proxy works."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from udpoverlay._version import VERSION
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
+from udpoverlay.model.sender import RefusedSender
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -57,6 +58,12 @@ class _Engine(_Counts, Protocol):
     def fallbacks(self) -> Sequence[_Fallback]: ...
 
     def route_count(self) -> int: ...
+
+    def sender_counters(self) -> dict[str, int]: ...
+
+    def refused_senders(self) -> Sequence[RefusedSender]: ...
+
+    def proved_senders(self) -> Mapping[str, Sequence[str]]: ...
 
 
 class _Control(_Counts, Protocol):
@@ -115,6 +122,7 @@ class Documents:
                     engine.features(),
                     engine.route_count(),
                     engine.counters(),
+                    engine.sender_counters(),
                     self._fallbacks().get("", ()),
                 ),
                 peers=control.peer_count(),
@@ -124,14 +132,19 @@ class Documents:
     def peers(self) -> dict[str, object]:
         """`GET /v1/peers`."""
         fallbacks = self._fallbacks()
+        proved = self._engine.proved_senders()
         return peers_document(
-            PeerFacts(
-                str(lease.subnet),
-                str(lease.attrs.public_ip),
-                "" if refusal is None else refusal.value,
-                fallbacks.get(str(lease.attrs.public_ip), ()),
-            )
-            for lease, refusal in self._control.peers()
+            (
+                PeerFacts(
+                    str(lease.subnet),
+                    str(lease.attrs.public_ip),
+                    "" if refusal is None else refusal.value,
+                    fallbacks.get(str(lease.attrs.public_ip), ()),
+                    tuple(proved.get(str(lease.attrs.public_ip), ())),
+                )
+                for lease, refusal in self._control.peers()
+            ),
+            self._engine.refused_senders(),
         )
 
     def _fallbacks(self) -> dict[str, tuple[FallbackFacts, ...]]:
@@ -147,6 +160,7 @@ class Documents:
         """`GET /v1/counters`."""
         return counters_document(
             dataplane=self._engine.counters(),
+            senders=self._engine.sender_counters(),
             control=self._control.counters(),
             registry=self._registry.counters(),
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+from udpoverlay.model.sender import RefusedSender
+
 __all__ = [
     "SCHEMA_VERSION",
     "DataplaneFacts",
@@ -46,6 +48,8 @@ class NodeFacts:
     tun_address: str
     mtu: int
     """MTU of the TUN device in bytes."""
+    source_check: str
+    """enforce, warn or off."""
     subnet_file: str
     subnet_file_written: bool
 
@@ -80,6 +84,8 @@ class PeerFacts:
     refused: str = ""
     """Why it has no route (model/refusal.py); "" when it has one."""
     fallbacks: tuple[FallbackFacts, ...] = ()
+    also_sends_from: tuple[str, ...] = ()
+    """Other addresses that it was proved to send from: a NAT's, another interface's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class DataplaneFacts:
     """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
     routes: int
     counters: Mapping[str, int]
+    senders: Mapping[str, int]
+    """What was done to find out from where peers send."""
     fallbacks: tuple[FallbackFacts, ...] = ()
     """Of our own TUN device; those towards a peer stand with the peer."""
 
@@ -128,18 +136,29 @@ def status_document(status: Status) -> dict[str, object]:
     return {"schema": SCHEMA_VERSION, **asdict(status)}
 
 
-def peers_document(peers: Iterable[PeerFacts]) -> dict[str, object]:
+def peers_document(
+    peers: Iterable[PeerFacts], refused: Iterable[RefusedSender]
+) -> dict[str, object]:
     """The JSON object of `GET /v1/peers`."""
-    return {"schema": SCHEMA_VERSION, "peers": [asdict(peer) for peer in peers]}
+    return {
+        "schema": SCHEMA_VERSION,
+        "peers": [asdict(peer) for peer in peers],
+        "refused_senders": [asdict(sender) for sender in refused],
+    }
 
 
 def counters_document(
-    *, dataplane: Mapping[str, int], control: Mapping[str, int], registry: Mapping[str, int]
+    *,
+    dataplane: Mapping[str, int],
+    senders: Mapping[str, int],
+    control: Mapping[str, int],
+    registry: Mapping[str, int],
 ) -> dict[str, object]:
     """The JSON object of `GET /v1/counters`."""
     return {
         "schema": SCHEMA_VERSION,
         "dataplane": dict(dataplane),
+        "senders": dict(senders),
         "control": dict(control),
         "registry": dict(registry),
     }
