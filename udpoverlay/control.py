@@ -212,11 +212,11 @@ class Control:
             holder = refused.holder
             fields["holder_subnet"] = self._lease.subnet if holder is None else holder.subnet
             fields["holder"] = "this host" if holder is None else holder.attrs.public_ip
-        if refused.refusal.harmless:
-            self._limited.warning(refused.refusal.value, "lease without a route", **fields)
-        else:
-            fields["fix"] = "correct or delete the entry in the registry"
+        if refused.refusal.fix:
+            fields["fix"] = refused.refusal.fix
             self._limited.error(refused.refusal.value, "lease refused", **fields)
+        else:
+            self._limited.warning(refused.refusal.value, "lease without a route", **fields)
 
     async def _publish(self) -> None:
         """Publish at once after quiet; in a burst, once for all that came during the pause."""

@@ -50,7 +50,8 @@ class Ways:
 
 def _source_for(target: tuple[str, int], *, broadcast: bool) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, broadcast)
+        if broadcast:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         probe.connect(target)
         source: str = probe.getsockname()[0]
     return source

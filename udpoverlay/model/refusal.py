@@ -26,24 +26,37 @@ class Refusal(Enum):
 
     @property
     def why(self) -> str:
-        """The text for the log: goes on after "it is refused because"."""
-        return _WHY[self]
+        """The text for the log."""
+        return _TEXTS[self][0]
 
     @property
-    def harmless(self) -> bool:
-        """Whether a sound network has such leases: hosts without IPv4, a left-over of our own."""
-        return self in _HARMLESS
+    def fix(self) -> str:
+        """What the operator can do; "" where nothing is wrong."""
+        return _TEXTS[self][1]
 
 
-_WHY = {
-    Refusal.NO_IPV4_SUBNET: "it has no IPv4 subnet, and IPv4 alone is carried",
-    Refusal.OUTSIDE_NETWORK: "its range is not inside Network",
-    Refusal.TOO_WIDE: "its range is wider than a host's subnet of Network can be",
-    Refusal.TOO_NARROW: "its range is narrower than a host's subnet can be",
-    Refusal.NO_ADDRESS: "it has no public IPv4 address",
-    Refusal.NOT_A_HOST: "its public IP is a loopback, multicast or broadcast address",
-    Refusal.OWN_ADDRESS: "its public IP is an address of this host",
-    Refusal.IN_OVERLAY: "its public IP lies in the overlay: packets to it would enter the tunnel",
-    Refusal.OVERLAP: "its range overlaps one that is in use",
+_ADDRESS = "give that host an address of its own with --iface or --public-ip"
+_DELETE = "delete the entry if no host holds it"
+_TEXTS = {
+    Refusal.NO_IPV4_SUBNET: ("it has no IPv4 subnet, and IPv4 alone is carried", ""),
+    Refusal.OUTSIDE_NETWORK: (
+        "its range is not inside Network",
+        f"{_DELETE}; if Network was changed since this daemon started, restart it",
+    ),
+    Refusal.TOO_WIDE: ("its range is wider than a host's subnet of Network can be", _DELETE),
+    Refusal.TOO_NARROW: ("its range is narrower than a host's subnet can be", _DELETE),
+    Refusal.NO_ADDRESS: ("it has no public IPv4 address", ""),
+    Refusal.NOT_A_HOST: (
+        "its public IP is a loopback, multicast or broadcast address",
+        _ADDRESS,
+    ),
+    Refusal.OWN_ADDRESS: (
+        "its public IP is an address of this host",
+        f"{_ADDRESS}; what this host left behind itself runs out",
+    ),
+    Refusal.IN_OVERLAY: (
+        "its public IP lies in the overlay: packets to it would enter the tunnel",
+        _ADDRESS,
+    ),
+    Refusal.OVERLAP: ("its range overlaps one that is in use", _DELETE),
 }
-_HARMLESS = {Refusal.NO_IPV4_SUBNET, Refusal.NO_ADDRESS, Refusal.OWN_ADDRESS}
