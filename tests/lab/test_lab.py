@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,28 @@ def test_a_daemon_that_ends_is_reported_with_its_last_lines() -> None:
     with pytest.raises(LabError, match="broken ended with status 3") as caught:
         Cluster(["n1", "n2"], program=program)
     assert caught.value.details == "no such luck"
+
+
+@pytest.mark.parametrize("most", [0, 2, 4])
+def test_lab_without_enough_namespaces_says_so_and_nothing_else(nest: Host, most: int) -> None:
+    """The limit is that of a user namespace in the nest; the machine's is not touched."""
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from udpoverlay.lab import syscalls\n"
+        "syscalls.unshare(syscalls.CLONE_NEWUSER)\n"
+        "Path('/proc/self/setgroups').write_text('deny')\n"
+        "for name in ('uid_map', 'gid_map'):\n"
+        "    Path('/proc/self', name).write_text('0 0 1')\n"
+        f"Path('/proc/sys/user/max_net_namespaces').write_text('{most}')\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    status, output = nest.run([sys.executable, "-c", script, *LAB, "--nodes=6"], 60)
+    first, last = output.splitlines()
+    assert (status, first) == (1, "… hosts and links")
+    assert re.fullmatch(
+        r"udpoverlay lab: \w+: unshare: No space left on device: as root: sysctl -w user\..*", last
+    )
 
 
 def test_a_pair_whose_daemon_died_does_not_pass_and_the_others_do() -> None:

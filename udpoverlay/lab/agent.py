@@ -16,6 +16,7 @@ thread of its own, so a long one blocks nobody. Must not know: who asks, and why
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -50,8 +51,9 @@ class _Agent:
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """Tell the parent; one that is gone, or that gave us up, needs no answer."""
         data = json.dumps(message).encode()
-        with self._lock:
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(self._control, [data], descriptors)
 
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
@@ -80,7 +82,12 @@ class _Agent:
     def serve(self) -> None:
         """Answer requests until the parent closes its end."""
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._control, MAX_MESSAGE, MAX_DESCRIPTORS
+                )
+            except ConnectionResetError:  # it closed its end with answers unread
+                return
             if not data:
                 return
             threading.Thread(
@@ -131,7 +138,8 @@ def main(argv: list[str]) -> int:
         syscalls.die_with_parent()
         netns = _set_up(argv[1])
     except OSError as error:
-        agent.send({"id": HELLO, "error": str(error), "errno": error.errno or 0}, [])
+        text = error.strerror or str(error)
+        agent.send({"id": HELLO, "error": text, "errno": error.errno or 0}, [])
         return 1
     agent.send({"id": HELLO, "result": None}, netns)
     os.close(netns[0])

@@ -22,6 +22,7 @@ Owns: life and death of hosts. Must not know: daemons, registries, traffic.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -43,6 +44,12 @@ __all__ = ["Fabric", "Host", "Process"]
 
 _START_SECONDS = 30.0
 _CALL_SECONDS = 60.0
+_NO_NAMESPACE = {
+    errno.EPERM: "run it as root",
+    errno.ENOSPC: "as root: sysctl -w user.max_net_namespaces=10000 user.max_mnt_namespaces=10000 "
+    "user.max_pid_namespaces=10000 user.max_uts_namespaces=10000",
+}
+"""What makes unshare(2) refuse, and the way out."""
 _FOREIGN = ("FLANNELD_", "UDPOVERLAY_", "ETCD_")
 
 
@@ -137,6 +144,10 @@ class Host:
                 data, descriptors, _, _ = socket.recv_fds(
                     self._socket, MAX_MESSAGE, MAX_DESCRIPTORS
                 )
+            except ConnectionResetError:
+                # It ended with requests of ours unread. That is told once, and before the answers
+                # that it sent (unix_release_sock, __skb_try_recv_datagram): they are read next.
+                continue
             except OSError:
                 data, descriptors = b"", []
             if not data:
@@ -149,7 +160,10 @@ class Host:
             if "error" in reply:
                 text = f"{self.name}: {reply['error']}"
                 code = reply["errno"]
-                future.set_exception(KernelError(text, errno=code) if code else LabError(text))
+                fix = _NO_NAMESPACE.get(code, "") if future is self._hello else ""
+                future.set_exception(
+                    KernelError(text, fix=fix, errno=code) if code else LabError(text, fix=fix)
+                )
             else:
                 future.set_result((reply["result"], descriptors))
         with self._lock:
@@ -169,6 +183,9 @@ class Host:
         except OSError:
             with self._lock:
                 self._waiting.pop(number, None)
+            # A host that never came up has said why.
+            with contextlib.suppress(FutureTimeout):
+                self._hello.result(_START_SECONDS)
             raise LabError(f"host {self.name} is gone") from None
         return future
 
