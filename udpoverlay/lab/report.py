@@ -17,6 +17,7 @@ from rich.table import Table
 from udpoverlay._version import VERSION
 from udpoverlay.lab.cluster import Node
 from udpoverlay.lab.proof import PairResult
+from udpoverlay.lab.tables import table
 
 __all__ = ["SCHEMA", "as_json", "progress", "show"]
 
@@ -50,30 +51,53 @@ def _share(fast: float | None) -> str:
 
 def show(console: Console, nodes: Iterable[Node], pairs: Iterable[PairResult]) -> None:
     """Print what each node got, and what each pair did."""
-    table = Table("node", "public IP", "subnet", "MTU", title="nodes", title_justify="left")
+    shown = table("nodes")
+    for heading in ("node", "public IP", "subnet", "MTU"):
+        shown.add_column(heading, no_wrap=True)
     for node in nodes:
-        table.add_row(node.name, node.public_ip, node.subnet, str(node.mtu))
-    console.print(table)
+        shown.add_row(node.name, node.public_ip, node.subnet, str(node.mtu))
+    console.print(shown)
+    console.print()
+    results = list(pairs)
+    console.print(_pairs(results))
+    for pair in results:
+        if not pair.passed:
+            console.print(f"{_name(pair)}: {pair.failure}", style="red", highlight=False)
 
-    table = Table(title="pairs, through the overlay", title_justify="left")
-    table.add_column("pair")
-    for heading in ("RTT p50", "ping loss", "TCP", "TCP intact", "UDP", "UDP loss"):
-        table.add_column(heading, justify="right")
-    table.add_column("fast path\nsent / delivered", justify="right")
-    table.add_column("")
+
+def _name(pair: PairResult) -> str:
+    return f"{pair.source} → {pair.target}"
+
+
+def _pairs(pairs: Iterable[PairResult]) -> Table:
+    shown = table("pairs, through the overlay")
+    shown.add_column("pair", no_wrap=True)
+    for heading in (
+        "RTT\nµs",
+        "TCP\nGbit/s",
+        "intact\nMB",
+        "UDP\nechoes",
+        "ping\nlost",
+        "UDP\nlost",
+        "fast\nsent",
+        "fast\ndeliv.",
+    ):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
     for pair in pairs:
-        table.add_row(
-            f"{pair.source} → {pair.target}",
-            f"{pair.rtt_p50_us:.0f} µs",
+        shown.add_row(
+            _name(pair),
+            f"{pair.rtt_p50_us:.0f}",
+            f"{pair.tcp_gbit:.2f}",
+            f"{pair.tcp_bytes / 1e6:.0f}",
+            f"{pair.udp_datagrams}",
             f"{pair.ping_loss:.1%}",
-            f"{pair.tcp_gbit:.2f} Gbit/s",
-            f"{pair.tcp_bytes / 1e6:.0f} MB",
-            f"{pair.udp_datagrams} echoes",
             f"{pair.udp_loss:.1%}",
-            f"{_share(pair.fast_sent)} / {_share(pair.fast_delivered)}",
-            "[green]ok[/]" if pair.passed else f"[red]{pair.failure}[/]",
+            _share(pair.fast_sent),
+            _share(pair.fast_delivered),
+            "[green]ok[/]" if pair.passed else "[red]failed[/]",
         )
-    console.print(table)
+    return shown
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from udpoverlay.lab.bench.runner import METRICS, Contest
 from udpoverlay.lab.bench.targets import Outcome
+from udpoverlay.lab.tables import grid, table
 
 __all__ = ["REFERENCES", "SCHEMA", "Bench", "as_json", "show"]
 
@@ -105,13 +106,13 @@ def show(console: Console, bench: Bench) -> None:
         f"Linux {facts['kernel']}, {facts['cores']} × {facts['cpu'] or facts['architecture']}, "
         f"link {bench.link}, {bench.contest.plan.congestion or facts['congestion']}, "
         f"load before {facts['load_before']}; "
-        f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s",
+        f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s\n",
         highlight=False,
     )
-    console.print(_figures(bench))
+    _show_figures(console, bench.contest)
     for reference in REFERENCES:
         if reference in bench.contest.names():
-            console.print(_ratios(bench, reference))
+            _show_ratios(console, bench.contest, reference)
     if bench.outcomes:
         console.print(_targets(bench))
     for (path, test), reason in bench.contest.failures.items():
@@ -124,52 +125,58 @@ def _title(contest: Contest, key: str) -> str:
     return METRICS[key].title.replace("N streams", f"{contest.plan.streams} streams")
 
 
-def _figures(bench: Bench) -> Table:
-    """One line a metric, one column a path: that fits where many metrics would not."""
-    contest = bench.contest
-    table = Table(title="median ± half the range", title_justify="left")
-    table.add_column("")
-    for name in contest.names():
-        table.add_column(name, justify="right")
-    for key in _measured(contest):
-        cells = []
-        for name in contest.names():
-            row = contest.rows.get((name, key))
-            cells.append("" if row is None else f"{_figure(row.median)} ±{row.spread:.0%}")
-        table.add_row(f"{_title(contest, key)}, {METRICS[key].unit}", *cells)
-    return table
+def _show_figures(console: Console, contest: Contest) -> None:
+    keys = _measured(contest)
+
+    def cell(path: str, key: str) -> str:
+        row = contest.rows.get((path, key))
+        return "" if row is None else f"{_figure(row.median)} ±{row.spread:.0%}"
+
+    grid(
+        console,
+        "median ± half the range",
+        [f"{_title(contest, key)}, {METRICS[key].unit}" for key in keys],
+        {name: [cell(name, key) for key in keys] for name in contest.names()},
+    )
 
 
-def _ratios(bench: Bench, reference: str) -> Table:
-    contest = bench.contest
-    others = [name for name in contest.names() if name != reference]
-    table = Table(title=f"against {reference} = 1, same round", title_justify="left")
-    table.add_column("")
-    for name in others:
-        table.add_column(name, justify="right")
-    for key in _measured(contest):
-        # What is lost when a sender sends without limit compares nothing.
-        if (reference, key) not in contest.rows or key.endswith("_loss"):
-            continue
+def _show_ratios(console: Console, contest: Contest, reference: str) -> None:
+    # What is lost when a sender sends without limit compares nothing.
+    keys = [
+        key
+        for key in _measured(contest)
+        if (reference, key) in contest.rows and not key.endswith("_loss")
+    ]
+
+    def label(key: str) -> str:
         better = "more" if METRICS[key].higher_is_better else "less"
-        ratios = [contest.ratio(name, reference, key) for name in others]
-        cells = ("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
-        table.add_row(f"{_title(contest, key)} ({better} is better)", *cells)
-    return table
+        return f"{_title(contest, key)}, {better} is better"
+
+    def cell(path: str, key: str) -> str:
+        ratio = contest.ratio(path, reference, key)
+        return "" if ratio is None else f"{ratio:.2f}"
+
+    grid(
+        console,
+        f"against {reference} = 1, same round",
+        list(map(label, keys)),
+        {name: [cell(name, key) for key in keys] for name in contest.names() if name != reference},
+    )
 
 
 def _targets(bench: Bench) -> Table:
-    table = Table(title="targets", title_justify="left")
-    for heading in ("what", "path", "against"):
-        table.add_column(heading)
+    shown = table("targets")
+    shown.add_column("")
+    for heading in ("path", "against"):
+        shown.add_column(heading, no_wrap=True)
     for heading in ("must", "aim", "measured"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
     for outcome in bench.outcomes:
         target = outcome.target
         sign = "≥" if target.higher_is_better else "≤"
         verdict = "[green]aim met[/]" if outcome.aim_met else "[green]met[/]"
-        table.add_row(
+        shown.add_row(
             target.what,
             target.path,
             target.reference,
@@ -178,4 +185,4 @@ def _targets(bench: Bench) -> Table:
             f"{outcome.measured:.3g}",
             verdict if outcome.met else "[red]missed[/]",
         )
-    return table
+    return shown
