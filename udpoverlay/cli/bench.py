@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,6 +17,7 @@ from udpoverlay.lab import congestion, rootless
 from udpoverlay.lab.bench import iperf3 as outside
 from udpoverlay.lab.bench import plot
 from udpoverlay.lab.bench.machine import machine
+from udpoverlay.lab.bench.output import Output
 from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
 from udpoverlay.lab.bench.report import Bench, as_json, show
 from udpoverlay.lab.bench.runner import TESTS, Contest, Plan
@@ -32,8 +33,13 @@ _QUICK_ROUNDS, _QUICK_SECONDS = 3, 0.4
 _LOG_WIDTH = 160
 """Columns of a table that does not go to a terminal."""
 
+_DIRECT = "direct"
+"""The path on whose hosts iperf3 runs."""
+_PATHS = (*CONTESTANTS, outside.NAME)
+_STDOUT = "-"
+
 _EPILOG = f"""\
-paths: {", ".join(CONTESTANTS)}
+paths: {", ".join(_PATHS)}
 tests: {", ".join(TESTS)}
 
 examples:
@@ -85,10 +91,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument(
         "--paths",
-        type=_choice("path", tuple(CONTESTANTS)),
+        type=_choice("path", _PATHS),
         help=f"default {','.join(DEFAULT)} and what else is found on PATH",
     )
-    parser.add_argument("--tests", type=_choice("test", TESTS), default=TESTS)
+    parser.add_argument(
+        "--tests", type=_choice("test", TESTS), default=TESTS, help="default all of them"
+    )
     parser.add_argument(
         "--streams", type=_between(2, 64, int), default=4, metavar="N", help="default 4"
     )
@@ -119,57 +127,83 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         plot.check(args.plot)
     told = Console(stderr=True, highlight=False)
-    skipped = {}
-    for name in args.paths or CONTESTANTS:
-        reason = CONTESTANTS[name].missing()
-        if reason is not None:
-            skipped[name] = reason
-    if args.paths and skipped:
-        name, reason = next(iter(skipped.items()))
-        raise OperatorError(f"--paths={name}: {reason}", fix="install it, or leave that path out")
-    names = args.paths or tuple(
-        name
-        for name, each in CONTESTANTS.items()
-        if name in DEFAULT or (each.needs and name not in skipped)
-    )
+    names, skipped = _choose(args.paths)
     facts = machine()
-    rootless.enter()
-    try:
-        with Arena(
-            names,
-            offload=args.link == "offload",
-            report=lambda step: told.print(f"… {step}"),
-        ) as arena:
-            bench = _contest(args, arena, skipped, told)
-    except LabError as error:
-        if error.details:
-            told.print(error.details, markup=False)
-        raise
-    bench.facts = facts
-    bench.outcomes = judge(args.link, bench.contest.ratio)
-    _deliver(args, bench)
+    with contextlib.ExitStack() as stack:
+        # Four minutes later it would be too late to find that a file cannot be written.
+        files = {
+            flag: stack.enter_context(Output(flag, path))
+            for flag, path in (("--json", args.json), ("--plot", args.plot))
+            if path and path != _STDOUT
+        }
+        rootless.enter()
+        bench = _measure(args, names, skipped, told)
+        bench.facts = facts
+        bench.outcomes = judge(args.link, bench.contest.ratio)
+        _deliver(args, bench, files)
     missed = args.check and not all(outcome.met for outcome in bench.outcomes)
     return 1 if bench.contest.failures or missed else 0
 
 
+def _choose(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The paths to take, and why others are left out; all that can be had unless some are asked."""
+    missing = {name: each.missing() for name, each in CONTESTANTS.items()}
+    missing[outside.NAME] = outside.missing()
+    gone = {name: reason for name, reason in missing.items() if reason is not None}
+    if asked is None:
+        optional = {name for name, each in CONTESTANTS.items() if each.needs} | {outside.NAME}
+        return tuple(n for n in _PATHS if n in DEFAULT or n in optional - set(gone)), gone
+    for name in asked:
+        if name in gone:
+            raise OperatorError(
+                f"--paths={name}: {gone[name]}", fix="install it, or leave that path out"
+            )
+    return asked, {}
+
+
+def _measure(
+    args: argparse.Namespace, names: tuple[str, ...], skipped: dict[str, str], told: Console
+) -> Bench:
+    """Build the hosts, run the plan, take the hosts down."""
+    duos = [name for name in names if name in CONTESTANTS]
+    if outside.NAME in names and _DIRECT not in duos:
+        duos.append(_DIRECT)
+    try:
+        with Arena(
+            duos,
+            offload=args.link == "offload",
+            report=lambda step: told.print(f"… {step}"),
+        ) as arena:
+            return _contest(args, arena, names, skipped, told)
+    except LabError as error:
+        if error.details:
+            told.print(error.details, markup=False)
+        raise
+
+
 def _contest(
-    args: argparse.Namespace, arena: Arena, skipped: dict[str, str], told: Console
+    args: argparse.Namespace,
+    arena: Arena,
+    names: tuple[str, ...],
+    skipped: dict[str, str],
+    told: Console,
 ) -> Bench:
     """Set the paths up and run the plan over those that came up."""
     paths: dict[str, Ready] = {}
-    for name, duo in arena.duos.items():
+    for name in names:
+        if name not in CONTESTANTS:
+            continue
         told.print(f"… {name}: {CONTESTANTS[name].about}")
         try:
-            paths[name] = CONTESTANTS[name].set_up(duo, arena.etcd)
+            paths[name] = CONTESTANTS[name].set_up(arena.duos[name], arena.etcd)
         except UdpOverlayError as error:
             if args.paths or name in DEFAULT:
                 raise
             # Somebody else's tunnel that does not come up must not end the bench of the others.
             skipped[name] = str(error)
     others = {}
-    if "direct" in paths:
-        runs = outside.iperf3(arena.duos["direct"])
-        others = {outside.NAME: runs} if runs else {}
+    if outside.NAME in names:
+        others[outside.NAME] = outside.iperf3(arena.duos[_DIRECT])
     contest = Contest(_plan(args, len(paths) + len(others)), paths, others)
     with _progress(told, len(contest.schedule())) as report:
         contest.run(report)
@@ -178,7 +212,7 @@ def _contest(
         args.link,
         {},
         about={name: CONTESTANTS[name].about for name in paths}
-        | dict.fromkeys(others, "no tunnel, iperf3's generator"),
+        | dict.fromkeys(others, outside.ABOUT),
         versions={name: ready.version for name, ready in paths.items()},
         skipped=skipped,
     )
@@ -226,20 +260,31 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
         yield report
 
 
-def _deliver(args: argparse.Namespace, bench: Bench) -> None:
-    if args.json == "-":
-        print(json.dumps(as_json(bench), indent=2))
+def _deliver(args: argparse.Namespace, bench: Bench, files: Mapping[str, Output]) -> None:
+    """Write the files, then show: a reader of ours that went away must not cost the results."""
+    document = json.dumps(as_json(bench), indent=2) + "\n"
+    refused = None
+    try:
+        if "--json" in files:
+            files["--json"].write(document.encode())
+        if "--plot" in files:
+            files["--plot"].write(plot.draw(args.plot, bench.contest, _subtitle(bench)))
+    except OSError as error:
+        refused = OperatorError(
+            f"cannot write the results: {error.strerror}", fix="they are shown here instead"
+        )
+    if args.json == _STDOUT:
+        sys.stdout.write(document)
     else:
         show(Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH), bench)
-        if args.json:
-            with open(args.json, "w", encoding="utf-8") as file:
-                json.dump(as_json(bench), file, indent=2)
-                file.write("\n")
-    if args.plot:
-        facts = bench.facts
-        subtitle = (
-            f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}, "
-            f"{bench.contest.plan.congestion or facts['congestion']}: "
-            f"median and range of {bench.contest.plan.rounds} rounds"
-        )
-        plot.draw(args.plot, bench.contest, subtitle)
+    if refused is not None:
+        raise refused
+
+
+def _subtitle(bench: Bench) -> str:
+    facts = bench.facts
+    return (
+        f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}, "
+        f"{bench.contest.plan.congestion or facts['congestion']}: "
+        f"median and range of {bench.contest.plan.rounds} rounds"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,11 +22,13 @@ import pytest
 from rich.console import Console
 
 from tests.support.leftovers import eventually, with_mark
+from udpoverlay.cli import bench as bench_command
 from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import congestion
 from udpoverlay.lab.bench import plot, stats, targets, tunnels
 from udpoverlay.lab.bench import runner as contest_module
 from udpoverlay.lab.bench.machine import machine
+from udpoverlay.lab.bench.output import Output
 from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
 from udpoverlay.lab.bench.report import Bench, as_json, show
 from udpoverlay.lab.bench.runner import METRICS, TESTS, Contest, Plan
@@ -180,13 +184,85 @@ def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Con
         assert wanted in text
 
 
+def test_at_80_columns_no_name_that_one_must_type_is_cut(
+    pretended: Callable[..., Contest],
+) -> None:
+    names = tuple(CONTESTANTS)
+    contest = pretended(lambda *_: {key: 12345.6 for key in METRICS}, names)
+    contest.run()
+    bench = Bench(contest, "offload", machine(), {}, {}, {}, targets.judge("", contest.ratio))
+    out = io.StringIO()
+    show(Console(file=out, width=80), bench)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+    words = Counter(re.split(r"[^\w+-]+", out.getvalue()))
+    # Once in the figures, once in each ratio table, but for the path that it compares with.
+    for name in names:
+        assert words[name] >= (3 if name in ("vxlan", "per-packet") else 2), name
+
+
+def test_file_that_cannot_be_written_is_refused_before_the_first_round(tmp_path: Path) -> None:
+    for words in (["--json=/nope/x"], ["--plot=/nope/x.svg"], [f"--json={tmp_path}"]):
+        done = bench(*words)
+        assert done.returncode == 1
+        assert "hosts and links" not in done.stderr
+        assert re.fullmatch(
+            rf"udpoverlay bench: {words[0]}: cannot write: .*: name a file in a .*\n", done.stderr
+        )
+
+
+def test_results_replace_a_file_only_when_there_are_some(tmp_path: Path) -> None:
+    old, new, pipe = tmp_path / "old", tmp_path / "new", tmp_path / "pipe"
+    old.write_text("results of yesterday")
+    with Output("--json", str(old)), Output("--json", str(new)):
+        assert new.exists()
+    assert old.read_text() == "results of yesterday"
+    assert not new.exists()
+    with Output("--json", str(old)) as first, Output("--json", str(new)) as second:
+        first.write(b"of today")
+        second.write(b"first ones")
+    assert (old.read_bytes(), new.read_bytes()) == (b"of today", b"first ones")
+    os.mkfifo(pipe)
+    with pytest.raises(OperatorError, match="cannot write: No such device"):
+        Output("--json", str(pipe))
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with Output("--json", str(pipe)) as third:
+        third.write(b"through")
+    assert os.read(reader, 99) == b"through"
+    os.close(reader)
+
+
+def test_results_are_written_though_their_table_has_no_reader(
+    pretended: Callable[..., Contest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bench.json"
+    args = argparse.Namespace(json=str(target), plot=None)
+    monkeypatch.setattr(bench_command, "show", broken_pipe)
+    with Output("--json", str(target)) as file, pytest.raises(BrokenPipeError):
+        bench_command._deliver(args, finished(pretended), {"--json": file})
+    assert json.loads(target.read_text())["schema"] == 1
+
+
+def test_results_that_find_no_room_are_shown(
+    pretended: Callable[..., Contest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = argparse.Namespace(json="/dev/full", plot=None)
+    with Output("--json", "/dev/full") as file, pytest.raises(OperatorError, match="No space left"):
+        bench_command._deliver(args, finished(pretended), {"--json": file})
+    assert "against vxlan" in capsys.readouterr().out
+
+
+def broken_pipe(*_: object) -> None:
+    raise BrokenPipeError
+
+
 @pytest.mark.parametrize("ending", [".svg", ".png"])
 def test_a_picture_is_drawn(pretended: Callable[..., Contest], tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
     target = tmp_path / f"bench{ending}"
     plot.check(str(target))
-    plot.draw(str(target), finished(pretended).contest, "made up")
-    head = target.read_bytes()[:200]
+    head = plot.draw(str(target), finished(pretended).contest, "made up")[:200]
     assert (b"<?xml" if ending == ".svg" else b"\x89PNG") in head
 
 
@@ -304,6 +380,40 @@ def test_a_bench_measures_every_path_with_every_test(tmp_path: Path) -> None:
     for row in document["results"]:
         assert len(row["samples"]) == 2
         assert row["metric"].endswith("_loss") or row["median"] > 0
+
+
+@pytest.mark.root
+@pytest.mark.etcd
+@pytest.mark.skipif(shutil.which("iperf3") is None, reason="no iperf3 on PATH")
+def test_iperf3_is_a_path_like_the_others(tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--tests=tcp,rr", "--rounds=1", "--seconds=0.1", f"--json={target}")
+    done = bench("--paths=vxlan,iperf3", *words)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(target.read_text())
+    assert [path["name"] for path in document["paths"]] == ["vxlan", "iperf3"]
+    assert {(row["path"], row["metric"]) for row in document["results"]} == {
+        *(("vxlan", metric) for metric in ("tcp_gbit", "rr_p50", "rr_p99")),
+        ("iperf3", "tcp_gbit"),
+    }
+
+
+def test_every_documented_path_and_test_can_be_asked_for() -> None:
+    page = (ROOT / "docs/reference/bench.md").read_text()
+    _, _, paths = page.partition("## Paths")
+    paths, _, tests = paths.partition("## Tests")
+    tests, _, _ = tests.partition("## JSON")
+
+    def names(section: str) -> list[str]:
+        rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", section, re.MULTILINE)
+        return [name for row in rows for name in re.findall("`([^`]+)`", row)]
+
+    assert sorted(names(paths)) == sorted([*CONTESTANTS, "iperf3"])
+    assert sorted(names(tests)) == sorted(TESTS)
+    parser = argparse.ArgumentParser()
+    bench_command.configure(parser)
+    args = parser.parse_args(["--paths", ",".join(names(paths)), "--tests", ",".join(names(tests))])
+    assert set(args.paths) == set(names(paths))
 
 
 @pytest.mark.root

@@ -10,17 +10,21 @@ from udpoverlay.errors import LabError
 from udpoverlay.lab.bench.runner import Plan
 from udpoverlay.lab.bench.testbed import Duo
 
-__all__ = ["NAME", "iperf3"]
+__all__ = ["ABOUT", "NAME", "iperf3", "missing"]
 
 NAME = "iperf3"
+ABOUT = "no tunnel, iperf3's generator"
 _PORT = "5201"
 _EXTRA_SECONDS = 20.0
 
 
+def missing() -> str | None:
+    """Why it cannot take part, None when it can."""
+    return None if shutil.which("iperf3") else "no iperf3 on PATH"
+
+
 def iperf3(duo: Duo) -> Mapping[str, Callable[[Plan], dict[str, float]]]:
-    """Runs by test between the hosts of `direct`; none where iperf3 is not on PATH."""
-    if shutil.which("iperf3") is None:
-        return {}
+    """Runs by test between the hosts of `direct`."""
     duo.b.popen(["iperf3", "--server", "--bind", duo.b_address, "--port", _PORT])
 
     def measure(plan: Plan, *words: str) -> dict[str, float]:

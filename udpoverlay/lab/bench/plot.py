@@ -5,6 +5,7 @@ Owns: the only use of matplotlib, an optional extra.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from udpoverlay.errors import OperatorError
@@ -28,14 +29,14 @@ def _figure_class() -> Any:
 
 
 def check(path: str) -> None:
-    """Refuse before the bench what would fail after it; OperatorError."""
+    """Refuse before the bench what would fail after it. Raises OperatorError."""
     _figure_class()
     if not path.endswith(FORMATS):
         raise OperatorError(f"--plot={path}: unknown format", fix=f"one of {', '.join(FORMATS)}")
 
 
-def draw(path: str, contest: Contest, subtitle: str) -> None:
-    """Write the picture; its format is the file's ending."""
+def draw(path: str, contest: Contest, subtitle: str) -> bytes:
+    """The picture, in the format that the ending of `path` names."""
     keys = [key for key in _PANELS if any((name, key) in contest.rows for name in contest.names())]
     columns = 3
     lines = -(-len(keys) // columns)
@@ -62,4 +63,6 @@ def draw(path: str, contest: Contest, subtitle: str) -> None:
     for axis in list(axes)[len(keys) :]:
         axis.set_visible(False)
     figure.suptitle(subtitle, fontsize=9)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.rpartition(".")[2])
+    return picture.getvalue()
