@@ -58,6 +58,7 @@ ONLY_IN = {
     "uvloop": {"loop"},
     "h11": {"observe"},
     "argparse": {"cli"},
+    "grpclib": {"registry/etcd"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

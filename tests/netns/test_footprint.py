@@ -51,7 +51,7 @@ def test_a_hundred_leases_need_less_than_60_mb(cluster: Cluster) -> None:
     n1 = cluster.start("n1")
     for number in range(100):
         cluster.etcd.put(
-            f"{PREFIX}/subnets/10.6.{number}.0-24",
+            f"{PREFIX}/subnets/10.5.{number + 128}.0-24",
             f'{{"PublicIP":"198.19.0.{number + 1}","PublicIPv6":null}}',
         )
     wait_until(lambda: n1.status()["dataplane"]["routes"] == 100, "all leases have a route")

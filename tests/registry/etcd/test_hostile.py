@@ -27,8 +27,8 @@ pytestmark = pytest.mark.etcd
 
 
 @pytest.fixture
-def server(tmp_path: Any) -> Iterator[EtcdServer]:
-    with running(tmp_path) as started:
+def server(tmp_path: Any, binary: str) -> Iterator[EtcdServer]:
+    with running(tmp_path, binary=binary) as started:
         yield started
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.registry.contract import RenewingContract, RenewingHarness, seen
 from tests.support.aio import collecting, in_thread, run
-from tests.support.etcd import EtcdServer, running
+from tests.support.etcd import EtcdServer
 from tests.support.leases import attrs, subnet
 from tests.support.network import EtcdNetwork, plain_value
 from udpoverlay.errors import OperatorError, RegistryUnavailable
@@ -19,12 +19,6 @@ from udpoverlay.registry.etcd.entries import Paths
 from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 pytestmark = pytest.mark.etcd
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
-    with running(tmp_path_factory.mktemp("etcd")) as started:
-        yield started
 
 
 class EtcdHarness:
@@ -166,8 +160,8 @@ def test_prefixes_are_cleaned_like_go_paths(prefix: str, clean: str | None) -> N
     paths = Paths(prefix)
     root = b"" if clean is None else f"{clean}/".encode()
     assert paths.config == root + b"config"
-    assert paths.range_start == root + b"subnets"
-    assert paths.range_end == root + b"subnett"
+    assert paths.leases.key == root + b"subnets"
+    assert paths.leases.end == root + b"subnett"
     assert paths.of(subnet("10.5.1.0/24")) == root + b"subnets/10.5.1.0-24"
 
 
@@ -252,7 +246,7 @@ def test_nothing_is_asked_per_lease(server: EtcdServer) -> None:
             await in_thread(network.claim, "10.5.77.0/24", "1.1.1.1")
             await watch.until(lambda events: len(events) > 1)
             assert len(seen(watch.items)) == 40
-        assert registry.counters()["requests"] == 2  # the listing and the watch
+        assert registry.counters()["requests"] == 4  # leases, what is beside them, the watch
 
     run(scenario())
 

@@ -6,12 +6,11 @@ How long it takes is measured in bench/bench_registry.py.
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.aio import run
-from tests.support.etcd import EtcdServer, running
+from tests.support.etcd import EtcdServer
 from tests.support.network import EtcdNetwork
 from tests.support.scale import Loading, big_network
 
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.etcd
 
 LEASES = 10_000
 EVENTS = 20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
-    with running(tmp_path_factory.mktemp("etcd")) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

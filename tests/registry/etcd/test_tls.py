@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.aio import at_end, run
-from tests.support.certificates import CLIENT, SERVER, Authority
-from tests.support.etcd import EtcdServer, running
+from tests.support.certificates import CLIENT, Authority
+from tests.support.etcd import EtcdServer, running, version
 from tests.support.network import PATIENT
 from udpoverlay.errors import OperatorError, RegistryDenied, RegistryUnavailable
 from udpoverlay.model.config import EtcdConfig
@@ -27,29 +27,32 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertDir:
     return directory, Authority(directory)
 
 
-def tls_server(directory: Path, authority: Authority, name: str, *flags: str, **issue: Any) -> Any:
+def tls_server(
+    directory: Path, authority: Authority, name: str, *flags: str, binary: str = "", **issue: Any
+) -> Any:
     pair = authority.issue(name, **issue)
     return running(
-        directory / f"{name}-data",
+        directory / f"{name}-{version(binary)}",
+        binary=binary,
         scheme="https",
         flags=[f"--cert-file={pair.cert}", f"--key-file={pair.key}", *flags],
     )
 
 
 @pytest.fixture(scope="module")
-def server(authority: CertDir) -> Iterator[EtcdServer]:
+def server(authority: CertDir, binary: str) -> Iterator[EtcdServer]:
     """TLS without client certificates."""
     directory, issuer = authority
-    with tls_server(directory, issuer, "server") as started:
+    with tls_server(directory, issuer, "server", binary=binary) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def strict(authority: CertDir) -> Iterator[EtcdServer]:
+def strict(authority: CertDir, binary: str) -> Iterator[EtcdServer]:
     """TLS that asks for a client certificate."""
     directory, issuer = authority
     flags = ("--client-cert-auth", f"--trusted-ca-file={issuer.cert}")
-    with tls_server(directory, issuer, "strict", *flags) as started:
+    with tls_server(directory, issuer, "strict", *flags, binary=binary) as started:
         yield started
 
 
@@ -212,18 +215,6 @@ def test_a_client_certificate_from_the_future(strict: EtcdServer, authority: Cer
     pair = issuer.issue("early", days=(2, 3))
     files = {"cafile": issuer.cert, "certfile": pair.cert, "keyfile": pair.key}
     assert "it is not valid before 20" in refused(strict.url, **files)
-
-
-@pytest.mark.etcd
-def test_a_gateway_that_cannot_reach_its_own_etcd(authority: CertDir) -> None:
-    """etcd's gateway presents the server's certificate as a client (etcd issue 9785)."""
-    directory, issuer = authority
-    flags = ("--client-cert-auth", f"--trusted-ca-file={issuer.cert}")
-    pair = issuer.issue("member", usages=(CLIENT,))
-    with tls_server(directory, issuer, "serveronly", *flags, usages=(SERVER,)) as half:
-        files = {"cafile": issuer.cert, "certfile": pair.cert, "keyfile": pair.key}
-        line = refused(half.url, **files)
-    assert "clientAuth" in line
 
 
 # ---------------------------------------------------------------- wrong scheme

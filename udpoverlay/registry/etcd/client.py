@@ -1,7 +1,8 @@
-"""Requests to etcd through its JSON gateway: endpoints, fail-over, authentication, watches.
+"""Requests to etcd over gRPC: endpoints, fail-over, users, watches.
 
-Owns: the only use of aiohttp towards etcd; when one request is tried again and where.
-Must not know: what a key means, leases of subnets, when a caller should try again.
+Owns: when one request is tried again and where, tokens, the files of TLS.
+Must not know: HTTP/2 (channel.py), what a message looks like (messages.py), what a key means, when
+a caller should try again.
 
 One request walks the endpoints, starting with the one that answered last, until one answers:
 
@@ -9,59 +10,54 @@ One request walks the endpoints, starting with the one that answered last, until
     token refused                                                     → authenticate again, once
     anything else                                                     → the caller's error
 
-Every request says that it needs a leader (metadata `hasleader`), so that a member cut off from the
-others refuses at once instead of keeping us waiting. A request may have been carried out though its
-reply was lost: callers write only in transactions whose repetition is harmless.
+There is one connection an endpoint, which all requests and watches share. Every request says that
+it needs a leader (metadata `hasleader`), so that a member cut off from the others refuses at once
+instead of keeping us waiting. A request may have been carried out though its reply was lost
+(RegistryUnavailable): callers write only in transactions whose repetition is harmless.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
+from udpoverlay.errors import OperatorError, RegistryDenied, RegistryError
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import EtcdConfig
 from udpoverlay.redact import redact_url
 from udpoverlay.registry.etcd import messages
+from udpoverlay.registry.etcd.channel import Channel
 from udpoverlay.registry.etcd.errors import (
     TRY_ELSEWHERE,
+    EtcdInvalid,
+    EtcdPrecondition,
+    EtcdTimedOut,
     EtcdTlsRefused,
     EtcdTokenRefused,
-    connection_error,
     most_telling,
-    not_a_gateway,
-    reply_error,
 )
-from udpoverlay.registry.etcd.messages import RangeReply, TxnReply, error_of
+from udpoverlay.registry.etcd.messages import Op, RangeReply, TxnReply
 from udpoverlay.registry.etcd.stream import WatchStream
 from udpoverlay.registry.etcd.tls import client_context
 
-__all__ = ["EtcdClient", "EtcdTimeouts", "ReplyTooLarge", "parse_endpoints"]
+__all__ = ["EtcdClient", "EtcdTimeouts", "parse_endpoints"]
 
 _log = get_logger(__name__)
 
-_MAX_REPLY = 32 << 20
-"""Bytes of one reply that we are ready to hold; a page of leases has about 0.3 MB."""
-_GATEWAY_PATHS = ("/v3", "/v3beta")
-"""etcd ≥ 3.4, etcd 3.3."""
+_MAX_REPLY = 4 << 20
+"""Bytes of a reply with many keys; a page of leases has about 0.15 MB."""
+_MAX_SINGLE = 16 << 20
+"""Bytes of a reply with one key, or of a watch's message; etcd's --max-request-bytes, which bounds
+both, is 1.5 MB."""
 
 _T = TypeVar("_T")
-_Reader = Callable[[str, aiohttp.ClientResponse], Awaitable[_T]]
-"""Turns an endpoint and its open response into a result, and releases the response."""
-
-
-class ReplyTooLarge(RegistryError):
-    """The reply has more bytes than we hold; ask for fewer keys at once."""
+_Attempt = Callable[[Channel, dict[str, str]], Awaitable[_T]]
+"""Carries a request out on a connection, with the metadata that it must send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,12 @@ class EtcdTimeouts:
 
 
 def parse_endpoints(endpoints: Sequence[str], *, tls: bool) -> tuple[str, ...]:
-    """Check endpoints; one without a scheme is https when TLS files are given, else http."""
+    """Check endpoints; one without a scheme is https when TLS files are given, else http.
+
+    Empty ones, as after a comma too many, are left out, as flanneld does.
+    """
     parsed = []
-    for endpoint in endpoints:
+    for endpoint in filter(None, endpoints):
         url = endpoint if "://" in endpoint else f"{'https' if tls else 'http'}://{endpoint}"
         try:
             parts = urlsplit(url)  # refuses "http://[::1"
@@ -107,9 +106,8 @@ class EtcdClient:
         secure = any(endpoint.startswith("https:") for endpoint in self.endpoints)
         self._ssl = self._read_tls_files() if secure or files else None
         self._preferred = 0
-        self._gateway: dict[str, str] = {}
         self._token: str | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._channels: dict[str, Channel] = {}
         self.counters: Counter[str] = Counter()
 
     def _read_tls_files(self) -> ssl.SSLContext:
@@ -120,39 +118,74 @@ class EtcdClient:
 
     # ------------------------------------------------------------------ requests
 
-    async def range(self, key: bytes, range_end: bytes = b"", **options: Any) -> RangeReply:
-        """Read keys, linearizable; options are those of messages.range_body."""
-        body = messages.range_body(key, range_end, **options)
-        return messages.range_reply(await self._call("/kv/range", body))
+    async def range(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        *,
+        limit: int = 0,
+        endpoint: str = "",
+        **options: Any,
+    ) -> RangeReply:
+        """Read keys, linearizable; options are those of messages.range_request.
+
+        `endpoint`: ask this one alone.
+        """
+        request = messages.range_request(key, range_end, limit=limit, **options)
+        single = limit == 1 or not range_end
+        reply = await self._call(
+            messages.RANGE, request, _MAX_SINGLE if single else _MAX_REPLY, endpoint=endpoint
+        )
+        return messages.range_reply(reply, key, range_end, limit=limit)
 
     async def txn(
-        self,
-        compare: Sequence[Mapping[str, Any]],
-        success: Sequence[Mapping[str, Any]],
-        failure: Sequence[Mapping[str, Any]] = (),
+        self, compare: Sequence[bytes], success: Sequence[Op], failure: Sequence[Op] = ()
     ) -> TxnReply:
         """Run a transaction made of messages's comparisons and operations."""
-        body = messages.txn_body(compare, success, failure)
-        return messages.txn_reply(await self._call("/kv/txn", body))
+        request = messages.txn_request(compare, success, failure)
+        reply = await self._call(messages.TXN, request)
+        return messages.txn_reply(reply, success, failure)
 
-    async def grant(self, ttl: int) -> tuple[int, int]:
-        """Make a lease of `ttl` seconds; return its id and the seconds that etcd granted."""
-        reply = await self._call("/lease/grant", messages.grant_body(ttl))
-        return int(reply["ID"]), int(reply.get("TTL", ttl))
+    async def grant(self, lease_id: int, ttl: int) -> int:
+        """Make a lease of `ttl` seconds with an id of our choice; return the seconds granted.
 
-    async def time_to_live(self, lease_id: int) -> int:
-        """Seconds that a lease still has, 0 when it ran out or never was."""
-        reply = await self._call("/lease/timetolive", {"ID": str(lease_id)})
-        return max(0, int(reply.get("TTL", 0)))
+        Raises EtcdPrecondition when there is one with this id.
+        """
+        request = messages.grant_request(lease_id, ttl)
+        return messages.grant_reply(await self._call(messages.LEASE_GRANT, request), lease_id)
+
+    async def time_to_live(self, lease_id: int) -> tuple[int, tuple[bytes, ...]]:
+        """Seconds that a lease still has, -1 when there is none; and the keys that hang on it."""
+        request = messages.time_to_live_request(lease_id)
+        return messages.time_to_live_reply(await self._call(messages.LEASE_TIME_TO_LIVE, request))
 
     async def revoke(self, lease_id: int) -> None:
         """End a lease; keys attached to it vanish."""
-        await self._call("/kv/lease/revoke", {"ID": str(lease_id)})
+        request = messages.revoke_request(lease_id)
+        messages.revoke_reply(await self._call(messages.LEASE_REVOKE, request))
 
     async def watch(self, key: bytes, range_end: bytes, start_revision: int) -> WatchStream:
-        """Open a watch; the first message says `created` (or `canceled`)."""
-        body = messages.watch_body(key, range_end, start_revision)
-        return await self._walk("/watch", body, self._open_stream)
+        """Open a watch; returns when etcd has said that it stands."""
+
+        async def open_watch(channel: Channel, metadata: dict[str, str]) -> WatchStream:
+            call = await channel.stream(
+                messages.WATCH,
+                messages.watch_request(key, range_end, start_revision),
+                metadata,
+                timeout=self._timeouts.request,
+                most=_MAX_SINGLE,
+            )
+            stream = WatchStream(channel.endpoint, call, key, range_end)
+            await stream.opened(self._timeouts.request)
+            return stream
+
+        return await self._walk(messages.WATCH, open_watch)
+
+    def leave(self, endpoint: str) -> None:
+        """Break the connection to an endpoint that fell silent; ask another one first."""
+        self._drop(endpoint)
+        if self.endpoints[self._preferred] == endpoint:
+            self._preferred = (self._preferred + 1) % len(self.endpoints)
 
     def forget_token(self) -> None:
         """Authenticate anew before the next request."""
@@ -160,26 +193,39 @@ class EtcdClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for endpoint in self.endpoints:
+            self._drop(endpoint)
+
+    def _drop(self, endpoint: str) -> None:
+        channel = self._channels.pop(endpoint, None)
+        if channel is not None:
+            channel.abort()
 
     # ------------------------------------------------------------------ fail-over
 
-    async def _call(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self._walk(path, body, self._read_reply)
+    async def _call(
+        self, method: str, request: bytes, most: int = _MAX_REPLY, *, endpoint: str = ""
+    ) -> bytes:
+        async def unary(channel: Channel, metadata: dict[str, str]) -> bytes:
+            return await channel.unary(
+                method, request, metadata, timeout=self._timeouts.request, most=most
+            )
 
-    async def _walk(self, path: str, body: Mapping[str, Any], read: _Reader[_T]) -> _T:
-        """Try the endpoints in turn; `read` turns an open response into the result."""
+        if endpoint:
+            return await self._authenticated(endpoint, method, unary)
+        return await self._walk(method, unary)
+
+    async def _walk(self, method: str, attempt: _Attempt[_T]) -> _T:
+        """Try the endpoints in turn."""
         start = self._preferred
         failures: list[RegistryError] = []
-        # A kept connection that the server closed meanwhile looks like a dead endpoint: the first
+        # A connection that the server closed in this moment looks like a dead endpoint: the first
         # endpoint gets a second chance after all others.
         for step in range(len(self.endpoints) + 1):
             index = (start + step) % len(self.endpoints)
             endpoint = self.endpoints[index]
             try:
-                result = await self._authenticated(endpoint, path, body, read)
+                result = await self._authenticated(endpoint, method, attempt)
             except TRY_ELSEWHERE as error:
                 failures.append(error)
                 self.counters["endpoint_failures"] += 1
@@ -187,171 +233,78 @@ class EtcdClient:
                     # The files may have been renewed since; if they are wrong, the old ones stay.
                     with contextlib.suppress(OperatorError):
                         self._ssl = self._read_tls_files()
+                        self._drop(endpoint)
                 continue
             self._preferred = index
             return result
         raise most_telling(failures)
 
-    async def _authenticated(
-        self, endpoint: str, path: str, body: Mapping[str, Any], read: _Reader[_T]
-    ) -> _T:
+    async def _authenticated(self, endpoint: str, method: str, attempt: _Attempt[_T]) -> _T:
         if self._config.username and self._token is None:
             self._token = await self._authenticate(endpoint)
         used = self._token
         try:
-            return await self._post(endpoint, path, body, read)
-        except EtcdTokenRefused:
-            if not self._config.username:
+            return await self._attempt(endpoint, method, attempt)
+        except (EtcdTokenRefused, EtcdInvalid):
+            # Invalid is also a token from before the users were changed.
+            if not used:
                 raise
             if self._token == used:
                 self._token = await self._authenticate(endpoint)
-            return await self._post(endpoint, path, body, read)
+            return await self._attempt(endpoint, method, attempt)
 
     async def _authenticate(self, endpoint: str) -> str:
         """Fetch a token; "" where authentication is not enabled (as etcd's own client does)."""
         self.counters["authentications"] += 1
-        body = {"name": self._config.username, "password": self._config.password}
+        request = messages.authenticate_request(self._config.username, self._config.password)
+
+        async def unary(channel: Channel, metadata: dict[str, str]) -> bytes:
+            metadata.pop("token", None)
+            return await channel.unary(
+                messages.AUTHENTICATE,
+                request,
+                metadata,
+                timeout=self._timeouts.request,
+                most=_MAX_REPLY,
+            )
+
         try:
-            reply = await self._post(endpoint, "/auth/authenticate", body, self._read_reply)
-        except RegistryError as error:
-            if "authentication is not enabled" in error.what:
-                return ""
-            raise
-        return str(reply.get("token", ""))
+            reply = await self._attempt(endpoint, messages.AUTHENTICATE, unary)
+        except EtcdPrecondition:
+            return ""
+        except EtcdInvalid:
+            raise RegistryDenied(
+                f"etcd at {endpoint} refused the user name or password",
+                fix="check etcd-username and etcd-password",
+            ) from None
+        return messages.authenticate_reply(reply)
 
     # ------------------------------------------------------------------ one request
 
-    async def _post(
-        self, endpoint: str, path: str, body: Mapping[str, Any], read: _Reader[_T]
-    ) -> _T:
+    async def _attempt(self, endpoint: str, method: str, attempt: _Attempt[_T]) -> _T:
         """One attempt at one endpoint; whatever goes wrong becomes a RegistryError."""
         self.counters["requests"] += 1
-        headers = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
-        if self._token and path != "/auth/authenticate":
-            headers["Authorization"] = self._token
-        data = json.dumps(body).encode()
-        _log.v(4).info("etcd request", endpoint=endpoint, path=path, request_bytes=len(data))
+        metadata = {"hasleader": "true"}
+        if self._token:
+            metadata["token"] = self._token
+        _log.v(4).info("etcd request", endpoint=endpoint, method=method)
         try:
-            return await _within(
-                self._timeouts.request, self._exchange(endpoint, path, data, headers, read)
+            return await attempt(self._channel(endpoint), metadata)
+        except EtcdTimedOut:
+            # A token names the log index at which it was made, and etcd waits for that index
+            # before it judges the token: for ever, when its data is older than the token.
+            self._token = None
+            raise
+
+    def _channel(self, endpoint: str) -> Channel:
+        channel = self._channels.get(endpoint)
+        if channel is None:
+            channel = Channel(
+                endpoint,
+                self._ssl,
+                connect_timeout=self._timeouts.connect,
+                certfile=self._config.certfile,
+                cafile=self._config.cafile,
             )
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            if isinstance(error, asyncio.TimeoutError):
-                # A token names the log index at which it was made, and etcd waits for that index
-                # before it judges the token: for ever, when its data is older than the token.
-                self._token = None
-            raise connection_error(
-                endpoint, error, self._config.certfile, self._config.cafile
-            ) from error
-
-    async def _exchange(
-        self,
-        endpoint: str,
-        path: str,
-        data: bytes,
-        headers: Mapping[str, str],
-        read: _Reader[_T],
-    ) -> _T:
-        session = self._open_session()
-        for gateway in self._gateway_paths(endpoint):
-            response = await session.post(
-                endpoint + gateway + path,
-                data=data,
-                headers=headers,
-                ssl=self._ssl or True,
-                allow_redirects=False,
-            )
-            if response.status == 404 and "json" not in response.content_type:
-                response.release()
-                continue
-            self._gateway[endpoint] = gateway
-            return await read(endpoint, response)
-        raise not_a_gateway(endpoint, await self._version(endpoint))
-
-    def _gateway_paths(self, endpoint: str) -> tuple[str, ...]:
-        known = self._gateway.get(endpoint)
-        return _GATEWAY_PATHS if known is None else tuple(dict.fromkeys((known, *_GATEWAY_PATHS)))
-
-    async def _version(self, endpoint: str) -> str:
-        """What /version says, "" when it is not etcd that answers."""
-        session = self._open_session()
-        async with session.get(endpoint + "/version", ssl=self._ssl or True) as response:
-            try:
-                return str(json.loads(await response.content.read(4096))["etcdserver"])
-            except (ValueError, KeyError, TypeError):
-                return ""
-
-    async def _read_reply(
-        self, endpoint: str, response: aiohttp.ClientResponse
-    ) -> Mapping[str, Any]:
-        async with response:
-            text = bytearray()
-            async for chunk in response.content.iter_any():
-                text += chunk
-                if len(text) > _MAX_REPLY:
-                    response.close()
-                    raise ReplyTooLarge(
-                        f"etcd at {endpoint}: one reply has more than {_MAX_REPLY} bytes"
-                    )
-            return self._decode(endpoint, response.status, bytes(text))
-
-    async def _open_stream(self, endpoint: str, response: aiohttp.ClientResponse) -> WatchStream:
-        if response.status != 200:
-            await self._read_reply(endpoint, response)  # raises: the status is an error's
-            raise RegistryUnavailable(f"etcd at {endpoint}: HTTP status {response.status}")
-        return WatchStream(endpoint, response)
-
-    def _decode(self, endpoint: str, status: int, text: bytes) -> Mapping[str, Any]:
-        try:
-            reply = json.loads(text)
-        except (ValueError, RecursionError):
-            reply = None
-        if status != 200:
-            code, message = 0, text[:200].decode("utf-8", "replace")
-            if isinstance(reply, dict):
-                code, message = error_of(reply)
-            raise reply_error(endpoint, status, code, message)
-        if not isinstance(reply, dict):
-            raise RegistryUnavailable(f"etcd at {endpoint} answered something that is not JSON")
-        return reply
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=self._timeouts.connect,
-                    sock_connect=self._timeouts.connect,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
-    """Await `work` for so long at most; asyncio.TimeoutError.
-
-    asyncio.wait_for may swallow a cancellation before Python 3.12 (bpo-37658), and a follower that
-    misses the one it got is never stopped.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    except asyncio.CancelledError:
-        task.cancel()
-        task.add_done_callback(_discard)
-        raise
-    if not task.done():
-        task.cancel()
-        task.add_done_callback(_discard)
-        raise asyncio.TimeoutError
-    return task.result()
-
-
-def _discard(task: asyncio.Task[Any]) -> None:
-    """Close what came too late for anybody to want it."""
-    if not task.cancelled() and task.exception() is None:
-        result = task.result()
-        if isinstance(result, WatchStream):
-            result.close()
+            self._channels[endpoint] = channel
+        return channel

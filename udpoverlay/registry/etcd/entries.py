@@ -7,10 +7,9 @@ Must not know: requests. A skipped entry is never a loss: what was known of its 
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from udpoverlay.log import RateLimited
 from udpoverlay.model.lease import Lease, Subnet
@@ -20,12 +19,11 @@ from udpoverlay.registry.etcd.codec import (
     parse_subnet_key,
     subnet_key,
 )
-from udpoverlay.registry.etcd.messages import KeyValue, prefix_end
+from udpoverlay.registry.etcd.listing import Part
+from udpoverlay.registry.etcd.messages import LONGEST_VALUE, KeyValue, prefix_end
+from udpoverlay.registry.etcd.watch import Range
 
-__all__ = ["LeaseReader", "Paths"]
-
-_SLICE = 250
-"""Entries decoded before the event loop gets a turn: about 5 ms."""
+__all__ = ["LeaseReader", "Listed", "Paths"]
 
 
 class Paths:
@@ -37,10 +35,22 @@ class Paths:
 
     def __init__(self, prefix: str) -> None:
         self.config = _join(prefix, "config")
-        self.range_start = _join(prefix, "subnets")
-        """Lists and watches start here and end at `range_end`, without a slash, as flannel's do."""
-        self.range_end = prefix_end(self.range_start)
-        self._directory = self.range_start + b"/"
+        subnets = _join(prefix, "subnets")
+        self._directory = subnets + b"/"
+        digits = Part(self._directory + b"0", self._directory + b":")
+        end = prefix_end(subnets)
+        # Without a slash, as flannel's: siblings such as `subnets-old` are seen, and told apart.
+        # The key of every lease begins with a digit; the values of other keys are of no use.
+        self.leases = Range(
+            subnets,
+            end,
+            (
+                digits,
+                Part(subnets, digits.key, names_only=True),
+                Part(digits.end, end, names_only=True),
+            ),
+        )
+        """What is watched and listed to know all leases."""
 
     def of(self, subnet: Subnet) -> bytes:
         """Return the key of a lease."""
@@ -55,6 +65,32 @@ class Paths:
     def is_sibling(self, key: bytes) -> bool:
         """Whether a key is seen only because the range has no slash, like `…/subnets-old`."""
         return not key.startswith(self._directory)
+
+
+class Listed:
+    """The leases of one listing, and the subnets whose entries cannot be read."""
+
+    def __init__(self, paths: Paths, read: Callable[[KeyValue], Lease | None]) -> None:
+        self._paths = paths
+        self._read = read
+        self._created: list[int] = []
+        self.leases: list[Lease] = []
+        """In the order of their keys."""
+        self.unreadable: list[Subnet] = []
+
+    def add(self, kv: KeyValue) -> None:
+        """Read one entry."""
+        lease = self._read(kv)
+        if lease is not None:
+            self.leases.append(lease)
+            self._created.append(kv.create_revision)
+        elif (subnet := self._paths.subnet_of(kv.key)) is not None:
+            self.unreadable.append(subnet)
+
+    def by_age(self) -> tuple[Lease, ...]:
+        """The leases, the oldest claim first: of two that overlap it is the one in use."""
+        order = sorted(range(len(self.leases)), key=self._created.__getitem__)
+        return tuple(self.leases[index] for index in order)
 
 
 class LeaseReader:
@@ -73,21 +109,18 @@ class LeaseReader:
         self._expiry = expiry
         self._good: dict[bytes, Lease] = {}
 
-    async def all(self, kvs: Iterable[KeyValue]) -> tuple[Lease, ...]:
-        """Read a whole listing, letting others run in between.
+    def listing(self) -> Listed:
+        """What the next listing is read into; `adopt` it when it is complete."""
+        return Listed(self._paths, self._read_listed)
 
-        An entry that was a lease before and cannot be read any more keeps its last good content:
-        its subnet is still claimed, and its host is most likely still there.
-        """
-        fresh: dict[bytes, Lease] = {}
-        for number, kv in enumerate(kvs):
-            if number % _SLICE == _SLICE - 1:
-                await asyncio.sleep(0)
-            lease = self._read(kv) or self._good.get(kv.key)
-            if lease is not None:
-                fresh[kv.key] = lease
-        self._good = fresh
-        return tuple(fresh.values())
+    def adopt(self, listed: Listed) -> None:
+        """From now on what was listed is what is known."""
+        self._good = {self._paths.of(lease.subnet): lease for lease in listed.leases}
+
+    def _read_listed(self, kv: KeyValue) -> Lease | None:
+        # An entry that was a lease before and cannot be read any more keeps its last good content:
+        # its subnet is still claimed, and its host is most likely still there.
+        return self._read(kv) or self._good.get(kv.key)
 
     def put(self, kv: KeyValue) -> Lease | None:
         """Read one entry; None when it is skipped."""
@@ -114,6 +147,8 @@ class LeaseReader:
             return None
         known = self._good.get(kv.key)
         try:
+            if len(kv.value) > LONGEST_VALUE:
+                raise BadLeaseValue(f"its value has more than {LONGEST_VALUE} bytes")
             attrs = decode_attrs(kv.value)
         except BadLeaseValue as error:
             self._skip(

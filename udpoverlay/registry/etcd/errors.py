@@ -1,8 +1,10 @@
-"""What a failed etcd request means: replies and broken connections become our errors, with the fix.
+"""What a failed etcd request means: gRPC codes and broken connections become errors with a fix.
 
-Owns: etcd's gRPC codes and messages (api/v3rpc/rpctypes/error.go), the ways in which TLS fails.
+Owns: etcd's use of gRPC's status codes (api/v3rpc/rpctypes/error.go), the ways in which TLS fails.
 Must not know: when to try again (client.py) or what was asked for.
-No text made here may carry a password or a token.
+
+An error is what its code says. Its English text differs between versions of etcd: it is shown, and
+never looked into. No text made here may carry a password or a token.
 """
 
 from __future__ import annotations
@@ -14,41 +16,48 @@ import ssl
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-import aiohttp
-
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from udpoverlay.registry.etcd.tls import outside_validity
 
 __all__ = [
     "TRY_ELSEWHERE",
     "EtcdCompacted",
-    "EtcdFutureRevision",
-    "EtcdNoGateway",
+    "EtcdInvalid",
+    "EtcdPrecondition",
+    "EtcdTimedOut",
     "EtcdTlsRefused",
     "EtcdTokenRefused",
+    "ReplyTooLarge",
     "connection_error",
     "most_telling",
-    "not_a_gateway",
-    "reply_error",
+    "status_error",
 ]
 
 # google.golang.org/grpc/codes
-_CANCELLED, _UNKNOWN, _INVALID, _DEADLINE = 1, 2, 3, 4
-_DENIED, _EXHAUSTED, _PRECONDITION = 7, 8, 9
-_OUT_OF_RANGE, _INTERNAL, _UNAVAILABLE, _UNAUTHENTICATED = 11, 13, 14, 16
+_INVALID, _NOT_FOUND, _DENIED, _EXHAUSTED, _PRECONDITION = 3, 5, 7, 8, 9
+_OUT_OF_RANGE, _UNIMPLEMENTED, _UNAUTHENTICATED = 11, 12, 16
 
-_CN_HINT = (
-    "give etcd-username and etcd-password; a client certificate's common name does not count as a "
-    "user here, because etcd's JSON gateway does not pass it on"
-)
+_LONGEST_TEXT = 300
 
 
 class EtcdCompacted(RegistryError):
-    """The revision asked for is no longer kept."""
+    """The revision asked for is not kept any more, or does not exist yet."""
 
 
-class EtcdFutureRevision(RegistryError):
-    """The revision asked for does not exist yet: this store is younger than what we saw."""
+class EtcdInvalid(RegistryDenied):
+    """etcd takes the request for invalid.
+
+    Of our requests, which are valid, it says so when it cannot tell who asks: no user where it has
+    users, a wrong password, a token from before the users were changed.
+    """
+
+
+class EtcdPrecondition(RegistryError):
+    """The request is at odds with etcd's state: there are no users, or such a lease exists."""
+
+
+class EtcdTimedOut(RegistryUnavailable):
+    """No answer came in time. The request may have been carried out, or may yet be."""
 
 
 class EtcdTokenRefused(RegistryDenied):
@@ -59,11 +68,11 @@ class EtcdTlsRefused(RegistryDenied):
     """One side of the connection refused the other's certificate, or TLS altogether."""
 
 
-class EtcdNoGateway(RegistryError):
-    """etcd answers there, but not with its JSON gateway."""
+class ReplyTooLarge(RegistryError):
+    """The reply has more bytes than we hold; ask for fewer keys at once."""
 
 
-TRY_ELSEWHERE = (RegistryUnavailable, EtcdTlsRefused, EtcdNoGateway)
+TRY_ELSEWHERE = (RegistryUnavailable, EtcdTlsRefused)
 """What is wrong with one endpoint and may be right at the next."""
 
 
@@ -75,65 +84,45 @@ def most_telling(failures: Sequence[RegistryError]) -> RegistryError:
     return type(chosen)(what, fix=fix)
 
 
-def reply_error(endpoint: str, status: int, code: int, message: str) -> RegistryError:  # noqa: PLR0911 - a table
-    """Turn an error reply of the gateway into one of ours; `code` is gRPC's, 0 if there is none."""
-    where = f"etcd at {endpoint}"
-    text = message.strip().removeprefix("etcdserver: ") or f"HTTP status {status}"
-    if "has been compacted" in message:
-        return EtcdCompacted(f"{where}: {text}")
-    if "is a future revision" in message:
-        return EtcdFutureRevision(f"{where}: {text}")
-    if code == _UNAUTHENTICATED or "auth store is old" in message:
-        return EtcdTokenRefused(
-            f"{where} refused our token: {text}", fix="check etcd-username and etcd-password"
-        )
-    if "user name is empty" in message:
-        return RegistryDenied(f"{where} asks for a user name", fix=_CN_HINT)
-    if "invalid user ID or password" in message or "user name not found" in message:
-        return RegistryDenied(
-            f"{where} refused the user name or password",
-            fix="check etcd-username and etcd-password",
-        )
-    if code == _DENIED:
-        return RegistryDenied(
-            f"{where} denies the request: {text}",
-            fix="grant the user's role readwrite on etcd-prefix: etcdctl role grant-permission",
-        )
-    if "HTTP request to an HTTPS server" in message:
-        return EtcdTlsRefused(f"{where} speaks TLS", fix="write https:// in etcd-endpoints")
-    if "authentication handshake failed" in message:
-        return EtcdTlsRefused(
-            f"{where}: its JSON gateway cannot reach etcd itself: {text}",
-            fix="with --client-cert-auth, etcd's own certificate needs the extended key usage "
-            "clientAuth beside serverAuth, or etcd needs --client-cert-file",
-        )
-    if "database space exceeded" in message:
-        return RegistryError(
-            f"{where}: {text}", fix="compact and defragment etcd, then: etcdctl alarm disarm"
-        )
-    if status >= 500 or code in (
-        _CANCELLED,
-        _UNKNOWN,
-        _DEADLINE,
-        _EXHAUSTED,
-        _INTERNAL,
-        _UNAVAILABLE,
-    ):
-        return RegistryUnavailable(f"{where}: {text}")
-    return RegistryError(f"{where}: {text}")
+_MEANING: dict[int, tuple[type[RegistryError], str, str]] = {
+    _UNAUTHENTICATED: (
+        EtcdTokenRefused,
+        "refused our token",
+        "check etcd-username and etcd-password",
+    ),
+    _INVALID: (
+        EtcdInvalid,
+        "refuses the request",
+        "if it has users: give etcd-username and etcd-password, or a client certificate whose "
+        "common name is a user",
+    ),
+    _DENIED: (
+        RegistryDenied,
+        "denies the request",
+        "grant the user's role readwrite on etcd-prefix: etcdctl role grant-permission",
+    ),
+    _EXHAUSTED: (
+        RegistryError,
+        "has no room",
+        "if its database is full: compact and defragment it, then etcdctl alarm disarm",
+    ),
+    _UNIMPLEMENTED: (
+        RegistryUnavailable,
+        "does not answer as etcd",
+        "check etcd-endpoints (2379 is etcd's client port, 2380 its peer port)",
+    ),
+    _OUT_OF_RANGE: (EtcdCompacted, "cannot go back so far", ""),
+    _PRECONDITION: (EtcdPrecondition, "cannot do it now", ""),
+    _NOT_FOUND: (RegistryError, "does not find it", ""),
+}
+"""What a status other than OK makes of a request: error, text, fix. All others may pass."""
 
 
-def not_a_gateway(endpoint: str, version: str) -> RegistryError:
-    """No gateway path exists there; `version` is what /version said, "" when it said nothing."""
-    if version:
-        return EtcdNoGateway(
-            f"etcd {version} at {endpoint} answers, but its JSON gateway is off",
-            fix="start etcd without --enable-grpc-gateway=false",
-        )
-    return RegistryUnavailable(
-        f"what answers at {endpoint} is not etcd's client port",
-        fix="check etcd-endpoints (2379 is etcd's client port, 2380 its peer port)",
-    )
+def status_error(endpoint: str, code: int, message: str) -> RegistryError:
+    """Turn a gRPC status other than OK into one of our errors."""
+    kind, what, fix = _MEANING.get(code, (RegistryUnavailable, "cannot answer", ""))
+    text = " ".join(message.split())[:_LONGEST_TEXT] or f"gRPC status {code}"
+    return kind(f"etcd at {endpoint} {what}: {text.removeprefix('etcdserver: ')}", fix=fix)
 
 
 def connection_error(
@@ -141,21 +130,21 @@ def connection_error(
 ) -> RegistryError:
     """Say why no reply came; file names are given for the message, "" when there are none."""
     where = f"etcd at {endpoint}"
-    tls = _tls_cause(error)
-    if tls is not None:
-        return _tls_error(where, tls, certfile, cafile)
-    if isinstance(error, (asyncio.TimeoutError, aiohttp.ServerTimeoutError)):
-        return RegistryUnavailable(f"{where} did not answer in time")
-    if isinstance(error, aiohttp.ClientConnectorError) and (why := _why(error.os_error)):
+    if isinstance(error, ssl.SSLError):
+        return _tls_error(where, error, certfile, cafile)
+    if isinstance(error, asyncio.TimeoutError):
+        return EtcdTimedOut(f"{where} did not answer in time")
+    if isinstance(error, OSError) and (why := _why(error)):
         return RegistryUnavailable(
             f"{where}: {why}", fix="check that etcd runs there and that etcd-endpoints is right"
         )
-    # etcd hangs up on the wrong scheme without a word, as it does when it is stopped; who comes
-    # first, its reset or the end of the handshake, is a matter of load.
+    # etcd hangs up on the wrong scheme without a word, as it does when it is stopped; a server that
+    # is no etcd answers something that is no HTTP/2.
     other = "http://" if endpoint.startswith("https:") else "https://"
     return RegistryUnavailable(
         f"{where} broke the connection",
-        fix=f"if it is up, the scheme may be wrong: try {other} in etcd-endpoints",
+        fix=f"if it is up: check that this is etcd's client port (2379), or try {other} in "
+        "etcd-endpoints",
     )
 
 
@@ -167,19 +156,7 @@ def _why(error: OSError) -> str:
     code = error.errno or 0
     if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):
         return ""
-    return os.strerror(code) if code > 0 else error.strerror or ""
-
-
-def _tls_cause(error: BaseException | None) -> ssl.SSLError | None:
-    """Find the TLS error that aiohttp wrapped; its own classes derive from it, but hold nothing."""
-    seen = 0
-    while error is not None and seen < 8:
-        if isinstance(error, ssl.SSLError) and not isinstance(error, aiohttp.ClientError):
-            return error
-        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
-        seen += 1
-    return None
+    return os.strerror(code) if code > 0 else (error.strerror or str(error))[:_LONGEST_TEXT]
 
 
 def _tls_error(where: str, error: ssl.SSLError, certfile: str, cafile: str) -> RegistryError:

@@ -1,7 +1,7 @@
 """Leases in etcd v3, as flannel keeps them: claim, renew, watch.
 
 Owns: which transaction carries out which step, the term of a lease, who owns an entry.
-Must not know: HTTP (client.py), how a lease is spelled (codec.py), when to renew
+Must not know: gRPC (client.py), how a lease is spelled (codec.py), when to renew
 (control.py), which subnet to take (model/acquire.py). docs/registry.md is the written schema.
 
 Every write is a transaction that compares first, so a host never overwrites another's claim and a
@@ -11,16 +11,22 @@ request that was carried out twice (its first reply got lost) changes nothing th
     renew    unchanged since we saw → put with a fresh etcd lease
     delete   unchanged since we saw → delete
 
-A put that fails revokes the etcd lease made for it, else it would linger for a day.
 An entry without an etcd lease (id 0) is a reservation by an administrator and stays without one.
+
+Each put hangs its entry on a new etcd lease, as flannel's does. The one before, and one whose put
+was refused, hold no key and are revoked. An etcd lease is never revoked while a put that names it
+may still be carried out: a revocation takes the entry with it, and looks like an administrator's.
+So after a put without an answer the entry is read back, and an etcd lease in doubt is left alone
+until a later put has made the doubtful one impossible.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
 from udpoverlay.errors import RegistryConflict, RegistryError, RegistryUnavailable
@@ -31,9 +37,12 @@ from udpoverlay.model.events import Added, Event, Removed, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 from udpoverlay.model.schedule import LEASE_SECONDS
+from udpoverlay.registry.etcd.channel import within
 from udpoverlay.registry.etcd.client import EtcdClient, EtcdTimeouts
 from udpoverlay.registry.etcd.codec import BadLeaseValue, decode_attrs, encode_attrs
-from udpoverlay.registry.etcd.entries import LeaseReader, Paths
+from udpoverlay.registry.etcd.entries import LeaseReader, Listed, Paths
+from udpoverlay.registry.etcd.errors import EtcdCompacted, EtcdPrecondition
+from udpoverlay.registry.etcd.listing import pages
 from udpoverlay.registry.etcd.messages import (
     KeyValue,
     delete_op,
@@ -42,13 +51,16 @@ from udpoverlay.registry.etcd.messages import (
     if_unchanged,
     put_op,
 )
-from udpoverlay.registry.etcd.watch import Changes, Follower, FollowTiming, Reset, list_range
+from udpoverlay.registry.etcd.watch import Changes, Follower, FollowTiming, Range, Reset
 
 __all__ = ["EtcdRegistry"]
 
 _log = get_logger(__name__)
 _TIMEOUTS = EtcdTimeouts()
 _TIMING = FollowTiming()
+_TIDY_SECONDS = 2.0
+_MOST_LOOSE = 8
+_OWN_CHECKS = 12
 _FRESH = -1
 """`registry_lease` of a lease that is to get its etcd lease when it is written."""
 
@@ -71,10 +83,13 @@ class EtcdRegistry:
         self._paths = Paths(config.prefix)
         self._clock = clock
         self._rng = rng if rng is not None else random.SystemRandom()
+        self._ids = random.SystemRandom()
         self._term = term
         self._timing = timing
         self._limited = RateLimited(_log, clock)
         self._granted: dict[int, float] = {}
+        self._loose: dict[int, None] = {}
+        """etcd leases that hold no key of ours, or may hold none; the oldest first."""
 
     # ------------------------------------------------------------------ configuration
 
@@ -106,6 +121,7 @@ class EtcdRegistry:
                 for stale in decision.leases:
                     _log.info("own lease does not fit the configuration", subnet=stale.subnet)
                     await self._delete(stale)
+                    self._loose[stale.registry_lease] = None
                 continue
             if isinstance(decision, Reuse):
                 wanted = replace(decision.lease, attrs=attrs)
@@ -125,18 +141,17 @@ class EtcdRegistry:
         )
 
     async def _listing(self) -> Listing:
-        kvs, _ = await list_range(
-            self._client, self._paths.range_start, self._paths.range_end, self._timing.page
-        )
-        reader = self._reader()
-        leases = await reader.all(kvs)
-        readable = {self._paths.of(lease.subnet) for lease in leases}
-        occupied = [
-            subnet
-            for kv in kvs
-            if kv.key not in readable and (subnet := self._paths.subnet_of(kv.key)) is not None
-        ]
-        return Listing(leases, tuple(occupied))
+        while True:
+            listed = self._reader().listing()
+            try:
+                async for _, page in pages(
+                    self._client, self._paths.leases.parts, self._timing.page
+                ):
+                    for kv in page.kvs:
+                        listed.add(kv)
+            except EtcdCompacted:
+                continue  # compacted between two pages: again, at a newer revision
+            return Listing(tuple(listed.leases), tuple(listed.unreadable))
 
     async def _delete(self, lease: Lease) -> None:
         key = self._paths.of(lease.subnet)
@@ -156,8 +171,10 @@ class EtcdRegistry:
             if renewed is not None:
                 return renewed
             current = await self._current(lease.subnet)
+            if lease.registry_lease not in (0, _FRESH):
+                self._loose[lease.registry_lease] = None  # the entry hangs on another one by now
             if current is None:
-                lease = replace(lease, revision=0, registry_lease=lease.registry_lease or _FRESH)
+                lease = replace(lease, revision=0, registry_lease=_FRESH)
                 continue
             holder = _holder(current)
             if holder is not None and holder != lease.attrs.public_ip:
@@ -168,7 +185,7 @@ class EtcdRegistry:
                     "containers to get a free subnet",
                 )
             # A damaged value says nothing of a reservation, though its key has no etcd lease.
-            kept = current.lease if holder is not None else _FRESH
+            kept = current.lease or (0 if holder is not None else _FRESH)
             lease = replace(lease, revision=current.mod_revision, registry_lease=kept)
         raise RegistryUnavailable(f"the lease of {lease.subnet} changes faster than it is renewed")
 
@@ -185,33 +202,72 @@ class EtcdRegistry:
         compare = if_unchanged(key, lease.revision) if lease.revision else if_absent(key)
         grant, expires_at = 0, None
         if lease.registry_lease:
-            started = self._clock()
-            grant, seconds = await self._client.grant(self._term)
-            expires_at = started + seconds
-            self._remember(grant, expires_at)
+            grant, expires_at = await self._grant()
         try:
             reply = await self._client.txn([compare], [put_op(key, value, grant)], [get_op(key)])
-        except BaseException:
-            await self._revoke(grant)
-            raise
-        revision = reply.header.revision
-        if not reply.succeeded:
-            found = reply.ranges[0].kvs
-            if not (grant and found and found[0].lease == grant):
-                await self._revoke(grant)
-                return None
-            revision = found[0].mod_revision  # an earlier try of this same request got through
+        except RegistryError as error:
+            revision = await self._carried_out(lease, grant, error)
+        else:
+            revision = reply.header.revision
+            if not reply.succeeded:
+                found = reply.ranges[0].kvs
+                if not (grant and found and found[0].lease == grant):
+                    await self._tidy(self._loose)
+                    return None
+                revision = found[0].mod_revision  # an earlier try of this request got through
+        self._loose.pop(grant, None)
+        if lease.registry_lease not in (0, _FRESH):
+            self._loose[lease.registry_lease] = None
+        await self._tidy(self._loose)
         return replace(lease, expires_at=expires_at, revision=revision, registry_lease=grant)
 
-    async def _revoke(self, grant: int) -> None:
-        if grant:
-            with contextlib.suppress(RegistryError):  # it runs out by itself, holding no key
-                await self._client.revoke(grant)
+    async def _carried_out(self, lease: Lease, grant: int, error: RegistryError) -> int:
+        """The revision of a put that failed or found no answer; `error` when it was not done."""
+        try:
+            current = await self._current(lease.subnet)
+        except RegistryError:
+            raise error from None
+        if grant and current is not None and current.lease == grant:
+            return current.mod_revision
+        if not lease.revision:
+            # A new claim that nobody relies on: if it is carried out after all, it may vanish.
+            await self._tidy((grant,))
+        raise error
 
-    def _remember(self, grant: int, expires_at: float) -> None:
+    # ------------------------------------------------------------------ etcd leases
+
+    async def _grant(self) -> tuple[int, float]:
+        """Make an etcd lease; its id, and when it runs out."""
+        # With an id of our choice the answer may get lost: we know what to ask for, and to revoke.
+        grant = self._ids.randrange(1, 1 << 63)
+        self._loose[grant] = None
+        while len(self._loose) > _MOST_LOOSE:
+            del self._loose[next(iter(self._loose))]
+        started = self._clock()
+        try:
+            seconds = await self._client.grant(grant, self._term)
+        except EtcdPrecondition:
+            # An earlier try of this same request got through.
+            seconds = max(0, (await self._client.time_to_live(grant))[0])
+        expires_at = started + seconds
         self._granted[grant] = expires_at
-        while len(self._granted) > 8:
+        while len(self._granted) > _MOST_LOOSE:
             del self._granted[next(iter(self._granted))]
+        return grant, expires_at
+
+    async def _tidy(self, loose: Iterable[int]) -> None:
+        """Revoke etcd leases that hold no key, as far as etcd answers at once."""
+
+        async def revoke() -> None:
+            for grant in [each for each in loose if each]:
+                seconds, keys = await self._client.time_to_live(grant)
+                if seconds >= 0 and not keys:
+                    await self._client.revoke(grant)
+                    self._client.counters["leases_revoked"] += 1
+                self._loose.pop(grant, None)
+
+        with contextlib.suppress(RegistryError, asyncio.TimeoutError):
+            await within(_TIDY_SECONDS, revoke())
 
     async def complete(self, lease: Lease) -> None:
         """Nothing to tell etcd."""
@@ -221,13 +277,12 @@ class EtcdRegistry:
     async def watch(self) -> AsyncIterator[Event]:
         """All leases, for ever; see registry.base."""
         reader = self._reader()
-        follower = self._follow(self._paths.range_start, self._paths.range_end)
+        follower = self._follow(self._paths.leases, reader, self._timing)
         async with contextlib.aclosing(follower.follow()) as items:
             async for item in items:
                 if isinstance(item, Reset):
-                    # The oldest claim first: of two that overlap it is the one in use.
-                    kvs = sorted(item.kvs, key=lambda kv: kv.create_revision)
-                    yield Snapshot(await reader.all(kvs), item.revision, item.lost)
+                    reader.adopt(item.entries)
+                    yield Snapshot(item.entries.by_age(), item.revision, item.lost)
                     continue
                 for event in item.events:
                     if event.deleted:
@@ -245,22 +300,25 @@ class EtcdRegistry:
         When etcd lost its history and our entry with it, that is not a revocation: then an empty
         Snapshot with `lost_history` comes, and a Snapshot with our lease if the entry survived.
         """
-        key = self._paths.of(lease.subnet)
         reader = self._reader()
-        follower = self._follow(key, b"", written_at=lease.revision)
+        # Both watches share a connection: the other one finds a member that fell silent.
+        timing = replace(self._timing, check_every=_OWN_CHECKS * self._timing.check_every)
+        own = Range.of(self._paths.of(lease.subnet))
+        follower = self._follow(own, reader, timing, written_at=lease.revision)
         async with contextlib.aclosing(follower.follow()) as items:
             async for item in items:
                 for event in await self._own_events(item, lease.subnet, reader):
                     yield event
 
     async def _own_events(
-        self, item: Reset | Changes, subnet: Subnet, reader: LeaseReader
+        self, item: Reset[Listed] | Changes, subnet: Subnet, reader: LeaseReader
     ) -> list[Event]:
         if isinstance(item, Reset):
-            leases = [await self._timed(lease) for lease in await reader.all(item.kvs)]
+            reader.adopt(item.entries)
+            leases = [await self._timed(lease) for lease in item.entries.leases]
             if item.lost:
                 return [Snapshot(tuple(leases), item.revision, lost_history=True)]
-            if not item.kvs:
+            if not leases and not item.entries.unreadable:
                 return [Removed(subnet)]
             return [self._own(found) for found in leases]
         events: list[Event] = []
@@ -282,12 +340,12 @@ class EtcdRegistry:
             return lease
         started = self._clock()
         try:
-            seconds = await self._client.time_to_live(lease.registry_lease)
+            seconds, _ = await self._client.time_to_live(lease.registry_lease)
         except RegistryError as error:
             # Without an answer it counts as due now, and the renewal finds out.
             self._report("term unknown", error)
             seconds = 0
-        return replace(lease, expires_at=started + seconds)
+        return replace(lease, expires_at=started + max(0, seconds))
 
     def _reader(self) -> LeaseReader:
         return LeaseReader(
@@ -297,15 +355,17 @@ class EtcdRegistry:
             lambda kv: self._granted.get(kv.lease),
         )
 
-    def _follow(self, key: bytes, range_end: bytes, written_at: int = 0) -> Follower:
+    def _follow(
+        self, followed: Range, reader: LeaseReader, timing: FollowTiming, written_at: int = 0
+    ) -> Follower[Listed]:
         return Follower(
             self._client,
-            key,
-            range_end,
+            followed,
+            reader.listing,
             counters=self._client.counters,
             report=self._report,
             written_at=written_at,
-            timing=self._timing,
+            timing=timing,
         )
 
     def _report(self, event: str, error: RegistryError) -> None:
@@ -332,6 +392,7 @@ _COUNTERS = (
     "endpoint_failures",
     "authentications",
     "watch_breaks",
+    "watch_checks",
     "watch_compactions",
     "watch_history_lost",
     "watch_snapshots",
@@ -339,6 +400,7 @@ _COUNTERS = (
     "entries_beside",
     "entries_skipped",
     "lost_races",
+    "leases_revoked",
 )
 
 

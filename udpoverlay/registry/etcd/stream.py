@@ -1,84 +1,81 @@
-"""An open watch: lines of JSON from etcd's gateway, as messages.
+"""An open watch: etcd's messages, checked, as they come.
 
-Owns: cutting the stream into messages, noticing that the peer is gone. Must not know: endpoints,
-what is watched, when to open it again.
+Owns: opening one watch on one call, asking it for a sign of life. Must not know: endpoints, what is
+watched, when to open it again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
 
-import aiohttp
-
-from udpoverlay.errors import RegistryUnavailable
+from udpoverlay.errors import RegistryError, RegistryUnavailable
 from udpoverlay.registry.etcd import messages
-from udpoverlay.registry.etcd.errors import connection_error, reply_error
-from udpoverlay.registry.etcd.messages import WatchReply, error_of
+from udpoverlay.registry.etcd.channel import Call, within
+from udpoverlay.registry.etcd.errors import EtcdTimedOut, EtcdTokenRefused
+from udpoverlay.registry.etcd.messages import WatchReply
 
 __all__ = ["WatchStream"]
-
-_MAX_LINE = 64 << 20
-"""Bytes of one watch message; etcd cuts its own at about 2 MB (base64 and JSON included: 3 MB)."""
 
 
 class WatchStream:
     """An open watch: whole messages as they come. Close it with `close`."""
 
-    def __init__(self, endpoint: str, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, endpoint: str, call: Call, key: bytes, range_end: bytes) -> None:
         self.endpoint = endpoint
-        self._response = response
-        self._rest = b""
-        _detect_dead_peer(response)
+        self.heard = 0
+        """How many messages came so far."""
+        self._call = call
+        self._key = key
+        self._range_end = range_end
+        self._ready: list[WatchReply] = []
+        self._bad: RegistryError | None = None
+
+    async def opened(self, timeout: float) -> None:
+        """Return when etcd has made the watch; RegistryError when it refuses or says nothing."""
+        try:
+            self._ready = await within(timeout, self.read())
+        except asyncio.TimeoutError:
+            self.close()
+            raise EtcdTimedOut(f"etcd at {self.endpoint} opened no watch in time") from None
+        except BaseException:
+            self.close()
+            raise
+        first = self._ready[0]
+        if first.created and not first.canceled:
+            return
+        self.close()
+        if first.created:
+            # Here etcd gives its reason in words alone. Of our requests it refuses those of a user
+            # it does not know, or knows no more, or who may not read these keys.
+            raise EtcdTokenRefused(
+                f"etcd at {self.endpoint} refused the watch: {first.reason}",
+                fix="grant the user's role read on etcd-prefix: etcdctl role grant-permission",
+            )
+        raise RegistryUnavailable(f"etcd at {self.endpoint} opened no watch: {first.reason}")
 
     async def read(self) -> list[WatchReply]:
-        """All messages that have arrived, at least one; RegistryUnavailable at its end."""
-        while True:
+        """All messages that have arrived, at least one; RegistryError at the end, after them."""
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return ready
+        if self._bad is not None:
+            raise self._bad
+        replies: list[WatchReply] = []
+        for data in await self._call.read():
             try:
-                chunk = await self._response.content.readany()
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                raise connection_error(self.endpoint, error, "", "") from error
-            if not chunk:
-                raise RegistryUnavailable(f"etcd at {self.endpoint} ended the watch")
-            head, newline, tail = chunk.rpartition(b"\n")
-            if not newline:
-                self._rest += chunk
-                if len(self._rest) > _MAX_LINE:
-                    raise RegistryUnavailable(
-                        f"etcd at {self.endpoint}: a watch message has more than {_MAX_LINE} bytes"
-                    )
-                continue
-            lines, self._rest = (self._rest + head).split(b"\n"), tail
-            replies = [self._reply(line) for line in lines if line.strip()]
-            if replies:
-                return replies
+                replies.append(messages.watch_reply(data, self._key, self._range_end))
+            except RegistryError as error:
+                self._bad = error
+                break
+        self.heard += len(replies)
+        if not replies and self._bad is not None:
+            raise self._bad
+        return replies
 
-    def close(self) -> None:
-        """End the watch at once; a pending `read` fails."""
-        self._response.close()
+    async def ask(self) -> None:
+        """Ask for a sign of life: a message without events, after all that happened up to now."""
+        await self._call.send(messages.progress_request())
 
-    def _reply(self, line: bytes) -> WatchReply:
-        try:
-            message = json.loads(line)
-            if "error" in message:
-                code, text = error_of(message["error"])
-                raise reply_error(self.endpoint, 0, code, text)
-            return messages.watch_reply(message["result"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RegistryUnavailable(
-                f"etcd at {self.endpoint} sent a watch message that cannot be read"
-            ) from error
-
-
-def _detect_dead_peer(response: aiohttp.ClientResponse) -> None:
-    """Let the kernel notice a silent peer in about 20 s: a quiet watch sends nothing by itself."""
-    connection = response.connection
-    transport = connection.transport if connection is not None else None
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    def close(self, why: RegistryError | None = None) -> None:
+        """End the watch at once; a pending `read` raises `why`."""
+        self._call.close(why)

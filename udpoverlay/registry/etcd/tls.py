@@ -43,6 +43,7 @@ def client_context(*, keyfile: str, certfile: str, cafile: str) -> ssl.SSLContex
                 f"etcd-cafile {cafile} holds no certificate in PEM form",
                 fix="give the authority's certificate, -----BEGIN CERTIFICATE-----",
             ) from error
+    context.set_alpn_protocols(["h2"])  # gRPC's servers serve no client that does not offer it
     if certfile:
         _load_pair(context, keyfile, certfile)
     return context

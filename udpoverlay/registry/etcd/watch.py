@@ -11,12 +11,13 @@ Must not know: what a key or value means, leases, who follows.
 After a broken watch the last change that we saw is read back at its own revision. The same answer:
 the store has the history that we know, and the watch resumes right after that change. Anything else
 means a store that was wiped, replaced or restored from an older snapshot; its revisions count other
-changes than ours did, so resuming at a number would wait for ever or miss what happened.
+changes than ours did, so resuming at a number would wait for ever or miss what happened. After a
+message that cannot be read there is no such last change: what it told is found by listing again.
 
-A watch that is silent may be healthy or dead. At intervals a second, linearizable read asks whether
-there are newer or fewer keys than we know; if so and the watch still delivers nothing, it is opened
-again. The interval grows with the number of keys (that is: of hosts), so that the cost for etcd
-grows with the number of hosts, not with its square.
+A watch that is silent may be healthy or dead. At intervals it is asked for a sign of life (etcd's
+progress request); without an answer the member is left for another one. What stands between, such
+as etcd's own gRPC proxy, may know no such request: where a read on the same connection is answered
+and shows nothing that the watch should have told, the watch is left alone.
 """
 
 from __future__ import annotations
@@ -28,14 +29,30 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
-from udpoverlay.registry.etcd.client import EtcdClient, ReplyTooLarge
-from udpoverlay.registry.etcd.errors import EtcdCompacted, EtcdFutureRevision
-from udpoverlay.registry.etcd.messages import Header, KeyValue, WatchEvent, WatchReply
+from udpoverlay.registry.etcd.channel import within
+from udpoverlay.registry.etcd.client import EtcdClient
+from udpoverlay.registry.etcd.errors import EtcdCompacted, ReplyTooLarge
+from udpoverlay.registry.etcd.listing import Part, pages
+from udpoverlay.registry.etcd.messages import (
+    BadMessage,
+    KeyValue,
+    WatchEvent,
+    WatchReply,
+    in_range,
+)
 from udpoverlay.registry.etcd.stream import WatchStream
 
-__all__ = ["Changes", "FollowTiming", "Follower", "Reset", "list_range"]
+__all__ = ["Changes", "Entries", "FollowTiming", "Follower", "Range", "Reset"]
+
+_SLICE = 250
+"""Entries read before the event loop gets a turn: about 5 ms."""
+_LONGEST_KEY = 512
+"""Bytes; what others write under longer keys is told, but not remembered."""
+_PATIENCE = 12
+"""Times the usual interval between two checks of a peer that knows no progress request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +62,33 @@ class FollowTiming:
     first_retry: float = 0.1
     max_retry: float = 5.0
     """flannel's back-off: doubled from the first to the last, first again after data."""
-    check_every: float = 60.0
-    check_every_per_key: float = 0.06
-    """The interval between two checks is the larger of both: 10 minutes at 10,000 hosts."""
-    catch_up: float = 2.0
-    """How long a watch that is behind may take to deliver before it counts as stalled."""
-    page: int = 1000
+    check_every: float = 5.0
+    check_every_per_key: float = 0.002
+    """The interval between two checks of a silent watch is the larger of both, so that the cost for
+    etcd does not grow with the number of hosts: 500 a second at 10,000 hosts."""
+    answer: float = 2.0
+    """How long a sign of life may take."""
+    page: int = 1024
+
+
+class Entries(Protocol):
+    """What a listing is read into, page by page."""
+
+    def add(self, kv: KeyValue) -> None:
+        """Take one key."""
+
+
+E = TypeVar("E", bound=Entries)
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(Generic[E]):
     """All keys of the range at `revision`; keys not in it are gone.
 
     `lost`: the store does not continue the history that was followed before.
     """
 
-    kvs: tuple[KeyValue, ...]
+    entries: E
     revision: int
     lost: bool
 
@@ -70,6 +98,22 @@ class Changes:
     """What changed, in the store's order."""
 
     events: tuple[WatchEvent, ...]
+
+
+class Range(NamedTuple):
+    """What is followed: the keys watched, and the parts in which they are listed.
+
+    The first part is what is of use; changes outside it are told, but not remembered.
+    """
+
+    key: bytes
+    end: bytes
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, key: bytes) -> Range:
+        """Exactly one key."""
+        return cls(key, b"", (Part(key),))
 
 
 class _History(Enum):
@@ -87,42 +131,14 @@ class _Anchor:
     before: int = 0
 
 
-async def list_range(
-    client: EtcdClient, key: bytes, range_end: bytes, page: int
-) -> tuple[tuple[KeyValue, ...], Header]:
-    """Read a range page by page at one revision; the header's revision is that one."""
-    while True:
-        try:
-            return await _list_once(client, key, range_end, page)
-        except EtcdCompacted:
-            continue  # compacted between two pages: from the start, at a newer revision
-        except ReplyTooLarge:
-            if page == 1:
-                raise
-            page = max(1, page // 8)
-
-
-async def _list_once(
-    client: EtcdClient, key: bytes, range_end: bytes, page: int
-) -> tuple[tuple[KeyValue, ...], Header]:
-    reply = await client.range(key, range_end, limit=page)
-    header = reply.header
-    kvs = list(reply.kvs)
-    while reply.more and range_end:
-        start = kvs[-1].key + b"\x00"
-        reply = await client.range(start, range_end, limit=page, revision=header.revision)
-        kvs += reply.kvs
-    return tuple(kvs), header
-
-
-class Follower:
-    """Follows one range (`range_end` b"": exactly one key). Iterate `follow()` once."""
+class Follower(Generic[E]):
+    """Follows one range. Iterate `follow()` once."""
 
     def __init__(  # noqa: PLR0913 - what it follows, and how its surroundings are reached
         self,
         client: EtcdClient,
-        key: bytes,
-        range_end: bytes,
+        followed: Range,
+        collect: Callable[[], E],
         *,
         counters: Counter[str],
         report: Callable[[str, RegistryError], None],
@@ -130,25 +146,29 @@ class Follower:
         timing: FollowTiming = FollowTiming(),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`report(event, error)` is told of every interruption; it limits its own rate.
+        """`collect()` makes what the next listing is read into.
 
-        `written_at`: the revision at which the caller wrote `key`, 0 when it did not: then already
+        `report(event, error)` is told of every interruption; it limits its own rate.
+        `written_at`: the revision at which the caller wrote the key, 0 when it did not: then even
         the first listing can tell that the store has lost its history since.
         """
         self._client = client
-        self._key = key
-        self._range_end = range_end
+        self._range = followed
+        self._useful = followed.parts[0]
+        self._collect = collect
         self._counters = counters
         self._report = report
         self._timing = timing
         self._sleep = sleep
-        self._known: dict[bytes, int] = {key: written_at} if written_at else {}
+        self._known: dict[bytes, int] = {followed.key: written_at} if written_at else {}
         self._seen = written_at
         self._cluster = 0
+        self._count = 0
         self._anchor: _Anchor | None = None
         self._received = 0
+        self._no_progress: set[str] = set()
 
-    async def follow(self) -> AsyncGenerator[Reset | Changes, None]:
+    async def follow(self) -> AsyncGenerator[Reset[E] | Changes, None]:
         """Yield a Reset first, then Changes and Resets, for ever; only cancellation ends it."""
         delay = self._timing.first_retry
         while True:
@@ -162,13 +182,15 @@ class Follower:
                     reset = await self._reset(history)
                     yield reset
                     start = reset.revision + 1
-                stream = await self._client.watch(self._key, self._range_end, start)
+                stream = await self._client.watch(self._range.key, self._range.end, start)
                 checker = asyncio.ensure_future(self._check(stream))
                 try:
                     while True:
-                        events = self._take(await stream.read())
+                        events, end = self._take(await stream.read())
                         if events:
                             yield Changes(events)
+                        if end is not None:
+                            raise end
                 finally:
                     checker.cancel()
                     stream.close()
@@ -177,16 +199,24 @@ class Follower:
                 self._counters["watch_compactions"] += 1
                 self._report("compacted", error)
             except RegistryError as error:
-                if isinstance(error, RegistryDenied):
-                    self._client.forget_token()
-                self._counters["watch_breaks"] += 1
-                self._report("broken", error)
+                self._broken(error)
             lived = time.monotonic() - opened
             if self._received != received or lived > self._timing.max_retry:
                 delay = self._timing.first_retry
             # Up to a quarter more: thousands of hosts lose one etcd in the same moment.
             await self._sleep(delay * random.uniform(1.0, 1.25))  # noqa: S311 - spread, no secret
             delay = min(delay * 2, self._timing.max_retry)
+
+    def _broken(self, error: RegistryError) -> None:
+        """Note the end of a watch, or why there was none."""
+        if isinstance(error, RegistryDenied):
+            self._client.forget_token()
+        unavailable = isinstance(error, RegistryUnavailable) and not isinstance(error, BadMessage)
+        if not unavailable:
+            # What we asked has no answer, or one that cannot be read: resuming would ask it again.
+            self._anchor = None
+        self._counters["watch_breaks"] += 1
+        self._report("broken", error)
 
     # ------------------------------------------------------------------ list and resume
 
@@ -207,101 +237,146 @@ class Follower:
                 same = same and not now.kvs and revisions == [anchor.before]
             else:
                 same = same and now.kvs == (anchor.kv,)
-        except EtcdCompacted:
+        except (EtcdCompacted, ReplyTooLarge):
             return _History.UNKNOWN
-        except EtcdFutureRevision:
-            same = False
         return _History.SAME if same else _History.LOST
 
-    async def _reset(self, history: _History) -> Reset:
-        kvs, header = await list_range(self._client, self._key, self._range_end, self._timing.page)
+    async def _reset(self, history: _History) -> Reset[E]:
+        while True:
+            try:
+                return await self._list(history)
+            except EtcdCompacted:
+                continue  # compacted between two pages: from the start, at a newer revision
+
+    async def _list(self, history: _History) -> Reset[E]:
+        entries = self._collect()
+        known: dict[bytes, int] = {}
+        newest: KeyValue | None = None
+        unseen = False
+        first = None
+        number = 0
+        async for part, page in pages(self._client, self._range.parts, self._timing.page):
+            first = first or page
+            for kv in page.kvs:
+                number += 1
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)
+                entries.add(kv)
+                if part.names_only or len(kv.key) > _LONGEST_KEY:
+                    continue
+                known[kv.key] = kv.mod_revision
+                # A change not newer than what we saw, which we did not see.
+                if kv.mod_revision <= self._seen and self._known.get(kv.key) != kv.mod_revision:
+                    unseen = True
+                if newest is None or kv.mod_revision > newest.mod_revision:
+                    newest = kv
+        assert first is not None  # a listing has a page, if an empty one
+        header = first.header
         lost = history is not _History.NEW and (
             history is _History.LOST
             or self._cluster not in (0, header.cluster_id)
             or header.revision < self._seen
-            # A change not newer than what we saw, which we did not see.
-            or any(
-                kv.mod_revision <= self._seen and self._known.get(kv.key) != kv.mod_revision
-                for kv in kvs
-            )
+            or unseen
         )
         self._cluster = header.cluster_id
         self._seen = header.revision
-        self._known = {kv.key: kv.mod_revision for kv in kvs}
-        newest = max(kvs, key=lambda kv: kv.mod_revision, default=None)
+        self._known = known
+        self._count = first.count
         self._anchor = None if newest is None else _Anchor(newest)
         self._received += 1
         self._counters["watch_snapshots"] += 1
         if lost:
             self._counters["watch_history_lost"] += 1
-        return Reset(kvs, header.revision, lost)
+        return Reset(entries, header.revision, lost)
 
     # ------------------------------------------------------------------ the stream
 
-    def _take(self, replies: list[WatchReply]) -> tuple[WatchEvent, ...]:
-        """Note what the messages say; raise for the end of the watch."""
+    def _take(
+        self, replies: list[WatchReply]
+    ) -> tuple[tuple[WatchEvent, ...], RegistryError | None]:
+        """Note what the messages say: the changes in them, and how the watch ended, if it did."""
         taken: list[WatchEvent] = []
         for reply in replies:
+            anchor = self._anchor
+            for event in reply.events:
+                anchor = self._note(event, anchor)
+            if not reply.fragment:
+                # Until then more changes of the same revision are to come: not a point to resume.
+                self._anchor = anchor
+            taken += reply.events
             if reply.compact_revision:
-                raise EtcdCompacted(
+                return tuple(taken), EtcdCompacted(
                     f"etcd keeps no changes before revision {reply.compact_revision}"
                 )
             if reply.canceled:
-                if "permission denied" in reply.reason or "auth" in reply.reason:
-                    raise RegistryDenied(
-                        f"etcd denies the watch: {reply.reason}",
-                        fix="grant the user's role read on etcd-prefix",
-                    )
-                raise RegistryUnavailable(f"etcd cancelled the watch: {reply.reason}")
-            for event in reply.events:
-                self._note(event)
-            taken += reply.events
-        return tuple(taken)
+                return tuple(taken), RegistryUnavailable(
+                    f"etcd cancelled the watch: {reply.reason}"
+                )
+        return tuple(taken), None
 
-    def _note(self, event: WatchEvent) -> None:
+    def _note(self, event: WatchEvent, anchor: _Anchor | None) -> _Anchor | None:
+        """Remember a change; return the last one that can be read back."""
         kv = event.kv
+        self._received += 1
+        self._seen = max(self._seen, kv.mod_revision)
+        if not in_range(kv.key, self._useful.key, self._useful.end):
+            return anchor
+        self._count += (kv.version == 1) - event.deleted
         if event.deleted:
             before = self._known.pop(kv.key, 0)
-            self._anchor = _Anchor(kv, before) if before else None
-        else:
-            self._known[kv.key] = kv.mod_revision
-            self._anchor = _Anchor(kv)
-        self._seen = max(self._seen, kv.mod_revision)
-        self._received += 1
+            return _Anchor(kv, before) if before else anchor
+        if len(kv.key) > _LONGEST_KEY:
+            return anchor
+        self._known[kv.key] = kv.mod_revision
+        return _Anchor(kv)
 
     # ------------------------------------------------------------------ stalls
 
     async def _check(self, stream: WatchStream) -> None:
-        """Close `stream` when the registry holds what it should have told us and did not."""
+        """Leave the member when it gives no sign of life, or holds back what it should tell."""
         timing = self._timing
         while True:
-            pause = max(timing.check_every, timing.check_every_per_key * len(self._known))
+            pause = max(timing.check_every, timing.check_every_per_key * self._count)
+            if stream.endpoint in self._no_progress:
+                pause *= _PATIENCE
+            heard = stream.heard
             await self._sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spread, no secret
-            try:
-                behind = await self._is_behind()
-                if not behind:
-                    continue
-                received = self._received
-                await self._sleep(timing.catch_up)
-                if self._received != received or not await self._is_behind():
-                    continue
-            except RegistryError as error:
-                self._report("check failed", error)
+            if stream.heard != heard or await self._is_alive(stream):
                 continue
             self._counters["watch_stalls"] += 1
-            self._report(
-                "stalled", RegistryUnavailable(f"etcd at {stream.endpoint}: the watch fell silent")
-            )
-            stream.close()
+            self._client.leave(stream.endpoint)
+            stream.close(RegistryUnavailable(f"etcd at {stream.endpoint}: the watch fell silent"))
             return
 
-    async def _is_behind(self) -> bool:
+    async def _is_alive(self, stream: WatchStream) -> bool:
+        heard = stream.heard
+        self._counters["watch_checks"] += 1
+        try:
+            for _ in range(2):  # etcd drops the request of a watch that has yet to catch up
+                await stream.ask()
+                await self._sleep(self._timing.answer / 2)
+                if stream.heard != heard:
+                    self._no_progress.discard(stream.endpoint)
+                    return True
+            if await within(self._timing.answer, self._is_behind(stream.endpoint)):
+                return False
+        except (RegistryError, asyncio.TimeoutError):
+            return False
+        self._no_progress.add(stream.endpoint)
+        return True
+
+    async def _is_behind(self, endpoint: str) -> bool:
         """Whether the store, asked apart from the watch, has newer or fewer keys than we know."""
         reply = await self._client.range(
-            self._key, self._range_end, newer_than=self._seen, keys_only=True, limit=1
+            self._useful.key,
+            self._useful.end,
+            newer_than=self._seen,
+            keys_only=True,
+            limit=1,
+            endpoint=endpoint,
         )
         if reply.header.cluster_id != self._cluster or reply.header.revision < self._seen:
             return True
         if reply.header.revision == self._seen:
             return False
-        return bool(reply.kvs) or reply.count != len(self._known)
+        return bool(reply.kvs) or reply.count != self._count
