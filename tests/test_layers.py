@@ -54,6 +54,7 @@ rooms of one floor do not import each other."""
 PURE = {"errors", "gocompat", "model", "peers", "redact"}
 PURE_MUST_NOT_IMPORT = {"asyncio", "socket", "os", "time", "logging", "subprocess", "threading"}
 ONLY_IN = {
+    "msgspec": {"kubernetes"},
     "pyroute2": {"host", "lab/actions"},
     "pytun": {"dataplane"},
     "uvloop": {"loop"},

@@ -13,10 +13,12 @@ import pytest
 
 from tests.support.kubecluster import Cluster, Kube, until
 from udpoverlay.kubernetes import client as kube_client
-from udpoverlay.kubernetes.client import KubeClient, KubeTimeouts
+from udpoverlay.kubernetes import transport as kube_transport
+from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.kubeconfig import load_access
 from udpoverlay.kubernetes.node import NodeView
 from udpoverlay.kubernetes.nodes import FeedTiming, NodeFeed
+from udpoverlay.kubernetes.transport import KubeTimeouts
 from udpoverlay.model.config import KubeConfigSource
 
 QUICK = FeedTiming(first_retry=0.01, max_retry=0.05, denied_retry=0.05)
@@ -279,7 +281,7 @@ def test_an_event_in_many_pieces_is_put_together(double: Kube) -> None:
             await names(feed, "n1")
             await watching(cluster)
             big = {
-                "metadata": {"name": "big", "resourceVersion": feed.revision},
+                "metadata": {"name": "big", "uid": "u", "resourceVersion": feed.revision},
                 "status": {"images": ["x" * 100] * 20_000},
             }
             line = json.dumps({"type": "ADDED", "object": big}).encode() + b"\n"
@@ -288,13 +290,13 @@ def test_an_event_in_many_pieces_is_put_together(double: Kube) -> None:
             await asyncio.sleep(0)
             await cluster.api.say(line[half:])
             await names(feed, "n1", "big")
-            assert feed.nodes["big"] == NodeView("big", resource_version=feed.revision)
+            assert feed.nodes["big"] == NodeView("big", "u", feed.revision)
 
     double(scenario)
 
 
 def test_an_event_without_an_end_is_given_up(double: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_client, "_MAX_LINE", 1 << 20)
+    monkeypatch.setattr(kube_transport, "_MAX_LINE", 1 << 20)
 
     async def scenario(cluster: Cluster) -> None:
         await cluster.node("n1")

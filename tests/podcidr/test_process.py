@@ -161,7 +161,12 @@ def test_check_prints_what_is_odd_and_fails(double: Kube, tmp_path: Path) -> Non
             out, _ = await started.communicate()
             assert started.returncode == 1
             text = out.decode()
-            assert "without a podCIDR   n2" in text
+            assert text.splitlines()[:4] == [
+                "leader                 none",
+                "nodes                  2",
+                "without a podCIDR      n2",
+                "free in 10.244.0.0/16  256",
+            ]
             assert "Node n1: 10.99.0.0/24 lies outside --cluster-cidr" in text
         assert (await ranges(cluster))["n2"] == []
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.kubecluster import MERGE, NODES, Cluster, Kube, until
+from tests.support.kubeproxy import SwallowingProxy
 from tests.support.podcidr import (
     controller,
     leader,
@@ -14,7 +15,7 @@ from tests.support.podcidr import (
     source,
 )
 from udpoverlay.kubernetes.cidr_set import pools_of
-from udpoverlay.podcidr.election import PENDING
+from udpoverlay.podcidr.election import PENDING, ElectionPeriods
 
 # ---------------------------------------------------------------------- races
 
@@ -33,14 +34,8 @@ def test_a_stopped_leader_cannot_give_a_range_twice(double: Kube) -> None:
         async with controller(cluster, identity="old", access=old) as first:
             await cluster.node("n1")
 
-            def promised() -> bool:
-                key = ("leases", "kube-system", "podcidr")
-                return "n1" in api.store.objects[key]["metadata"].get("annotations", {}).get(
-                    PENDING, ""
-                )
-
             await leader(first)
-            await until(promised, "n1 is promised a range")
+            await until(lambda: bool(promised(cluster, "n1")), "n1 is promised a range")
             stopped_all = api.faults.hold(lambda call: call.user == "tester-0")
             async with controller(cluster, identity="new", access=new) as second:
                 await leader(second)
@@ -54,6 +49,116 @@ def test_a_stopped_leader_cannot_give_a_range_twice(double: Kube) -> None:
                 await served(cluster, "n1", "n2", "n3")
 
     double(scenario)
+
+
+def promised(cluster: Cluster, node: str) -> list[str]:
+    """What the Lease promises to a Node."""
+    lease = cluster.api.store.objects.get(("leases", "kube-system", "podcidr"), {"metadata": {}})
+    text = lease["metadata"].get("annotations", {}).get(PENDING, "{}")
+    found: list[str] = json.loads(text).get(node, {}).get("cidrs", [])
+    return found
+
+
+def test_a_successor_keeps_a_promise_that_it_would_not_make(double: Kube) -> None:
+    """The first leader has given and got back five ranges: its next is one that a fresh allocator
+    would give last."""
+
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        old, new = await source(cluster), await source(cluster)
+        early = [f"e{index}" for index in range(5)]
+        async with controller(cluster, identity="old", access=old) as first:
+            for name in early:
+                await cluster.node(name)
+            await served(cluster, *early)
+            for name in early:
+                await cluster.delete_node(name)
+            await until(lambda: first.status()["nodes"] == 0, "all are gone")
+            stopped_write = api.faults.hold(writes_of(cluster, "tester-0"))
+            await cluster.node("n1")
+            await until(lambda: promised(cluster, "n1") == ["10.244.5.0/24"], "a promise")
+            stopped_all = api.faults.hold(lambda call: call.user == "tester-0")
+            async with controller(cluster, identity="new", access=new) as second:
+                await leader(second)
+                await cluster.node("n2")
+                found = await served(cluster, "n1", "n2")
+                assert found == {"n1": ["10.244.5.0/24"], "n2": ["10.244.0.0/24"]}
+                stopped_all.set()
+                stopped_write.set()
+                await until(lambda: not first.status()["leader"], "the old one gives up")
+                assert (await served(cluster, "n1", "n2")) == found
+                await cluster.node("n3")
+                await served(cluster, "n1", "n2", "n3")
+
+    double(scenario)
+
+
+def test_a_promise_outlives_several_leaders(double: Kube) -> None:
+    """Leaders that die before they serve the Node hand the promise on."""
+
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        stopped = api.faults.hold(lambda call: call.user != "admin" and call.verb == "patch")
+        other = {"uid": "gone", "cidrs": ["10.244.7.0/24"]}
+        node = await cluster.node("n1")
+        promise = {"uid": node["metadata"]["uid"], "cidrs": ["10.244.200.0/24"]}
+        annotation = json.dumps({"n1": promise, "n0": other})
+        meta = {"name": "podcidr", "annotations": {PENDING: annotation}}
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+        await cluster.ok("POST", path, {"metadata": meta, "spec": {}})
+
+        def writes() -> int:
+            return sum(call.verb == "patch" for call in api.calls)
+
+        for count, identity in enumerate(("a", "b", "c")):
+            async with controller(cluster, identity=identity) as replica:
+                await leader(replica)
+                await until(lambda count=count: writes() > count, "a write")  # type: ignore[misc]  # a lambda's default
+            assert promised(cluster, "n1") == ["10.244.200.0/24"]
+        stopped.set()
+        async with controller(cluster, identity="d"):
+            await cluster.node("n2")
+            assert await served(cluster, "n1", "n2") == {
+                "n1": ["10.244.200.0/24"],
+                "n2": ["10.244.0.0/24"],
+            }
+
+    double(scenario)
+
+
+def test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts(kube: Kube) -> None:
+    """Its Lease writes are carried out and its Node writes hang: both are cut off in time."""
+
+    async def scenario(cluster: Cluster) -> None:
+        async with SwallowingProxy(cluster) as proxy:
+            old = await source(cluster, url=proxy.url)
+            new = await source(cluster)
+            periods = ElectionPeriods(duration=3.0, renew_deadline=1.5, retry=0.1)
+            async with (
+                controller(cluster, identity="old", access=old, periods=periods) as first,
+            ):
+                await leader(first)
+                async with controller(
+                    cluster, identity="new", access=new, periods=periods
+                ) as second:
+                    proxy.swallows = lambda method, path: method in {"PUT", "PATCH"}
+                    await cluster.node("n1")
+
+                    def handed_over() -> bool:
+                        leads = first.status()["leader"], second.status()["leader"]
+                        assert leads != (True, True), "two leaders"
+                        return leads == (False, True)
+
+                    await until(handed_over, "the second leads")
+                    assert proxy.swallowed
+                    # Nothing of the old one is under way any more.
+                    await until(lambda: proxy.hanging == 0 or first.status()["nodes"] is None)
+                    proxy.swallows = lambda method, path: False
+                    await cluster.node("n2")
+                    await served(cluster, "n1", "n2")
+                    assert not first.status()["leader"]
+
+    kube(scenario)
 
 
 def test_a_promise_to_a_node_made_anew_is_void(double: Kube) -> None:

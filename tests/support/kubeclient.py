@@ -15,8 +15,9 @@ from typing import Any
 
 from tests.support.certificates import Authority, Pair
 from tests.support.kubeapi import KubeApi
-from udpoverlay.kubernetes.client import KubeClient, KubeTimeouts
+from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.kubeconfig import load_access
+from udpoverlay.kubernetes.transport import KubeTimeouts
 from udpoverlay.model.config import KubeConfigSource
 
 

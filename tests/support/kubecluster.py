@@ -222,10 +222,10 @@ class Cluster:
 
         await asyncio.get_running_loop().run_in_executor(None, compact)
 
-    def kubeconfig(self, token: str, name: str = "kubeconfig") -> Path:
-        """A kubeconfig file for a token."""
-        cluster: Json = {"server": self.url}
-        if self.real is not None:
+    def kubeconfig(self, token: str, name: str = "kubeconfig", url: str = "") -> Path:
+        """A kubeconfig file for a token; `url` leads to the server by another way."""
+        cluster: Json = {"server": url or self.url}
+        if self.real is not None and not url:
             cluster["certificate-authority"] = str(self.real.ca_file)
         document = {
             "current-context": "test",
@@ -245,13 +245,15 @@ class Cluster:
         )
         return path
 
-    async def source(self, node_name: str, token: str = "", **more: Any) -> KubeConfigSource:
+    async def source(
+        self, node_name: str, token: str = "", url: str = "", **more: Any
+    ) -> KubeConfigSource:
         """Settings of a daemon on `node_name`, with flannel's rights unless a token is given."""
         if not token:
             token, _ = await self.user(DAEMON)
         if "net_config_path" not in more:
             more["net_config_path"] = str(self.net_conf())
-        kubeconfig = self.kubeconfig(token, f"kubeconfig-{token}")
+        kubeconfig = self.kubeconfig(token, f"kubeconfig-{token}", url)
         return KubeConfigSource(kubeconfig_file=str(kubeconfig), node_name=node_name, **more)
 
     async def clean(self) -> None:

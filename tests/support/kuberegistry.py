@@ -7,17 +7,18 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
 from tests.support.kubecluster import (
     until,
 )
+from udpoverlay.clock import Clock, SystemClock
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.model.events import Added, Event, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
+from udpoverlay.model.schedule import Moment
 from udpoverlay.registry.kubernetes.registry import KubeRegistry, KubeTiming, open_kube
 
 QUICK = KubeTiming(sync=30.0, poll=0.02)
@@ -31,13 +32,23 @@ UDP = {
 NOW = datetime(2026, 3, 1, 12, 30, 59, 999999, tzinfo=timezone.utc)
 
 
+class NoonClock(SystemClock):
+    """The machine's, but for the time of day."""
+
+    def now(self) -> Moment:
+        return Moment(self.monotonic(), NOW.timestamp())
+
+
+CLOCK = NoonClock()
+
+
 def subnet(text: str) -> Subnet:
     return Subnet(IPNetwork(text))
 
 
 @asynccontextmanager
-async def opened(source: KubeConfigSource, **options: Any) -> AsyncIterator[KubeRegistry]:
-    registry = await open_kube(source, timing=QUICK, now=lambda: NOW, **options)
+async def opened(source: KubeConfigSource, clock: Clock = CLOCK) -> AsyncIterator[KubeRegistry]:
+    registry = await open_kube(source, timing=QUICK, clock=clock)
     try:
         yield registry
     finally:

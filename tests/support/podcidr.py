@@ -11,13 +11,13 @@ from netaddr import IPNetwork
 
 from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import NODES, Cluster, until
+from udpoverlay.clock import SYSTEM_CLOCK
 from udpoverlay.kubernetes.cidr_set import Pool, pools_of
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.kubeconfig import load_access
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.podcidr.controller import PodCidrController
 from udpoverlay.podcidr.election import ElectionPeriods, Leadership
-from udpoverlay.registry.kubernetes.own_node import Times
 
 CONTROLLER_RULES = (
     Rule(("get", "list", "watch", "patch"), ("nodes",)),
@@ -29,9 +29,11 @@ V4 = pools_of(["10.244.0.0/16"])
 DUAL = pools_of(["10.244.0.0/16", "fd00:10::/48"])
 
 
-async def source(cluster: Cluster, rules: Sequence[Rule] = CONTROLLER_RULES) -> KubeConfigSource:
+async def source(
+    cluster: Cluster, rules: Sequence[Rule] = CONTROLLER_RULES, url: str = ""
+) -> KubeConfigSource:
     token, _ = await cluster.user(rules)
-    return KubeConfigSource(kubeconfig_file=str(cluster.kubeconfig(token, f"config-{token}")))
+    return KubeConfigSource(kubeconfig_file=str(cluster.kubeconfig(token, f"config-{token}", url)))
 
 
 @asynccontextmanager
@@ -42,6 +44,7 @@ async def controller(
     identity: str = "a",
     taints: Sequence[str] = (),
     access: KubeConfigSource | None = None,
+    periods: ElectionPeriods = PERIODS,
 ) -> AsyncIterator[PodCidrController]:
     client = KubeClient(load_access(access or await source(cluster)))
     leadership = Leadership(
@@ -49,10 +52,10 @@ async def controller(
         namespace="kube-system",
         name="podcidr",
         identity=identity,
-        periods=PERIODS,
-        times=Times(),
+        periods=periods,
+        clock=SYSTEM_CLOCK,
     )
-    replica = PodCidrController(client, leadership, pools, taints, Times())
+    replica = PodCidrController(client, leadership, pools, taints, SYSTEM_CLOCK)
     task = asyncio.ensure_future(replica.run())
     try:
         yield replica

@@ -109,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
     from udpoverlay.loop import run_until_signal  # noqa: PLC0415 - late
     from udpoverlay.podcidr import process  # noqa: PLC0415 - late
     from udpoverlay.podcidr.election import ElectionPeriods  # noqa: PLC0415 - late
-    from udpoverlay.registry.kubernetes.own_node import Times  # noqa: PLC0415 - late
 
     name = args.identity or os.environ.get("POD_NAME") or socket.gethostname()
     settings = process.ControllerSettings(
@@ -134,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
         _print(facts, as_json=args.json)
         return 1 if facts["findings"] or facts["without_pod_cidr"] else 0
     status = run_until_signal(
-        partial(process.run, settings, Times()), lambda name: log.info("stopping", signal=name)
+        partial(process.run, settings, process.BootClock()),
+        lambda name: log.info("stopping", signal=name),
     )
     log.info("stopped")
     return status
@@ -155,12 +155,14 @@ def _print(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, indent=2))
         return
-    lines = [
-        f"leader              {facts['holder'] or 'none'}",
-        f"nodes               {facts['nodes']}",
-        f"without a podCIDR   {', '.join(facts['without_pod_cidr']) or 'none'}",
+    rows = [
+        ("leader", facts["holder"] or "none"),
+        ("nodes", facts["nodes"]),
+        ("without a podCIDR", ", ".join(facts["without_pod_cidr"]) or "none"),
+        *((f"free in {cidr}", count) for cidr, count in facts["free"].items()),
     ]
-    lines += [f"free in {cidr:<12}{count}" for cidr, count in facts["free"].items()]
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [f"{name:<{width}}{value}" for name, value in rows]
     for found in facts["findings"]:
         fix = f" ({found['fix']})" if found["fix"] else ""
         lines.append(f"Node {found['node']}: {found['what']}{fix}")

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,15 +19,35 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from udpoverlay.errors import OperatorError, RegistryDenied
+from udpoverlay.kubernetes import codec
+from udpoverlay.kubernetes.codec import ExecCredential
+from udpoverlay.kubernetes.errors import KubeUndecodable
 from udpoverlay.kubernetes.tls import Piece, Tls
+from udpoverlay.log import RateLimited, get_logger
 
-__all__ = ["Credentials", "ExecPlugin", "FixedHeader", "PluginSettings", "TokenFile", "basic"]
+__all__ = [
+    "Credentials",
+    "ExecPlugin",
+    "FixedHeader",
+    "PluginSettings",
+    "TokenFile",
+    "basic",
+    "bearer",
+]
+
+_log = get_logger(__name__)
 
 TOKEN_REREAD = 60.0
 """Seconds; a service account token is rotated on disk well before it runs out."""
 
 PLUGIN_TIMEOUT = 60.0
 """Seconds that a plugin may take."""
+
+PLUGIN_OUTPUT = 1 << 20
+"""Bytes that a plugin may print."""
+
+_TOKEN = re.compile(r"[!-~]+")
+"""Printable ASCII without spaces: all that a bearer token may hold (RFC 6750 2.1 allows less)."""
 
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
@@ -56,6 +77,16 @@ class FixedHeader:
         return False
 
 
+def bearer(token: str, origin: str) -> FixedHeader:
+    """A token that never changes; OperatorError naming `origin` when it is none."""
+    if _TOKEN.fullmatch(token) is None:
+        raise OperatorError(
+            f"{origin}: the token holds spaces or characters beyond ASCII",
+            fix="write it in one line, as it was issued",
+        )
+    return FixedHeader(f"Bearer {token}")
+
+
 def basic(username: str, password: str) -> FixedHeader:
     """HTTP basic authentication."""
     pair = base64.b64encode(f"{username}:{password}".encode()).decode()
@@ -63,22 +94,25 @@ def basic(username: str, password: str) -> FixedHeader:
 
 
 class TokenFile:
-    """A bearer token in a file that somebody else keeps fresh (the pod's service account)."""
+    """A bearer token in a file that somebody else keeps fresh (the pod's service account).
+
+    The file may be away, empty or half-written when it is read: then the last good token stays, and
+    the next request reads again.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        """Raise OperatorError when the file cannot be read now."""
+        """Raise OperatorError when there is no token in the file now."""
         self._path = path
         self._clock = clock
+        self._report = RateLimited(_log, clock, per_minute=1)
         try:
-            self._token = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise OperatorError(
-                f"token file {path}: {error.strerror}", fix="check the path and its rights"
-            ) from error
+            self._token = self._look()
+        except _NoToken as error:
+            raise OperatorError(f"token file {path}: {error}", fix="check it") from None
         self._read_at = clock()
 
     async def header(self) -> str:
-        """See Credentials; a file that is away for a moment leaves the token as it was."""
+        """See Credentials."""
         if self._clock() - self._read_at >= TOKEN_REREAD:
             self._read()
         return f"Bearer {self._token}"
@@ -90,13 +124,27 @@ class TokenFile:
         return self._token != before
 
     def _read(self) -> None:
-        self._read_at = self._clock()
         try:
-            token = self._path.read_text(encoding="utf-8").strip()
-        except OSError:
-            return
-        if token:
-            self._token = token
+            self._token = self._look()
+        except _NoToken as error:
+            self._report.warning("token", "token file not read", file=self._path, why=str(error))
+        else:
+            self._read_at = self._clock()
+
+    def _look(self) -> str:
+        try:
+            text = self._path.read_bytes()[: PLUGIN_OUTPUT + 1].decode("ascii").strip()
+        except OSError as error:
+            raise _NoToken(error.strerror) from error
+        except UnicodeDecodeError:
+            raise _NoToken("it is not ASCII text") from None
+        if _TOKEN.fullmatch(text) is None:
+            raise _NoToken("it holds no token" if text else "it is empty")
+        return text
+
+
+class _NoToken(Exception):
+    """The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,27 +197,29 @@ class ExecPlugin:
         return True
 
     async def _ask(self) -> str:
-        status = self._status(await self._run())
-        token = status.get("token") or ""
-        certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
-        if not token and not certificate:
+        said = self._said(await self._run())
+        if not said.token and not said.certificate:
             raise self._failed("printed neither a token nor a client certificate")
-        if certificate and self._tls is not None:
+        if said.token and _TOKEN.fullmatch(said.token) is None:
+            raise self._failed("printed a token that is none")
+        if said.certificate and self._tls is not None:
             name = f"the certificate of exec plugin {self._settings.command}"
             try:
                 self._tls.use_pair(
-                    Piece(name, data=str(certificate).encode()),
-                    Piece("its key", data=str(key or "").encode()),
+                    Piece(name, data=said.certificate.encode()),
+                    Piece("its key", data=said.key.encode()),
                 )
             except OperatorError as error:
                 raise RegistryDenied(error.what, fix=error.fix) from error
         self._expires = None
-        if until := status.get("expirationTimestamp"):
+        if said.expires:
             try:
-                self._expires = datetime.fromisoformat(str(until).replace("Z", "+00:00"))
+                self._expires = datetime.fromisoformat(said.expires.replace("Z", "+00:00"))
             except ValueError:
                 raise self._failed("printed an expirationTimestamp that is not a time") from None
-        return f"Bearer {token}" if token else ""
+            if self._expires.tzinfo is None:
+                raise self._failed("printed an expirationTimestamp without a time zone")
+        return f"Bearer {said.token}" if said.token else ""
 
     async def _run(self) -> bytes:
         settings = self._settings
@@ -191,37 +241,56 @@ class ExecPlugin:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
             raise self._failed(
-                f"cannot be started: {os.strerror(error.errno or 0)}",
+                f"cannot be started: {why}",
                 settings.install_hint or "install it or correct the kubeconfig",
             ) from error
+        reading = asyncio.gather(_output(process.stdout), _output(process.stderr), process.wait())
         try:
-            out, err = await asyncio.wait_for(process.communicate(), PLUGIN_TIMEOUT)
+            out, err, code = await asyncio.wait_for(reading, PLUGIN_TIMEOUT)
         except asyncio.TimeoutError:
             raise self._failed(f"took longer than {PLUGIN_TIMEOUT:.0f} s") from None
+        except _TooMuch:
+            raise self._failed(f"printed more than {PLUGIN_OUTPUT >> 20} MB") from None
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        if process.returncode:
+        if code:
             text = err.decode("utf-8", "replace").strip()[-200:]
-            raise self._failed(f"ended with code {process.returncode}: {text}")
+            raise self._failed(f"ended with code {code}: {text}")
         return out
 
-    def _status(self, out: bytes) -> Mapping[str, Any]:
+    def _said(self, out: bytes) -> ExecCredential:
         try:
-            document = json.loads(out)
-            status = document["status"]
-            version = document["apiVersion"]
-        except (ValueError, KeyError, TypeError):
-            raise self._failed("did not print an ExecCredential with a status") from None
-        if version != self._settings.api_version or not isinstance(status, dict):
-            raise self._failed(f"printed {version!r} instead of {self._settings.api_version}")
-        return status
+            said = codec.exec_credential(out)
+        except KubeUndecodable as error:
+            raise self._failed(f"did not print an ExecCredential: {error.what}") from None
+        if said.api_version != self._settings.api_version:
+            raise self._failed(
+                f"printed {said.api_version!r} instead of {self._settings.api_version}"
+            )
+        return said
 
     def _failed(self, how: str, fix: str = "") -> RegistryDenied:
         return RegistryDenied(
             f"exec plugin {self._settings.command} {how}",
             fix=fix or "run it by hand and check what it says",
         )
+
+
+class _TooMuch(Exception):
+    """A plugin prints without an end."""
+
+
+async def _output(stream: asyncio.StreamReader | None) -> bytes:
+    """What a plugin prints, within reason."""
+    assert stream is not None
+    said = bytearray()
+    while piece := await stream.read(1 << 16):
+        said += piece
+        if len(said) > PLUGIN_OUTPUT:
+            raise _TooMuch
+    return bytes(said)

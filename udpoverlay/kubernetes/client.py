@@ -1,144 +1,161 @@
-"""Requests to a Kubernetes API server: one answer, a list in pages, a watch as a stream.
+"""Requests to a Kubernetes API server, and their typed answers.
 
-Owns: the only use of aiohttp towards Kubernetes; paths, content types, timeouts, one repetition
-after a 401. Must not know: what an object means, when a caller should try again.
+Owns: which requests there are: paths, query, patch types, page sizes. Must not know: HTTP
+(transport.py), how a reply is read (codec.py), when a caller should try again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import random
-import socket
 import time
-import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
+from urllib.parse import quote
 
-import aiohttp
-
-from udpoverlay._version import VERSION
-from udpoverlay.errors import RegistryError, RegistryUnavailable
-from udpoverlay.kubernetes.errors import connection_error, status_error
+from udpoverlay.kubernetes import codec
+from udpoverlay.kubernetes.codec import NodePage, WatchEvent
+from udpoverlay.kubernetes.errors import KubeTooLarge, KubeUndecodable, Status, status_error
 from udpoverlay.kubernetes.kubeconfig import KubeAccess
+from udpoverlay.kubernetes.lease import LeaseObject, read_lease
+from udpoverlay.kubernetes.node import NodeView
+from udpoverlay.kubernetes.transport import TIMEOUTS, KubeTimeouts, Request, Transport
 
-__all__ = ["Json", "KubeClient", "KubeTimeouts", "WatchEvent"]
+__all__ = ["COUNTERS", "Json", "KubeClient"]
 
 Json = dict[str, Any]
 
+COUNTERS = ("requests", "request_failures", "undecodable")
+
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
-_PLAIN = "application/json"
 
 PAGE = 250
 """Nodes a page: a Node is 5–30 kB of JSON, and a page is held whole."""
 
-_MAX_REPLY = 64 << 20
-_MAX_LINE = 16 << 20
-"""Bytes of one answer, and of one event of a watch, that we are ready to hold."""
+MAX_PAGE = 32 << 20
+"""Bytes of a page; one that is larger is asked for again with half as many Nodes."""
 
-_LIVENESS = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-)
-"""A watch whose server lost power is noticed within a minute instead of hours."""
+MAX_NODES = 100_000
+"""A list that goes on after these is no list of Nodes (Kubernetes is built for 5,000)."""
 
-_CLOSE_SECONDS = 1.0
-_CLOSE_TURNS = 200
+MAX_OBJECT = 4 << 20
+"""Bytes of one object; etcd takes 1.5 MB."""
 
-
-@dataclass(frozen=True, slots=True)
-class KubeTimeouts:
-    """Seconds."""
-
-    connect: float = 10.0
-    request: float = 30.0
-    watch_low: float = 300.0
-    watch_high: float = 600.0
-    """The server is asked to end a watch after a time between the two, as client-go does."""
-    watch_idle: float = 180.0
-    """A watch that says nothing, not even the bookmark of every minute, is opened again."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One line of a watch: ADDED, MODIFIED, DELETED or BOOKMARK, and the object."""
-
-    kind: str
-    object: Json
+_NODES = "/api/v1/nodes"
+_NOTHING: frozenset[str] = frozenset()
 
 
 class KubeClient:
-    """One API server. Use inside a running event loop; `aclose` it."""
+    """One API server. Use inside a running event loop; `aclose` it.
+
+    Every method raises RegistryError by kind of refusal, and KubeUndecodable for an answer that is
+    not what it must be.
+    """
 
     def __init__(
         self,
         access: KubeAccess,
         *,
-        timeouts: KubeTimeouts = KubeTimeouts(),
+        timeouts: KubeTimeouts = TIMEOUTS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.access = access
         self.counters: Counter[str] = Counter()
         self._timeouts = timeouts
-        self._clock = clock
-        self._tls_checked = clock()
-        self._session: aiohttp.ClientSession | None = None
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._transport = Transport(access, self.counters, timeouts=timeouts, clock=clock)
+
+    async def aclose(self) -> None:
+        """Close all connections, and wait until they are."""
+        await self._transport.aclose()
 
     # ------------------------------------------------------------------ nodes
 
-    async def get_node(self, name: str, *, cached: bool = False) -> Json:
-        """Read one Node; `cached` lets the server answer from memory (resourceVersion 0)."""
-        query = {"resourceVersion": "0"} if cached else {}
-        return await self.request("GET", f"/api/v1/nodes/{name}", query=query)
+    async def get_node(
+        self, name: str, keep: frozenset[str] = _NOTHING, *, cached: bool = False
+    ) -> NodeView:
+        """Read one Node and its annotations `keep`.
 
-    async def node_pages(self) -> AsyncGenerator[Json, None]:
-        """List all Nodes at one version, a NodeList a page. Raises KubeGone when pages ran out."""
-        token = ""
+        `cached` lets the server answer from memory (resourceVersion 0).
+        """
+        query = {"resourceVersion": "0"} if cached else None
+        return await self._node(Request("GET", _node_path(name), query), name, keep)
+
+    async def node_pages(self, keep: frozenset[str]) -> AsyncGenerator[NodePage, None]:
+        """List all Nodes at one version. Raises KubeGone when that version was forgotten."""
+        limit, count, following, revision = PAGE, 0, "", ""
         while True:
-            query = {"limit": str(PAGE)}
-            if token:
-                query["continue"] = token
-            page = await self.request("GET", "/api/v1/nodes", query=query)
+            query = {"limit": str(limit)}
+            if following:
+                query["continue"] = following
+            try:
+                page = await self._page(Request("GET", _NODES, query), keep)
+            except KubeTooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 2)
+                continue
+            count += max(1, len(page.nodes) + len(page.odd))  # an endless list of nothing, too
+            if page.revision != (revision or page.revision) or count > MAX_NODES:
+                with self._counting():
+                    raise KubeUndecodable(f"GET {_NODES}: the pages are of no single list")
+            revision = page.revision
             yield page
-            token = str((page.get("metadata") or {}).get("continue") or "")
-            if not token:
+            if not page.next:
                 return
+            following = page.next
 
     async def node_version(self) -> str:
         """The server's present version of the list of Nodes."""
-        page = await self.request("GET", "/api/v1/nodes", query={"limit": "1"})
-        return str((page.get("metadata") or {}).get("resourceVersion") or "")
+        return (await self._page(Request("GET", _NODES, {"limit": "1"}), _NOTHING)).revision
 
-    async def patch_node(self, name: str, patch: Json) -> Json:
+    async def patch_node(self, name: str, patch: Json) -> NodeView:
         """Patch metadata and spec with a JSON merge patch (lists are replaced whole)."""
-        return await self.request("PATCH", f"/api/v1/nodes/{name}", patch, content_type=MERGE)
+        return await self._patch(_node_path(name), name, patch, MERGE)
 
-    async def patch_node_status(self, name: str, patch: Json) -> Json:
+    async def patch_node_status(self, name: str, patch: Json) -> NodeView:
         """Patch metadata and status with a strategic merge patch (conditions merge by type)."""
-        path = f"/api/v1/nodes/{name}/status"
-        return await self.request("PATCH", path, patch, content_type=STRATEGIC)
+        return await self._patch(f"{_node_path(name)}/status", name, patch, STRATEGIC)
 
-    def watch_nodes(
-        self, resource_version: str, opened: asyncio.Event
+    async def watch_nodes(
+        self, resource_version: str, opened: asyncio.Event, keep: frozenset[str]
     ) -> AsyncGenerator[WatchEvent, None]:
         """Follow all Nodes from `resource_version`; ends when the server ends it.
 
-        Sets `opened` when the server has accepted.
+        Sets `opened` when the server has accepted. Raises what an ERROR event says.
         """
-        return self._watch("/api/v1/nodes", resource_version, opened)
+        seconds = random.uniform(  # noqa: S311 - spread over time, no secret
+            self._timeouts.watch_low, self._timeouts.watch_high
+        )
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(max(1, int(seconds))),
+        }
+        self.counters["watches"] += 1
+        what = f"watch {_NODES}"
+        stream = self._transport.lines(Request("GET", _NODES, query), seconds, opened)
+        with self._counting():
+            async with aclosing(stream) as lines:
+                async for line in lines:
+                    event = codec.watch_event(line, keep, what)
+                    if event.kind == "ERROR":
+                        said = event.status or Status()
+                        raise status_error(said.code or 500, said, what)
+                    yield event
 
     # ------------------------------------------------------------------ other objects
 
-    async def get_pod(self, namespace: str, name: str) -> Json:
-        """Read one Pod."""
-        return await self.request("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+    async def pod_node_name(self, namespace: str, name: str) -> str:
+        """The Node that a Pod runs on, "" while it has none."""
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
+        request = Request("GET", path)
+        with self._counting():
+            data = await self._transport.send(request, MAX_OBJECT)
+            return codec.pod_node_name(data, str(request))
 
     async def may_i(
         self, verb: str, resource: str, *, namespace: str = "", group: str = ""
@@ -154,200 +171,63 @@ class KubeClient:
             "spec": {"resourceAttributes": asked},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self.request("POST", path, body)
-        return bool((answer.get("status") or {}).get("allowed"))
+        request = Request("POST", path, body=codec.encode(body))
+        with self._counting():
+            data = await self._transport.send(request, MAX_OBJECT)
+            return codec.review(data, str(request))
 
-    # ------------------------------------------------------------------ requests
+    async def get_lease(self, namespace: str, name: str) -> LeaseObject:
+        """Read a coordination.k8s.io Lease."""
+        return await self._lease(Request("GET", _lease_path(namespace, name)))
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Json | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        content_type: str = _PLAIN,
-    ) -> Json:
-        """Send one request and read its JSON answer. Raises RegistryError by kind of refusal."""
-        what = f"{method} {path}"
-        total = aiohttp.ClientTimeout(total=self._timeouts.request)
-        response = await self._send(method, path, body, query, content_type, total)
-        try:
-            data = await self._read(response)
-        finally:
-            response.release()
-        return _object(data, what)
+    async def create_lease(self, namespace: str, lease: Json) -> LeaseObject:
+        """Create a Lease. Raises KubeExists."""
+        return await self._lease(Request("POST", _lease_path(namespace), body=codec.encode(lease)))
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        try:
-            async for chunk in response.content.iter_any():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > _MAX_REPLY:
-                    raise RegistryError(f"an answer of {self.access.server} is over 64 MB")
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
-            self.counters["request_failures"] += 1
-            raise connection_error(error, self.access.server) from error
-        return b"".join(chunks)
-
-    async def _send(  # noqa: PLR0913, PLR0917 - the parts of one HTTP request
-        self,
-        method: str,
-        path: str,
-        body: Json | None,
-        query: Mapping[str, str] | None,
-        content_type: str,
-        timeout: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
-        """Send until there is a response that is a success; the caller releases it."""
-        data = None if body is None else json.dumps(body).encode()
-        for attempt in (1, 2):
-            headers = {"Accept": "application/json", "Content-Type": content_type}
-            if secret := await self.access.credentials.header():
-                headers["Authorization"] = secret
-            self.counters["requests"] += 1
-            try:
-                response = await self._open().request(
-                    method,
-                    self.access.server + path,
-                    params=query,
-                    data=data,
-                    headers=headers,
-                    timeout=timeout,
-                    allow_redirects=False,
-                    proxy=self.access.proxy,
-                    server_hostname=self.access.tls_server_name,
-                )
-            except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-                self.counters["request_failures"] += 1
-                raise connection_error(error, self.access.server) from error
-            if response.status < 300:
-                return response
-            self.counters["request_failures"] += 1
-            status = await self._refusal(response)
-            if response.status == 401 and attempt == 1 and self.access.credentials.refused():
-                continue
-            break
-        raise status_error(response.status, status, f"{method} {path}")
-
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Json:
-        """The Status of a refusal; {} when the body is something else."""
-        try:
-            status = json.loads(await self._read(response))
-        except (RegistryError, ValueError):
-            status = {}
-        finally:
-            response.release()
-        return status if isinstance(status, dict) else {}
-
-    def _open(self) -> aiohttp.ClientSession:
-        tls = self.access.tls
-        if tls is not None and self._clock() - self._tls_checked >= 60:
-            self._tls_checked = self._clock()
-            tls.refresh()
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                ssl=tls.context if tls is not None else True, socket_factory=self._socket
-            )
-            headers = {"User-Agent": f"udpoverlay/{VERSION}"}
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers)
-        return self._session
-
-    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket that notices a dead peer, and that aclose can wait for."""
-        family, kind, protocol, _, _ = address
-        made = socket.socket(family, kind, protocol)
-        for level, option, value in _LIVENESS:
-            made.setsockopt(level, option, value)
-        self._sockets.add(made)
-        return made
-
-    # ------------------------------------------------------------------ watch
-
-    async def _watch(
-        self, path: str, resource_version: str, opened: asyncio.Event
-    ) -> AsyncGenerator[WatchEvent, None]:
-        seconds = random.uniform(  # noqa: S311 - spread over time, no secret
-            self._timeouts.watch_low, self._timeouts.watch_high
+    async def update_lease(self, namespace: str, name: str, lease: Json) -> LeaseObject:
+        """Replace a Lease of the version in `lease`. Raises KubeModified when it has another."""
+        return await self._lease(
+            Request("PUT", _lease_path(namespace, name), body=codec.encode(lease))
         )
-        query = {
-            "watch": "1",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "timeoutSeconds": str(max(1, int(seconds))),
-        }
-        timeout = aiohttp.ClientTimeout(
-            total=seconds + 30.0,
-            sock_connect=self._timeouts.connect,
-            sock_read=self._timeouts.watch_idle,
-        )
-        self.counters["watches"] += 1
-        response = await self._send("GET", path, None, query, _PLAIN, timeout)
+
+    # ------------------------------------------------------------------ answers
+
+    async def _node(self, request: Request, name: str, keep: frozenset[str]) -> NodeView:
+        with self._counting():
+            data = await self._transport.send(request, MAX_OBJECT)
+            view = codec.node(data, keep, str(request))
+            if view.name != name:
+                raise KubeUndecodable(f"{request}: the answer is Node {view.name}")
+            return view
+
+    async def _patch(self, path: str, name: str, patch: Json, content_type: str) -> NodeView:
+        request = Request("PATCH", path, None, codec.encode(patch), content_type)
+        return await self._node(request, name, _NOTHING)
+
+    async def _page(self, request: Request, keep: frozenset[str]) -> NodePage:
+        with self._counting():
+            data = await self._transport.send(request, MAX_PAGE)
+            return codec.node_page(data, keep, str(request))
+
+    async def _lease(self, request: Request) -> LeaseObject:
+        with self._counting():
+            data = await self._transport.send(request, MAX_OBJECT)
+            return read_lease(data, str(request))
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count replies that are not what they must be."""
         try:
-            opened.set()
-            async with contextlib.aclosing(_lines(response, self.access.server)) as lines:
-                async for line in lines:
-                    yield _event(line, path)
-        finally:
-            response.close()
-
-    async def aclose(self) -> None:
-        """Close all connections, and wait until they are.
-
-        A TLS connection says goodbye and waits for an answer in the background; a loop that ends
-        meanwhile would trip over it.
-        """
-        session, self._session = self._session, None
-        if session is None:
-            return
-        await session.close()
-        for sock in self._sockets:
-            if sock.fileno() >= 0:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-        for _ in range(_CLOSE_TURNS):
-            if all(sock.fileno() < 0 for sock in self._sockets):
-                return
-            await asyncio.sleep(_CLOSE_SECONDS / _CLOSE_TURNS)
+            yield
+        except KubeUndecodable:
+            self.counters["undecodable"] += 1
+            raise
 
 
-async def _lines(response: aiohttp.ClientResponse, server: str) -> AsyncGenerator[bytes, None]:
-    """The lines of a stream that may come in any pieces; an unfinished last one is dropped."""
-    rest = bytearray()
-    try:
-        async for chunk in response.content.iter_any():
-            rest += chunk
-            *whole, tail = bytes(rest).split(b"\n")
-            rest = bytearray(tail)
-            if len(rest) > _MAX_LINE:
-                raise RegistryUnavailable(f"a watch event of {server} is over 16 MB")
-            for line in whole:
-                if line.strip():
-                    yield line
-    except asyncio.TimeoutError as error:
-        raise RegistryUnavailable(f"a watch of {server} went silent") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise connection_error(error, server) from error
+def _node_path(name: str) -> str:
+    return f"{_NODES}/{quote(name, safe='')}"
 
 
-def _event(line: bytes, path: str) -> WatchEvent:
-    """One event. Raises the error that an ERROR event holds."""
-    event = _object(line, f"watch {path}")
-    kind, found = event.get("type"), event.get("object")
-    if not isinstance(kind, str) or not isinstance(found, dict):
-        raise RegistryUnavailable(f"watch {path}: an event without type and object")
-    if kind == "ERROR":
-        code = found.get("code")
-        raise status_error(code if isinstance(code, int) else 500, found, f"watch {path}")
-    return WatchEvent(kind, found)
-
-
-def _object(data: bytes, what: str) -> Json:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        raise RegistryUnavailable(f"{what}: the answer is not JSON") from None
-    if not isinstance(found, dict):
-        raise RegistryUnavailable(f"{what}: the answer is no JSON object")
-    return found
+def _lease_path(namespace: str, name: str = "") -> str:
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
+    return f"{path}/{quote(name, safe='')}" if name else path

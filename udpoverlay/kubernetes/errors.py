@@ -10,7 +10,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -28,7 +28,10 @@ __all__ = [
     "KubeInvalid",
     "KubeModified",
     "KubeNotFound",
+    "KubeTooLarge",
     "KubeUnauthorized",
+    "KubeUndecodable",
+    "Status",
     "connection_error",
     "status_error",
 ]
@@ -60,6 +63,14 @@ class KubeInvalid(RegistryError):
     """The server does not accept this change: a field that is wrong or may not change."""
 
 
+class KubeUndecodable(RegistryUnavailable):
+    """The reply is not what it must be; what was known before stays true."""
+
+
+class KubeTooLarge(KubeUndecodable):
+    """The reply is larger than anything that we hold in memory."""
+
+
 class KubeUnauthorized(RegistryDenied):
     """The credentials are not (or no longer) valid."""
 
@@ -86,10 +97,18 @@ _BY_CODE: dict[int, type[RegistryError]] = {
 }
 
 
-def status_error(code: int, status: Mapping[str, Any], request: str) -> RegistryError:
-    """The error for an answer of `code` whose body is a Status; `request` says what was asked."""
-    reason = str(status.get("reason", ""))
-    text = str(status.get("message", ""))[:_MAX_TEXT] or f"HTTP {code}"
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Why a request was refused, as the body says; "" and 0 where it does not."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+def status_error(code: int, status: Status, request: str) -> RegistryError:
+    """The error for an answer of `code` whose body is `status`; `request` says what was asked."""
+    text = status.message[:_MAX_TEXT] or f"HTTP {code}"
     what = f"{request}: {text}"
     if code == 403:
         match = _CANNOT.search(text)
@@ -99,7 +118,7 @@ def status_error(code: int, status: Mapping[str, Any], request: str) -> Registry
             f"{request}: the API server does not accept our credentials",
             fix="check the token or certificate in the kubeconfig or the pod's service account",
         )
-    if code == 409 and reason == "AlreadyExists":
+    if code == 409 and status.reason == "AlreadyExists":
         return KubeExists(what)
     if code >= 500:
         return RegistryUnavailable(what)
@@ -120,7 +139,11 @@ def connection_error(error: BaseException, server: str) -> RegistryError:
         )
     if isinstance(error, asyncio.TimeoutError):
         return RegistryUnavailable(f"{server} does not answer")
-    return RegistryUnavailable(f"{server} cannot be reached: {_reason(error)}")
+    if isinstance(error, OSError | aiohttp.ClientConnectionError):
+        return RegistryUnavailable(f"{server} cannot be reached: {_reason(error)}")
+    # Whatever else a foreign reply makes of the libraries that read it.
+    why = f"{type(error).__name__}: {_reason(error)}"
+    return KubeUndecodable(f"the answer of {server} cannot be read: {why}")
 
 
 def _reason(error: BaseException) -> str:

@@ -201,7 +201,7 @@ class _Kubeconfig:
         if user.get("tokenFile"):
             return auth.TokenFile(_beside(file, str(user["tokenFile"])), self._clock)
         if user.get("token"):
-            return FixedHeader(f"Bearer {user['token']}")
+            return auth.bearer(str(user["token"]).strip(), f"kubeconfig {self._names}")
         if user.get("username"):
             return auth.basic(str(user["username"]), str(user.get("password") or ""))
         return FixedHeader()

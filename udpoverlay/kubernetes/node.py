@@ -1,14 +1,13 @@
 """What of a Kubernetes Node matters to an overlay: its identity, some annotations, its podCIDRs.
 
-Owns: the reading of a Node object. Must not know: which annotations make a lease, how a Node
-travels (client.py).
+Owns: those facts, and the reading of podCIDRs. Must not know: which annotations make a lease, how a
+Node is spelled in JSON (codec.py), how it travels (client.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from netaddr import IPNetwork
 
@@ -34,35 +33,7 @@ class NodeView:
     annotations: Mapping[str, str] = field(default_factory=dict)
     pod_cidr: str = ""
     pod_cidrs: tuple[str, ...] = ()
-    taints: tuple[Mapping[str, Any], ...] = ()
-
-    @classmethod
-    def from_object(cls, node: Mapping[str, Any], keep: frozenset[str]) -> NodeView:
-        """Read a Node as the API sends it, keeping only the annotations named in `keep`.
-
-        Absent and null parts are empty, as in Go; a wrong type anywhere is a ValueError.
-        """
-        meta = _object(node.get("metadata"), "metadata")
-        spec = _object(node.get("spec"), "spec")
-        annotations = _object(meta.get("annotations"), "metadata.annotations")
-        cidrs = _list(spec.get("podCIDRs"), "spec.podCIDRs")
-        taints = _list(spec.get("taints"), "spec.taints")
-        name = _text(meta.get("name"), "metadata.name")
-        if not name:
-            raise ValueError("metadata.name is empty")
-        return cls(
-            name=name,
-            uid=_text(meta.get("uid"), "metadata.uid"),
-            resource_version=_text(meta.get("resourceVersion"), "metadata.resourceVersion"),
-            annotations={
-                key: _text(value, f"metadata.annotations[{key}]")
-                for key, value in annotations.items()
-                if key in keep
-            },
-            pod_cidr=_text(spec.get("podCIDR"), "spec.podCIDR"),
-            pod_cidrs=tuple(_text(cidr, "spec.podCIDRs") for cidr in cidrs),
-            taints=tuple(_object(taint, "spec.taints") for taint in taints),
-        )
+    taints: tuple[Mapping[str, str], ...] = ()
 
     def same_facts(self, other: NodeView | None) -> bool:
         """Whether nothing that matters here differs (a kubelet's heartbeat changes none of it)."""
@@ -100,27 +71,3 @@ def parse_cidr(text: str) -> IPNetwork:
     if network is None:
         raise NotALease(f"podCIDR {text!r} is not a CIDR")
     return network
-
-
-def _object(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is {type(value).__name__}, not an object")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ValueError(f"{where} is {type(value).__name__}, not a list")
-    return value
-
-
-def _text(value: Any, where: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{where} is {type(value).__name__}, not a string")
-    return value

@@ -6,15 +6,17 @@ Must not know: kubeconfig's spelling, requests.
 
 from __future__ import annotations
 
-import os
 import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from udpoverlay.errors import OperatorError
+from udpoverlay.log import get_logger
 
 __all__ = ["Piece", "Tls"]
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Tls:
     def refresh(self) -> bool:
         """Read files that changed since they were read last; new connections use them.
 
-        A half-written file keeps what was: the next call sees it whole. True when it read some.
+        A file that is half-written, away or wrong keeps what was; the next call looks again. True
+        when it read some.
         """
         stamps = self._stamp()
         if stamps == self._stamps:
@@ -95,7 +98,8 @@ class Tls:
                 self.context.load_verify_locations(cadata=_authorities(self._authority))
             if self._certificate is not None and self._key is not None:
                 self.use_pair(self._certificate, self._key)
-        except OperatorError:
+        except OperatorError as error:
+            _log.warning("certificate files changed but cannot be used", why=str(error))
             return False
         self._stamps = stamps
         return True
@@ -114,18 +118,21 @@ class Tls:
             raise OperatorError(f"{key.name} is encrypted", fix="give a key without pass phrase")
 
         # OpenSSL reads pairs from files only; this one is ours alone and gone at once.
-        handle, name = tempfile.mkstemp(prefix="udpoverlay-")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with tempfile.NamedTemporaryFile(prefix="udpoverlay-") as file:
                 file.write(pem + b"\n" + secret)
-            self.context.load_cert_chain(name, password=refuse_prompt)
+                file.flush()
+                self.context.load_cert_chain(file.name, password=refuse_prompt)
         except ssl.SSLError as error:
             raise OperatorError(
                 f"{certificate.name} and {key.name} cannot be used: {error.reason or error}",
                 fix="check that the key belongs to the certificate",
             ) from error
-        finally:
-            Path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OperatorError(
+                f"{certificate.name} cannot be handed to OpenSSL: {error.strerror}",
+                fix="make room in the directory for temporary files (TMPDIR)",
+            ) from error
 
     def _stamp(self) -> tuple[tuple[int, int], ...]:
         pieces = (self._authority, self._certificate, self._key)

@@ -16,10 +16,11 @@ spec.podCIDR cannot be changed once it is set; the server sees to that.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from udpoverlay import aio
+from udpoverlay.clock import Clock
 from udpoverlay.kubernetes.cidr_set import Pool
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
@@ -28,7 +29,7 @@ from udpoverlay.kubernetes.nodes import Follower, News, NodeFeed
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.podcidr.election import Leadership, LeadershipLost, Promises
 from udpoverlay.podcidr.reconciler import NODE_RIGHTS, Term
-from udpoverlay.registry.kubernetes.own_node import Times
+from udpoverlay.supervisor import Supervisor
 
 __all__ = ["PodCidrController"]
 
@@ -50,14 +51,15 @@ class PodCidrController:
         leadership: Leadership,
         pools: Sequence[Pool],
         remove_taints: Collection[str],
-        times: Times,
+        clock: Clock,
     ) -> None:
         self._client = client
         self._leadership = leadership
         self._pools = tuple(pools)
         self._remove_taints = remove_taints
-        self._times = times
-        self._report = RateLimited(_log, times.clock, per_minute=2)
+        self._clock = clock
+        self._supervisor = Supervisor(sleep=clock.sleep, clock=clock.monotonic)
+        self._report = RateLimited(_log, clock.monotonic, per_minute=2)
         self._feed: NodeFeed | None = None
         self._term: Term | None = None
 
@@ -69,6 +71,8 @@ class PodCidrController:
             "identity": self._leadership.identity,
             "leader": self._leadership.leads,
             "holder": self._leadership.holder,
+            "troubles": self._troubles(),
+            "task_failures": self._supervisor.failures,
             "nodes": None,
             "free": None,
             "starved": None,
@@ -86,31 +90,33 @@ class PodCidrController:
             }
         return facts
 
+    def _troubles(self) -> dict[str, str]:
+        """What does not work right now, by part."""
+        feed = self._feed
+        return {**(feed.troubles() if feed is not None else {}), **self._supervisor.troubles()}
+
     def healthy(self) -> bool:
         """False for a leader that has not heard of the server for long: restart it."""
         feed = self._feed
-        return feed is None or self._times.clock() - feed.heard_at < DEAF
+        return feed is None or self._clock.monotonic() - feed.heard_at < DEAF
 
     async def run(self) -> None:
-        """Act while the Lease is ours, wait for it while it is not; for ever."""
+        """Act while the Lease is ours, wait for it while it is not; for ever.
+
+        After an error that nobody foresaw the Lease is given up, so that another replica may have
+        more luck, and it begins again.
+        """
+        await self._supervisor.run("podcidr", self._life)
+
+    async def _life(self) -> None:
         try:
             while True:
                 promises = await self._leadership.acquire()
-                works = [
-                    asyncio.ensure_future(self._leadership.keep()),
-                    asyncio.ensure_future(self._act(promises)),
-                ]
                 try:
-                    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-                    for work in works:
-                        if work.done():
-                            work.result()
+                    await aio.first_to_end(self._leadership.keep(), self._act(promises))
                 except LeadershipLost as error:
                     _log.warning("not the leader any more", why=error.what)
                 finally:
-                    for work in works:
-                        work.cancel()
-                    await asyncio.gather(*works, return_exceptions=True)
                     self._term = self._feed = None
         finally:
             await self._leadership.release()
@@ -118,48 +124,34 @@ class PodCidrController:
     async def _act(self, promises: Promises) -> None:
         """One term. The list of Nodes is made after the Lease was taken, hence after every write
         that the last holder finished."""
-        self._feed = feed = NodeFeed(
-            self._client,
-            frozenset(),
-            sleep=self._times.sleep,
-            clock=self._times.clock,
-            on_denied=self._on_denied,
+        feed = NodeFeed(self._client, frozenset(), clock=self._clock, on_denied=self._on_denied)
+        self._feed = feed
+        await aio.first_to_end(
+            self._supervisor.run("podcidr-nodes", feed.run), self._serve(feed, promises)
         )
-        following = asyncio.ensure_future(feed.run())
-        try:
-            follower = feed.follow()
-            await follower.next()
-            self._term = term = Term(
-                self._client, self._leadership, self._pools, self._remove_taints, self._report
-            )
-            term.inherit(feed.nodes, promises)
-            _log.info("leading", nodes=len(feed.nodes), promised=len(promises))
-            await term.serve(feed.nodes, feed.nodes)
-            while True:
-                news = await self._news(follower, retry=bool(term.failed))
-                if news.lost_history:
-                    _log.error("the API server was restored from an older copy")
-                    term.restored()
-                names = term.known | feed.nodes.keys() if news.reset else news.names
-                await term.serve(feed.nodes, names)
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+
+    async def _serve(self, feed: NodeFeed, promises: Promises) -> None:
+        follower = feed.follow()
+        await follower.next()
+        self._term = term = Term(
+            self._client, self._leadership, self._pools, self._remove_taints, self._report
+        )
+        term.inherit(feed.nodes, promises)
+        _log.info("leading", nodes=len(feed.nodes), promised=len(promises))
+        await term.serve(feed.nodes, feed.nodes, feed.unreadable)
+        while True:
+            news = await self._news(follower, retry=bool(term.failed))
+            if news.lost_history:
+                _log.error("the API server was restored from an older copy")
+                term.restored()
+            names = term.known | feed.nodes.keys() if news.reset else news.names
+            await term.serve(feed.nodes, names, feed.unreadable)
 
     async def _news(self, follower: Follower, *, retry: bool) -> News:
         """What changed; nothing, after a while, when there is something to try again."""
         if not retry:
             return await follower.next()
-        waits = [
-            asyncio.ensure_future(follower.wait()),
-            asyncio.ensure_future(self._times.sleep(RETRY)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        await aio.event_or_sleep(follower.changed, RETRY, self._clock.sleep)
         return follower.take()
 
     async def _on_denied(self, error: KubeDenied) -> None:

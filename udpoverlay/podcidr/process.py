@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from udpoverlay.clock import Clock, SystemClock
 from udpoverlay.errors import KernelError, RegistryError
-from udpoverlay.kubernetes.cidr_set import Books, Pool
+from udpoverlay.kubernetes.cidr_set import Books, Finding, Pool
 from udpoverlay.kubernetes.client import Json, KubeClient
 from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
 from udpoverlay.kubernetes.kubeconfig import load_access
-from udpoverlay.kubernetes.node import NodeView
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.observe.http import HttpError, HttpServer, Request, Response, tcp_listener
 from udpoverlay.podcidr.controller import PodCidrController
 from udpoverlay.podcidr.election import ElectionPeriods, Leadership
 from udpoverlay.podcidr.reconciler import NODE_RIGHTS
-from udpoverlay.registry.kubernetes.own_node import Times
 
-__all__ = ["ControllerSettings", "check", "run"]
+__all__ = ["BootClock", "ControllerSettings", "check", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,15 @@ class ControllerSettings:
     """0: no health server."""
 
 
-async def run(settings: ControllerSettings, times: Times, unwinding: asyncio.Event) -> int:
+class BootClock(SystemClock):
+    """Seconds since boot: a leader that was suspended knows that its time is over."""
+
+    def monotonic(self) -> float:
+        """CLOCK_BOOTTIME."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def run(settings: ControllerSettings, clock: Clock, unwinding: asyncio.Event) -> int:
     """Be a replica until cancelled. Raises OperatorError, KernelError."""
     client = KubeClient(load_access(settings.source))
     leadership = Leadership(
@@ -53,10 +61,10 @@ async def run(settings: ControllerSettings, times: Times, unwinding: asyncio.Eve
         name=settings.lease_name,
         identity=settings.identity,
         periods=settings.periods,
-        times=times,
+        clock=clock,
     )
     controller = PodCidrController(
-        client, leadership, settings.pools, settings.remove_taints, times
+        client, leadership, settings.pools, settings.remove_taints, clock
     )
     async with contextlib.AsyncExitStack() as undo:
         undo.push_async_callback(client.aclose)
@@ -100,23 +108,21 @@ async def check(settings: ControllerSettings) -> Json:
     client = KubeClient(load_access(settings.source))
     try:
         books = Books(settings.pools)
-        findings = []
+        findings: list[Finding] = []
         without: list[str] = []
         count = 0
         try:
-            async with contextlib.aclosing(client.node_pages()) as pages:
+            async with contextlib.aclosing(client.node_pages(frozenset())) as pages:
                 async for page in pages:
-                    for item in page.get("items") or ():
-                        view = NodeView.from_object(item, frozenset())
-                        count += 1
+                    count += len(page.nodes) + len(page.odd)
+                    for view in page.nodes:
                         findings += books.adopt(view)
                         if not (view.pod_cidr or view.pod_cidrs):
                             without.append(view.name)
+                    findings += [Finding(odd.name, odd.why, "") for odd in page.odd]
         except KubeDenied as error:
             why = why_denied(error, await missing_rights(client, NODE_RIGHTS))
             raise RegistryError(why.what, fix=why.fix) from error
-        except ValueError as error:
-            raise RegistryError(f"a Node cannot be read: {error}") from error
         free = zip(settings.pools, books.free(), strict=True)
         return {
             "schema": 1,
@@ -134,9 +140,8 @@ async def check(settings: ControllerSettings) -> Json:
 
 async def _holder(client: KubeClient, settings: ControllerSettings) -> str | None:
     """Who holds the Lease; None when nobody does or we may not look."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.lease_namespace}/leases"
     try:
-        lease = await client.request("GET", f"{path}/{settings.lease_name}")
+        lease = await client.get_lease(settings.lease_namespace, settings.lease_name)
     except (KubeNotFound, KubeDenied):
         return None
-    return (lease.get("spec") or {}).get("holderIdentity") or None
+    return lease.holder or None

@@ -11,12 +11,14 @@ promised until the Node shows what became of it.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from netaddr import IPNetwork
 
+from udpoverlay import aio
 from udpoverlay.errors import OutOfSubnets, RegistryError
 from udpoverlay.kubernetes.cidr_set import Books, Finding, Pool
 from udpoverlay.kubernetes.client import Json, KubeClient
@@ -24,7 +26,7 @@ from udpoverlay.kubernetes.diagnose import Right, missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeInvalid, KubeModified, KubeNotFound
 from udpoverlay.kubernetes.node import NodeView, NotALease, parse_cidr
 from udpoverlay.log import RateLimited, get_logger
-from udpoverlay.podcidr.election import Leadership, Promises
+from udpoverlay.podcidr.election import Leadership, LeadershipLost, Promise, Promises
 
 __all__ = ["NODE_RIGHTS", "Term"]
 
@@ -63,6 +65,8 @@ class Term:
         """Nodes for which no range is free."""
         self.failed: set[str] = set()
         """Nodes that a write failed for; to be tried again."""
+        self.unreadable: frozenset[str] = frozenset()
+        """Nodes that may hold any range."""
         self._client = client
         self._leadership = leadership
         self._remove_taints = frozenset(remove_taints)
@@ -93,12 +97,12 @@ class Term:
             view = nodes.get(name)
             if view is None or _has_range(view):
                 continue
+            if promise.uid != view.uid:
+                continue
             try:
-                if promise["uid"] != view.uid:
-                    continue
-                networks = tuple(parse_cidr(str(text)) for text in promise["cidrs"])
-            except (KeyError, TypeError, NotALease):
-                _log.error("a promise in the Lease cannot be read", node=name, promise=promise)
+                networks = tuple(parse_cidr(text) for text in promise.cidrs)
+            except NotALease as error:
+                _log.error("a promise in the Lease is void", node=name, why=str(error))
                 continue
             if self.books.clash(name, networks):
                 _log.error("a promise is void: the range has another holder", node=name)
@@ -112,9 +116,19 @@ class Term:
             name: replace(view, resource_version="") for name, view in self._nodes.items()
         }
 
-    async def serve(self, nodes: Mapping[str, NodeView], names: Iterable[str]) -> None:
-        """Look at the Nodes `names` and do what they need. Raises LeadershipLost."""
+    async def serve(
+        self,
+        nodes: Mapping[str, NodeView],
+        names: Iterable[str],
+        unreadable: Collection[str] = (),
+    ) -> None:
+        """Look at the Nodes `names` and do what they need. Raises LeadershipLost.
+
+        `unreadable` are Nodes of which the name alone is known. While one of them may hold any
+        range, none is given.
+        """
         names = sorted(names)
+        self.unreadable = frozenset(unreadable) - nodes.keys()
         freed = [self._look(nodes[n]) if n in nodes else self._gone(n) for n in names]
         todo = {*names, *self.failed, *(self.starved if any(freed) else ())}
         self.failed.clear()
@@ -166,6 +180,14 @@ class Term:
         wanting = [
             name for name in names if name in self._nodes and not _has_range(self._nodes[name])
         ]
+        if wanting and self.unreadable:
+            self._report.error(
+                "unreadable",
+                "no range is given while a Node cannot be read",
+                nodes=sorted(self.unreadable),
+            )
+            self.failed.update(wanting)
+            return
         for start in range(0, len(wanting), BATCH):
             batch = [name for name in wanting[start : start + BATCH] if self._choose(name)]
             if not batch:
@@ -173,7 +195,7 @@ class Term:
             try:
                 await self._leadership.promise(
                     {
-                        name: {"uid": self._nodes[name].uid, "cidrs": [str(n) for n in networks]}
+                        name: Promise(self._nodes[name].uid, tuple(str(n) for n in networks))
                         for name, networks in self._promised.items()
                     }
                 )
@@ -241,7 +263,8 @@ class Term:
     async def _patch(self, name: str, change: _Change) -> bool:
         """Write what `change` wants of the Node as it is now; True when it was written.
 
-        Looks again when the Node changed meanwhile; a failure is left for the next round.
+        Looks again when the Node changed meanwhile; a failure is left for the next round. Raises
+        LeadershipLost when the time to write is over.
         """
         try:
             for _ in range(ATTEMPTS):
@@ -249,21 +272,24 @@ class Term:
                 spec = change(view) if view is not None else None
                 if view is None or spec is None:
                     return False
+                self._leadership.check()
                 meta = {"resourceVersion": view.resource_version, "uid": view.uid}
                 try:
-                    node = await self._client.patch_node(name, {"metadata": meta, "spec": spec})
-                    self._look(NodeView.from_object(node, frozenset()))
+                    self._look(
+                        await self._client.patch_node(name, {"metadata": meta, "spec": spec})
+                    )
                     return True
                 except (KubeModified, KubeInvalid):
                     # It changed, was made anew, or got a range from somebody else.
-                    node = await self._client.get_node(name)
-                    self._look(NodeView.from_object(node, frozenset()))
+                    self._look(await self._client.get_node(name))
+        except LeadershipLost:
+            raise
         except KubeNotFound:
             self._gone(name)
             return False
         except KubeDenied as error:
             await self._complain(error, NODE_RIGHTS)
-        except (RegistryError, ValueError) as error:
+        except RegistryError as error:
             self._report.warning("patch", "node not written", node=name, error=str(error))
         self.failed.add(name)
         return False
@@ -274,14 +300,18 @@ class Term:
 
 
 async def _for_all(work: Callable[[str], Coroutine[Any, Any, None]], names: Iterable[str]) -> None:
-    """Run `work` for every name, a few at once."""
-    gate = asyncio.Semaphore(TOGETHER)
+    """Run `work` for every name, a few at once; the first error ends all, and none is left over."""
+    waiting = deque(names)
 
-    async def one(name: str) -> None:
-        async with gate:
-            await work(name)
+    async def some() -> None:
+        while waiting:
+            await work(waiting.popleft())
 
-    await asyncio.gather(*(one(name) for name in names))
+    tasks = [asyncio.ensure_future(some()) for _ in range(min(TOGETHER, len(waiting)))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await aio.end(tasks)
 
 
 def _has_range(view: NodeView) -> bool:

@@ -67,40 +67,6 @@ def test_names_are_the_ten_of_flannel() -> None:
     }  # fmt: skip
 
 
-def test_a_node_as_the_api_sends_it_is_reduced_to_what_matters() -> None:
-    view = NodeView.from_object(
-        {
-            "metadata": {
-                "name": "n1",
-                "uid": "u",
-                "resourceVersion": "7",
-                "annotations": {**UDP, "kubeadm.io/other": "x" * 100},
-                "labels": {"a": "b"},
-            },
-            "spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"], "taints": None},
-            "status": {"images": [1, 2, 3]},
-        },
-        NAMES.all(),
-    )
-    assert view == node(UDP, "10.1.0.0/24", uid="u", resource_version="7", pod_cidr="10.1.0.0/24")
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        {"metadata": {"name": 5}},
-        {"metadata": []},
-        {"metadata": {"name": "n", "annotations": {NAMES.public_ip: 5}}},
-        {"metadata": {"name": "n"}, "spec": {"podCIDRs": "10.0.0.0/24"}},
-        {"metadata": {"name": "n"}, "spec": {"podCIDRs": [7]}},
-    ],
-)
-def test_a_wrong_type_in_a_node_is_a_value_error(broken: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"is"):
-        NodeView.from_object(broken, NAMES.all())
-
-
 def test_a_udp_node_is_a_lease_with_its_public_ip_and_no_data() -> None:
     lease = lease_of_node(node(UDP, "10.1.2.0/24"), NAMES, V4)
     assert lease is not None

@@ -28,6 +28,7 @@ from tests.support.kuberegistry import (
     waits,
     watching,
 )
+from udpoverlay.clock import SystemClock
 from udpoverlay.errors import OperatorError, RegistryUnavailable
 from udpoverlay.registry.base import RenewingRegistry
 from udpoverlay.registry.kubernetes.registry import KubeTiming, open_kube
@@ -217,22 +218,22 @@ def test_a_broken_net_conf_names_the_file_and_the_key(double: Kube) -> None:
     double(scenario)
 
 
-class SlowClock:
+class SlowClock(SystemClock):
     """Time that passes only while somebody sleeps."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.at = 1000.0
         self._over = asyncio.Event()
 
-    def clock(self) -> float:
-        return self.now
+    def monotonic(self) -> float:
+        return self.at
 
     async def sleep(self, seconds: float) -> None:
         if seconds > 300:
             await self._over.wait()  # the deadline itself: everybody else gets his turns first
         else:
-            self.now += seconds
-            if self.now >= 1600.0:
+            self.at += seconds
+            if self.at >= 1600.0:
                 self._over.set()
             await asyncio.sleep(0)
 
@@ -242,15 +243,15 @@ def test_the_first_sync_may_take_ten_minutes(double: Kube, go_on: bool) -> None:
     async def scenario(cluster: Cluster) -> None:
         source = await cluster.source("n1", continue_when_cache_not_ready=go_on)
         await cluster.api.stop()
-        time = SlowClock()
-        opening = open_kube(source, sleep=time.sleep, clock=time.clock)
+        clock = SlowClock()
+        opening = open_kube(source, clock=clock)
         if not go_on:
             with pytest.raises(RegistryUnavailable, match=r"within 600 s: .*cannot be reached"):
                 await opening
         else:
             registry = await opening
             await registry.aclose()
-        assert time.now >= 1600.0
+        assert clock.at >= 1600.0
 
     double(scenario)
 

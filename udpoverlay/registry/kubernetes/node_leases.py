@@ -44,11 +44,11 @@ class NodeLeases:
         self, nodes: Mapping[str, NodeView], revision: int, lost_history: bool = False
     ) -> Snapshot:
         """All leases of `nodes`."""
-        before, self._leases, self._claims = self._leases, {}, {}
-        for name, view in nodes.items():
-            lease = self._read(view, before.get(name))
+        read = {name: self._read(view, self._leases.get(name)) for name, view in nodes.items()}
+        self._leases, self._claims = {}, {}
+        for name, lease in read.items():
             if lease is not None:
-                self._write(name, view.uid, lease)
+                self._write(name, nodes[name].uid, lease)
         leases = tuple(self._believed(subnet) for subnet in self._claims)
         return Snapshot(
             tuple(lease for lease in leases if lease is not None), revision, lost_history
@@ -79,8 +79,10 @@ class NodeLeases:
     def _read(self, view: NodeView, known: tuple[str, Lease] | None) -> Lease | None:
         try:
             return lease_of_node(view, self._names, self._needs)
-        except NotALease as error:
-            self._odd.append((view.name, str(error)))
+        except Exception as error:
+            # One Node must not hide the others, whatever is wrong with it.
+            known_kind = isinstance(error, NotALease)
+            self._odd.append((view.name, str(error) if known_kind else repr(error)))
             return known[1] if known is not None and known[0] == view.uid else None
 
     def _write(self, name: str, uid: str, lease: Lease) -> None:

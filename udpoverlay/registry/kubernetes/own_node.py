@@ -7,13 +7,12 @@ AcquireLease, CompleteLease, GetStoredPublicIP). Must not know: other Nodes, who
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from netaddr import IPNetwork
 
+from udpoverlay.clock import Clock
 from udpoverlay.errors import (
     OperatorError,
     RegistryError,
@@ -40,18 +39,9 @@ from udpoverlay.registry.kubernetes.annotations import (
     published,
 )
 
-__all__ = ["OwnNode", "Times"]
+__all__ = ["OwnNode"]
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Time as parameters: how to wait, seconds that never go back, the wall clock."""
-
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
 
 class OwnNode:
@@ -67,7 +57,7 @@ class OwnNode:
         conf: NetConf,
         where: str,
         set_condition: bool,
-        times: Times,
+        clock: Clock,
         poll: float,
     ) -> None:
         """`where` names the file that `conf` came from; `poll` is in seconds."""
@@ -79,12 +69,19 @@ class OwnNode:
         self._where = where
         self._needs = StackNeeds.of(conf.enable_ipv4, conf.enable_ipv6, conf.backend_type)
         self._set_condition = set_condition
-        self._times = times
+        self._clock = clock
         self._poll = poll
-        self._report = RateLimited(_log, times.clock, per_minute=1)
+        self._report = RateLimited(_log, clock.monotonic, per_minute=1)
+        self._troubles: dict[str, str] = {}
         self._uid = ""
+        self._claimed: tuple[Lease, LeaseAttrs] | None = None
         self._complete = False
         self._condition_due = False
+        self._saying = asyncio.Lock()
+
+    def troubles(self) -> dict[str, str]:
+        """What is not as it should be with our Node; {} when all is."""
+        return dict(self._troubles)
 
     # ------------------------------------------------------------------ lease
 
@@ -115,6 +112,8 @@ class OwnNode:
             why = why_no_pod_cidr(self.name, nodes, self._conf)
             raise RegistryUnavailable(why.what, fix=why.fix)
         subnet = self.subnet(view)
+        if self._conf.enable_ipv6 and subnet.v6 is None:
+            self._report.warning("ipv6", "EnableIPv6 is on, but our Node has no IPv6 podCIDR")
         changes = annotations_to_write(view, self._names, attrs)
         if changes:
             patch = {"metadata": {"annotations": changes}}
@@ -123,20 +122,24 @@ class OwnNode:
         self._uid = view.uid
         public_ip = published(view, self._names.public_ip_overwrite, attrs.public_ip)
         revision = int(view.resource_version) if view.resource_version.isdecimal() else 0
-        return Lease(subnet, replace(attrs, public_ip=public_ip), revision=revision)
+        lease = Lease(subnet, replace(attrs, public_ip=public_ip), revision=revision)
+        self._claimed = (lease, attrs)
+        return lease
 
     async def view(self) -> NodeView | None:
         """Our Node as the cache has it, or as the server has it where there is no cache."""
         if self._feed is not None:
             return self._feed.nodes.get(self.name)
         try:
-            node = await self._client.get_node(self.name, cached=True)
+            return await self._client.get_node(self.name, self._names.all(), cached=True)
         except KubeNotFound:
             return None
-        return NodeView.from_object(node, self._names.all())
 
     def subnet(self, view: NodeView) -> Subnet:
         """The part of a Node's podCIDRs that the enabled families use.
+
+        With EnableIPv6 our IPv6 range belongs to it even where the backend carries IPv4 alone: CNI
+        gives pods addresses of both (flannel pkg/subnet/kube/kube.go, AcquireLease). Peers' do not.
 
         Raises NotALease when a needed family is missing, OperatorError when Network has it not.
         """
@@ -145,7 +148,7 @@ class OwnNode:
             raise NotALease("it has no IPv4 podCIDR and EnableIPv4 is on")
         if self._needs.v6 and v6 is None:
             raise NotALease("it has no IPv6 podCIDR and EnableIPv6 is on")
-        v4, v6 = (v4 if self._needs.v4 else None), (v6 if self._needs.v6 else None)
+        v4, v6 = (v4 if self._needs.v4 else None), (v6 if self._conf.enable_ipv6 else None)
         self._check_inside(v4, self._conf.network, "Network")
         self._check_inside(v6, self._conf.ipv6_network, "IPv6Network")
         return Subnet(v4, v6)
@@ -169,7 +172,14 @@ class OwnNode:
             await self._say_network_works()
 
     async def _say_network_works(self) -> None:
-        stamp = self._times.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        # `complete` and `keep` may both be at it.
+        async with self._saying:
+            if self._condition_due:
+                await self._patch_condition()
+
+    async def _patch_condition(self) -> None:
+        now = datetime.fromtimestamp(self._clock.now().wall, timezone.utc)
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         condition = {
             "type": "NetworkUnavailable",
             "status": "False",
@@ -185,40 +195,50 @@ class OwnNode:
             if isinstance(error, KubeDenied):
                 missing = await missing_rights(self._client, DAEMON_RIGHTS)
                 text = str(why_denied(error, missing))
+            self._troubles["condition"] = f"NetworkUnavailable not set to False: {text}"
             self._report.error("condition", "condition NetworkUnavailable not set", error=text)
         else:
+            self._troubles.pop("condition", None)
             self._condition_due = False
             _log.info("condition NetworkUnavailable set to False", node=self.name)
 
     # ------------------------------------------------------------------ afterwards
 
-    async def keep(self, lease: Lease, attrs: LeaseAttrs) -> None:
+    async def keep(self) -> None:
         """Publish again when our Node was deleted and made anew with the same podCIDR; for ever.
 
         Annotations that somebody changed on the living Node are left alone, as flannel does. A
         failed condition is set later.
         """
         while True:
-            await self._times.sleep(self._poll)
-            if self._condition_due:
-                await self._say_network_works()
+            await self._clock.sleep(self._poll)
+            if self._claimed is None:
+                continue
+            lease, attrs = self._claimed
+            await self._say_network_works()
             view = self._feed.nodes.get(self.name) if self._feed is not None else None
             if view is None or view.uid == self._uid or not (view.pod_cidr or view.pod_cidrs):
                 continue
             if not self.still_holds(view, lease):
+                now = ", ".join(view.pod_cidrs) or view.pod_cidr
+                self._troubles["node"] = f"our Node has {now} now, and we still {lease.subnet}"
                 self._report.error(
                     "moved",
                     "our node was made anew with another podCIDR",
                     node=self.name,
                     ours=lease.subnet,
-                    now=view.pod_cidrs or view.pod_cidr,
+                    now=now,
                     fix="restart udpoverlayd and the pods of this node",
                 )
                 continue
-            again = await self.claim(attrs)
+            try:
+                again = await self.claim(attrs)
+            except OperatorError as error:
+                again = str(error)
             if isinstance(again, str):
                 self._report.warning("again", "new node not annotated", node=self.name, why=again)
                 continue
+            self._troubles.pop("node", None)
             _log.warning("our node was made anew and is annotated again", node=self.name)
             if self._complete and self._set_condition:
                 self._condition_due = True
@@ -236,9 +256,8 @@ class OwnNode:
         Without the right to get Nodes both are "", as manifests without it expect.
         """
         try:
-            node = await self._client.get_node(self.name)
-            view = NodeView.from_object(node, self._names.all())
-        except (RegistryError, ValueError) as error:
+            view = await self._client.get_node(self.name, self._names.all())
+        except RegistryError as error:
             _log.warning("stored public addresses not read", node=self.name, error=str(error))
             return "", ""
         said = view.annotations

@@ -16,18 +16,18 @@ mends is an error.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
+from udpoverlay import aio
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.diagnose import DAEMON_RIGHTS, Right, missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
 from udpoverlay.kubernetes.kubeconfig import SERVICE_ACCOUNT, load_access
-from udpoverlay.kubernetes.nodes import NodeFeed
+from udpoverlay.kubernetes.nodes import News, NodeFeed
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.config import KubeConfigSource
 from udpoverlay.model.events import Event, Snapshot
@@ -35,7 +35,8 @@ from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 from udpoverlay.registry.kubernetes.annotations import V4_ONLY_BACKENDS, AnnotationNames, StackNeeds
 from udpoverlay.registry.kubernetes.node_leases import NodeLeases
-from udpoverlay.registry.kubernetes.own_node import OwnNode, Times
+from udpoverlay.registry.kubernetes.own_node import OwnNode
+from udpoverlay.supervisor import Supervisor
 
 __all__ = ["KubeRegistry", "KubeTiming", "open_kube"]
 
@@ -55,14 +56,12 @@ class KubeTiming:
     """Between two looks at what is waited for."""
 
 
-async def open_kube(  # noqa: PLR0913 - time is a parameter in its three forms
+async def open_kube(
     source: KubeConfigSource,
     *,
     timing: KubeTiming = KubeTiming(),
     service_account: Path = SERVICE_ACCOUNT,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.monotonic,
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    clock: Clock = SYSTEM_CLOCK,
 ) -> KubeRegistry:
     """Reach the cluster, find our Node's name, read net-conf.json, fill the cache of Nodes.
 
@@ -70,15 +69,14 @@ async def open_kube(  # noqa: PLR0913 - time is a parameter in its three forms
     `timing.sync` and `source.continue_when_cache_not_ready` is not set.
     """
     names = AnnotationNames.from_prefix(source.annotation_prefix)
-    access = load_access(source, service_account=service_account, clock=clock)
+    access = load_access(source, service_account=service_account, clock=clock.monotonic)
     conf = _net_conf(source.net_config_path)
-    client = KubeClient(access, clock=clock)
-    times = Times(sleep, clock, now)
+    client = KubeClient(access, clock=clock.monotonic)
     registry = None
     try:
-        deadline = clock() + timing.sync
-        node_name = source.node_name or await _node_of_pod(client, source, deadline, times, timing)
-        registry = KubeRegistry(client, source, conf, names, node_name, timing=timing, times=times)
+        deadline = clock.monotonic() + timing.sync
+        node_name = source.node_name or await _node_of_pod(client, source, deadline, clock, timing)
+        registry = KubeRegistry(client, source, conf, names, node_name, timing=timing, clock=clock)
         await registry.start(deadline)
     except BaseException:
         await (registry.aclose() if registry is not None else client.aclose())
@@ -102,7 +100,7 @@ def _net_conf(path: str) -> NetConf:
 
 
 async def _node_of_pod(
-    client: KubeClient, source: KubeConfigSource, deadline: float, times: Times, timing: KubeTiming
+    client: KubeClient, source: KubeConfigSource, deadline: float, clock: Clock, timing: KubeTiming
 ) -> str:
     """The Node that our Pod runs on; waits for what can be mended, until `deadline`."""
     if not (source.pod_name and source.pod_namespace):
@@ -111,10 +109,10 @@ async def _node_of_pod(
             fix="set NODE_NAME from fieldRef spec.nodeName in the DaemonSet",
         )
     pod = f"{source.pod_namespace}/{source.pod_name}"
-    report = RateLimited(_log, times.clock, per_minute=2)
+    report = RateLimited(_log, clock.monotonic, per_minute=2)
     while True:
         try:
-            spec = (await client.get_pod(source.pod_namespace, source.pod_name)).get("spec") or {}
+            name = await client.pod_node_name(source.pod_namespace, source.pod_name)
             break
         except KubeNotFound as error:
             raise OperatorError(
@@ -125,10 +123,9 @@ async def _node_of_pod(
             if isinstance(error, KubeDenied):
                 text = str(why_denied(error, await missing_rights(client, (Right("get", "pods"),))))
             report.warning("pod", "the node's name cannot be looked up", pod=pod, error=text)
-            if times.clock() >= deadline:
+            if clock.monotonic() >= deadline:
                 raise RegistryUnavailable(text, fix="or set NODE_NAME") from error
-        await times.sleep(timing.poll)
-    name = str(spec.get("nodeName") or "")
+        await clock.sleep(timing.poll)
     if not name:
         raise OperatorError(f"Pod {pod} has no node yet", fix="set NODE_NAME")
     return name
@@ -140,12 +137,15 @@ class KubeRegistry:
     COUNTERS = (
         "requests",
         "request_failures",
+        "undecodable",
         "lists",
+        "relists",
         "watches",
         "watch_breaks",
         "watch_compactions",
         "history_lost",
         "skipped_entries",
+        "task_failures",
     )
 
     def __init__(  # noqa: PLR0913 - only open_kube makes one
@@ -157,7 +157,7 @@ class KubeRegistry:
         node_name: str,
         *,
         timing: KubeTiming,
-        times: Times,
+        clock: Clock,
     ) -> None:
         self.waiting = ""
         """What acquire waits for, with the command that mends it; "" when it does not wait."""
@@ -166,15 +166,15 @@ class KubeRegistry:
         self._conf = conf
         self._names = names
         self._timing = timing
-        self._times = times
-        self._report = RateLimited(_log, times.clock, per_minute=2)
+        self._clock = clock
+        self._supervisor = Supervisor(sleep=clock.sleep, clock=clock.monotonic)
+        self._report = RateLimited(_log, clock.monotonic, per_minute=2)
         self._feed: NodeFeed | None = None
         if conf.backend_type != NO_INFORMER:
             self._feed = NodeFeed(
                 client,
                 names.all(),
-                sleep=times.sleep,
-                clock=times.clock,
+                clock=clock,
                 on_denied=self._on_denied,
             )
         self._own = OwnNode(
@@ -185,10 +185,9 @@ class KubeRegistry:
             conf=conf,
             where=source.net_config_path,
             set_condition=source.set_node_network_unavailable,
-            times=times,
+            clock=clock,
             poll=timing.poll,
         )
-        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def node_name(self) -> str:
@@ -197,19 +196,13 @@ class KubeRegistry:
 
     async def start(self, deadline: float) -> None:
         """Fill the cache of Nodes until `deadline` (by the clock); part of open_kube."""
+        self._supervisor.start("kube-own-node", self._own.keep)
         if self._feed is None:
             _log.info("no node cache for this backend", backend=NO_INFORMER)
             return
-        self._tasks.append(asyncio.create_task(self._feed.run(), name="kube-nodes"))
-        waits = [
-            asyncio.ensure_future(self._feed.synced.wait()),
-            asyncio.ensure_future(self._times.sleep(max(0.0, deadline - self._times.clock()))),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        self._supervisor.start("kube-nodes", self._feed.run)
+        left = max(0.0, deadline - self._clock.monotonic())
+        await aio.event_or_sleep(self._feed.synced, left, self._clock.sleep)
         if self._feed.synced.is_set():
             _log.info("node cache complete", nodes=len(self._feed.nodes), node=self.node_name)
             return
@@ -241,22 +234,29 @@ class KubeRegistry:
                 fix="set EnableIPv4 to true, or use the vxlan backend of flannel",
             )
         while True:
-            claimed = await self._own.claim(attrs)
+            pause = self._timing.poll
+            try:
+                claimed = await self._own.claim(attrs)
+            except OperatorError:
+                raise
+            except Exception as error:
+                claimed, pause = repr(error), self._supervisor.failed("kube-lease", error)
             if isinstance(claimed, Lease):
                 self.waiting = ""
-                keeper = self._own.keep(claimed, attrs)
-                self._tasks.append(asyncio.create_task(keeper, name="kube-own-node"))
                 return claimed
             self.waiting = claimed
             self._report.warning("waiting", "waiting for a lease", why=claimed)
-            await self._times.sleep(self._timing.poll)
+            await self._clock.sleep(pause)
 
     def _v4_only(self) -> bool:
         return self._conf.backend_type.lower() in V4_ONLY_BACKENDS
 
     async def complete(self, lease: Lease) -> None:
         """Set the condition NetworkUnavailable to False; tried again later when it fails now."""
-        await self._own.complete()
+        try:
+            await self._own.complete()
+        except Exception as error:
+            self._supervisor.failed("kube-condition", error)
 
     async def watch(self) -> AsyncIterator[Event]:
         """Every Node that is a lease; see registry.base.Registry."""
@@ -272,11 +272,14 @@ class KubeRegistry:
         try:
             while True:
                 news = await follower.next()
-                if news.reset:
-                    revision = int(feed.revision) if feed.revision.isdecimal() else 0
-                    events: list[Event] = [leases.reset(feed.nodes, revision, news.lost_history)]
-                else:
-                    events = list(leases.change(feed.nodes, news.names))
+                try:
+                    events = _events(leases, feed, news)
+                except Exception as error:
+                    # What was told stays; then everything is looked at again.
+                    pause = self._supervisor.failed("kube-leases", error)
+                    follower.start_over(news.lost_history)
+                    await self._clock.sleep(pause)
+                    continue
                 for node, why in leases.take_odd():
                     self._client.counters["skipped_entries"] += 1
                     self._report.warning("odd", "node is no usable lease", node=node, why=why)
@@ -291,18 +294,28 @@ class KubeRegistry:
 
     def counters(self) -> dict[str, int]:
         """See registry.base.Registry and COUNTERS."""
-        return {name: self._client.counters[name] for name in self.COUNTERS}
+        counts = {name: self._client.counters[name] for name in self.COUNTERS}
+        counts["task_failures"] = self._supervisor.failures
+        return counts
 
     def troubles(self) -> dict[str, str]:
         """See registry.base.Registry."""
-        trouble = self._feed.trouble if self._feed is not None else None
-        found = {"nodes": str(trouble) if trouble is not None else "", "lease": self.waiting}
-        return {name: why for name, why in found.items() if why}
+        return {
+            **({"lease": self.waiting} if self.waiting else {}),
+            **self._own.troubles(),
+            **(self._feed.troubles() if self._feed is not None else {}),
+            **self._supervisor.troubles(),
+        }
 
     async def aclose(self) -> None:
         """Stop following and close connections; annotations and condition stay."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._supervisor.aclose()
         await self._client.aclose()
+
+
+def _events(leases: NodeLeases, feed: NodeFeed, news: News) -> list[Event]:
+    """What `news` of the Nodes means for leases."""
+    if not news.reset:
+        return list(leases.change(feed.nodes, news.names))
+    revision = int(feed.revision) if feed.revision.isascii() and feed.revision.isdecimal() else 0
+    return [leases.reset(feed.nodes, revision, news.lost_history)]

@@ -1,0 +1,280 @@
+"""No reply of an API server ends a task or costs a route; when it is sane again, all is right."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.kubecluster import Cluster, Kube, flannel_annotations, until
+from tests.support.kubehostile import HOSTILE, Asked, HostileApi
+from tests.support.kuberegistry import ATTRS, NoonClock, Told, opened, watching
+from udpoverlay.errors import RegistryError
+from udpoverlay.kubernetes.client import MAX_PAGE
+from udpoverlay.kubernetes.node import NodeView
+from udpoverlay.registry.kubernetes.annotations import lease_of_node
+from udpoverlay.registry.kubernetes.node_leases import NodeLeases
+from udpoverlay.registry.kubernetes.registry import KubeRegistry
+
+BEFORE = {"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.2"}
+AFTER = {"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.22", "10.244.3.0/24": "192.0.2.3"}
+
+
+class Hurry(NoonClock):
+    """Pauses are short, deadlines are not."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds if seconds > 20 else min(seconds, 0.02))
+
+
+@asynccontextmanager
+async def following(cluster: Cluster) -> AsyncIterator[tuple[KubeRegistry, Told, HostileApi]]:
+    """A registry with its lease and a peer, behind a server that may turn hostile."""
+    await cluster.node("n1", "10.244.1.0/24")
+    await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    async with HostileApi(cluster.api) as hostile:
+        source = await cluster.source("n1", url=hostile.url)
+        async with opened(source, Hurry()) as registry, watching(registry) as told:
+            await registry.acquire(ATTRS, None)
+            await told.become(BEFORE)
+            yield registry, told, hostile
+
+
+async def recovers(cluster: Cluster, registry: KubeRegistry, told: Told) -> None:
+    """All that changed meanwhile is seen, and nothing is left to complain about."""
+    await told.become(AFTER)
+    await until(lambda: registry.troubles() == {}, f"no trouble, not {registry.troubles()}")
+
+    async def completed() -> bool:
+        node = await cluster.get_node("n1")
+        return bool(flannel_annotations(node)) and "conditions" in node["status"]
+
+    await until(completed, "the condition is set")
+
+
+async def change(cluster: Cluster) -> None:
+    await cluster.annotate("n2", public_ip="192.0.2.22")
+    await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_replies_end_no_task_and_cost_no_route(double: Kube, name: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, hostile):
+            hostile.reply = lambda asked: HOSTILE[name]
+            await hostile.cut()
+            await change(cluster)
+            lease = await registry.acquire(ATTRS, None)
+            await registry.complete(lease)
+            assert await registry.stored_public_ips() == ("", "")
+            await until(lambda: len(hostile.served) >= 6, f"six of {name}")
+            assert told.leases == BEFORE
+            assert registry.troubles()
+            hostile.reply = lambda asked: None
+            await recovers(cluster, registry, told)
+            assert registry.counters()["task_failures"] == 0
+
+    double(scenario)
+
+
+@pytest.mark.parametrize("kind", ["watch", "list"])
+def test_one_kind_of_request_answered_badly_for_ever(double: Kube, kind: str) -> None:
+    """Lists that work make up for watches that do not; a list that fails keeps what was known."""
+
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, hostile):
+
+            def reply(asked: Asked) -> bytes | None:
+                listing = asked.method == "GET" and asked.path.endswith("/nodes")
+                return (
+                    HOSTILE["nameless items"]
+                    if listing and asked.watch == (kind == "watch")
+                    else None
+                )
+
+            hostile.reply = reply
+            await hostile.cut()
+            await change(cluster)
+            if kind == "watch":
+                await told.become(AFTER)
+                assert registry.counters()["relists"] >= 1
+            else:
+                await told.become(AFTER)  # by the watch, which goes on
+            hostile.reply = lambda asked: None
+            lease = await registry.acquire(ATTRS, None)
+            await registry.complete(lease)
+            await recovers(cluster, registry, told)
+
+    double(scenario)
+
+
+def test_an_event_that_never_decodes_is_passed_by_a_list(double: Kube) -> None:
+    """The server replays it after each break: going on from there alone would never end."""
+
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, hostile):
+            event = b'{"type":"MODIFIED","object":{"metadata":{"name":"n2"}}}\n'
+            watches = 0
+
+            def reply(asked: Asked) -> bytes | None:
+                nonlocal watches
+                watches += asked.watch
+                if not asked.watch or registry.counters()["relists"]:
+                    return None
+                return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + event
+
+            hostile.reply = reply
+            await hostile.cut()
+            await change(cluster)
+            await told.become(AFTER)
+            assert registry.counters()["relists"] == 1
+            assert watches <= 3
+            await registry.complete(await registry.acquire(ATTRS, None))
+            await recovers(cluster, registry, told)
+
+    double(scenario)
+
+
+def test_a_damaged_node_in_a_list_loses_no_peer(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, hostile):
+            node = cluster.api.store.objects["nodes", "", "n2"]
+            good, node["spec"] = node["spec"], {"podCIDRs": {"a": 1}}
+
+            def reply(asked: Asked) -> bytes | None:
+                old = registry.counters()["lists"] == 1
+                return HOSTILE["gone"] if asked.watch and old else None
+
+            hostile.reply = reply
+            await hostile.cut()
+            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+            await told.become({**BEFORE, "10.244.3.0/24": "192.0.2.3"})
+            assert registry.counters()["lists"] == 2
+            assert "Node n2 cannot be read" in registry.troubles()["unreadable"]
+            node["spec"] = good
+            await cluster.annotate("n2", public_ip="192.0.2.22")
+            await told.become(AFTER)
+            assert registry.troubles() == {}
+
+    double(scenario)
+
+
+# ---------------------------------------------------------------------- what nobody foresaw
+
+
+def test_an_unforeseen_error_in_following_nodes_is_survived(
+    double: Kube, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, _hostile):
+            real = NodeView.same_facts
+
+            def broken(self: NodeView, other: NodeView | None) -> bool:
+                raise ZeroDivisionError("nobody foresaw this")
+
+            monkeypatch.setattr(NodeView, "same_facts", broken)
+            await change(cluster)
+            await until(lambda: registry.counters()["task_failures"] >= 1, "it failed")
+            assert "ZeroDivisionError: nobody foresaw this" in registry.troubles()["kube-nodes"]
+            assert "work that must go on has failed" in caplog.text
+            monkeypatch.setattr(NodeView, "same_facts", real)
+            await told.become(AFTER)
+            await cluster.delete_node("n3")
+            await told.become({k: v for k, v in AFTER.items() if k != "10.244.3.0/24"})
+
+    double(scenario)
+
+
+def test_an_unforeseen_error_in_reading_leases_is_survived(
+    double: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (_registry, told, _hostile):
+            real = lease_of_node
+
+            def broken(view: NodeView, *rest: Any) -> Any:
+                if view.name == "n2":
+                    raise ZeroDivisionError("nobody foresaw this")
+                return real(view, *rest)
+
+            monkeypatch.setattr("udpoverlay.registry.kubernetes.node_leases.lease_of_node", broken)
+            await change(cluster)
+            await told.become({**BEFORE, "10.244.3.0/24": "192.0.2.3"})
+            monkeypatch.undo()
+            await cluster.annotate("n2", public_ip="192.0.2.22", backend_type="")
+            await cluster.annotate("n2", backend_data="{}")
+            await told.become(AFTER)
+
+    double(scenario)
+
+
+def test_an_unforeseen_error_in_telling_leases_is_survived(
+    double: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, told, _hostile):
+            real = NodeLeases.change
+
+            def broken(*_: Any) -> Any:
+                raise ZeroDivisionError("nobody foresaw this")
+
+            monkeypatch.setattr(NodeLeases, "change", broken)
+            await change(cluster)
+            await told.become(AFTER)  # by a snapshot
+            assert registry.counters()["task_failures"] >= 1
+            monkeypatch.setattr(NodeLeases, "change", real)
+            await cluster.delete_node("n3")
+            await told.become({k: v for k, v in AFTER.items() if k != "10.244.3.0/24"})
+
+    double(scenario)
+
+
+def test_an_unforeseen_error_in_keeping_our_node_is_survived(
+    double: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, _told, _hostile):
+            real = registry._own.still_holds
+
+            def broken(*_: Any) -> Any:
+                raise ZeroDivisionError("nobody foresaw this")
+
+            monkeypatch.setattr(type(registry._own), "still_holds", broken)
+            await cluster.delete_node("n1")
+            await cluster.node("n1", "10.244.1.0/24")
+            await until(lambda: registry.counters()["task_failures"] >= 1, "it failed")
+            assert "kube-own-node" in registry.troubles()
+            monkeypatch.setattr(type(registry._own), "still_holds", lambda _, *rest: real(*rest))
+
+            async def annotated() -> bool:
+                return bool(flannel_annotations(await cluster.get_node("n1")))
+
+            await until(annotated, "our node is annotated again")
+
+    double(scenario)
+
+
+# ---------------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize("name", ["gzip bomb", "an endless line", "a refusal that is a bomb"])
+def test_a_reply_costs_no_more_memory_than_a_page_may(double: Kube, name: str) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with following(cluster) as (registry, _told, hostile):
+            hostile.reply = lambda asked: HOSTILE[name]
+            await hostile.cut()
+            tracemalloc.start()
+            try:
+                for _ in range(2):
+                    with pytest.raises(RegistryError):
+                        await registry._client.node_version()
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 2.5 * MAX_PAGE + len(HOSTILE[name]) * 2
+
+    double(scenario)
