@@ -12,6 +12,7 @@ from tests.support.leases import attrs, lease
 from udpoverlay import log
 from udpoverlay.errors import RegistryConflict
 from udpoverlay.log.detail import SETTINGS
+from udpoverlay.model.endpoint import Way
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
 
@@ -229,6 +230,26 @@ def test_refused_lease_gets_no_route_and_is_counted_and_named_once(
     assert net in line
     assert public_ip in line
     assert why.why in line
+
+
+def test_peer_inside_network_follows_the_routes_of_this_host() -> None:
+    """A host may live in Network, behind a narrower route that comes and goes."""
+
+    async def scenario() -> None:
+        async with world() as w:
+            await w.put(lease("10.5.9.0/24", "10.5.200.5"), A)
+            both = {"10.5.9.0/24": "10.5.200.5", "10.5.1.0/24": "192.0.2.1"}
+            assert w.sink.routes == both
+            w.ways["10.5.200.5"] = Way.TUNNEL
+            await w.clock.advance(31)
+            assert w.sink.routes == {"10.5.1.0/24": "192.0.2.1"}
+            assert w.control.counters()["leases_refused"] == 1
+            w.ways.clear()
+            await w.clock.advance(31)
+            assert w.sink.routes == both
+            assert w.control.counters()["leases_refused"] == 0
+
+    run(scenario())
 
 
 def test_wide_lease_written_first_keeps_no_host_from_starting() -> None:

@@ -88,7 +88,7 @@ def test_lease_that_points_into_itself_makes_no_loop(cluster: Cluster) -> None:
 
 
 def test_route_that_turns_into_the_tunnel_makes_no_loop(cluster: Cluster) -> None:
-    """The packets themselves are recognised; the lease is refused when it is looked at again."""
+    """Whatever the lease says: the datagrams themselves are recognised."""
     n1, n2 = cluster.start("n1"), cluster.start("n2")
     cluster.wait_for_peers(n1, n2)
     target = cluster.fabric.address("n2")

@@ -14,6 +14,7 @@ from tests.support.clock import FakeClock
 from tests.support.leases import Sink, attrs, lease, peers_for, subnet
 from udpoverlay.control import Control
 from udpoverlay.errors import RegistryConflict
+from udpoverlay.model.endpoint import Way
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.registry.memory import MemoryRegistry, MemoryStore
@@ -35,6 +36,8 @@ class World:
         self.registry = MemoryRegistry(self.store, rng=random.Random(1), term=TERM)
         self.sink = Sink()
         self.first_routes: list[dict[str, str]] = []
+        self.ways: dict[str, Way] = {}
+        """Where the kernel sends datagrams for an address; the others go to the underlay."""
         self.control: Control
         self.task: asyncio.Task[None]
 
@@ -45,7 +48,7 @@ class World:
             used,
             self.sink,
             own,
-            peers_for(own),
+            peers_for(own, way=lambda address: self.ways.get(str(address), Way.UNDERLAY)),
             renew_margin=MARGIN,
             clock=self.clock,
             on_first_routes=lambda: self.first_routes.append(dict(self.sink.routes)),
