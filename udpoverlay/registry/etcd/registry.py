@@ -26,7 +26,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from udpoverlay.errors import RegistryConflict, RegistryError, RegistryUnavailable
@@ -52,6 +52,7 @@ from udpoverlay.registry.etcd.messages import (
     put_op,
 )
 from udpoverlay.registry.etcd.watch import Changes, Follower, FollowTiming, Range, Reset
+from udpoverlay.supervisor import Supervisor
 
 __all__ = ["EtcdRegistry"]
 
@@ -88,6 +89,8 @@ class EtcdRegistry:
         self._timing = timing
         self._limited = RateLimited(_log, clock)
         self._granted: dict[int, float] = {}
+        self._supervisor = Supervisor(clock=clock)
+        self._followers: dict[str, Follower[Listed]] = {}
         self._loose: dict[int, None] = {}
         """etcd leases that hold no key of ours, or may hold none; the oldest first."""
 
@@ -278,21 +281,12 @@ class EtcdRegistry:
         """All leases, for ever; see registry.base."""
         reader = self._reader()
         follower = self._follow(self._paths.leases, reader, self._timing)
-        async with contextlib.aclosing(follower.follow()) as items:
-            async for item in items:
-                if isinstance(item, Reset):
-                    reader.adopt(item.entries)
-                    yield Snapshot(item.entries.by_age(), item.revision, item.lost)
-                    continue
-                for event in item.events:
-                    if event.deleted:
-                        subnet = reader.deleted(event.kv.key)
-                        if subnet is not None:
-                            yield Removed(subnet)
-                    else:
-                        lease = reader.put(event.kv)
-                        if lease is not None:
-                            yield Added(lease)
+
+        async def events(item: Reset[Listed] | Changes) -> list[Event]:
+            return _events(item, reader)
+
+        async for event in self._followed("etcd-leases", follower, events):
+            yield event
 
     async def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
         """Follow exactly one key, for ever; see registry.base.
@@ -305,10 +299,34 @@ class EtcdRegistry:
         timing = replace(self._timing, check_every=_OWN_CHECKS * self._timing.check_every)
         own = Range.of(self._paths.of(lease.subnet))
         follower = self._follow(own, reader, timing, written_at=lease.revision)
-        async with contextlib.aclosing(follower.follow()) as items:
-            async for item in items:
-                for event in await self._own_events(item, lease.subnet, reader):
-                    yield event
+
+        async def events(item: Reset[Listed] | Changes) -> list[Event]:
+            return await self._own_events(item, lease.subnet, reader)
+
+        async for event in self._followed("etcd-own-lease", follower, events):
+            yield event
+
+    async def _followed(
+        self,
+        name: str,
+        follower: Follower[Listed],
+        events: Callable[[Reset[Listed] | Changes], Awaitable[list[Event]]],
+    ) -> AsyncIterator[Event]:
+        """What `events` makes of what `follower` tells, for ever.
+
+        An error that nobody foresaw is logged and counted, and a listing follows: it must not leave
+        a daemon whose routes go stale.
+        """
+        self._followers[name] = follower
+        while True:
+            try:
+                async with contextlib.aclosing(follower.follow()) as items:
+                    async for item in items:
+                        for event in await events(item):
+                            yield event
+            except Exception as error:
+                follower.begin_again()
+                await asyncio.sleep(self._supervisor.failed(name, error))
 
     async def _own_events(
         self, item: Reset[Listed] | Changes, subnet: Subnet, reader: LeaseReader
@@ -375,11 +393,14 @@ class EtcdRegistry:
 
     def counters(self) -> dict[str, int]:
         """Plain counts since start, all names always present; see registry.base."""
-        return {name: self._client.counters[name] for name in _COUNTERS}
+        counts = {name: self._client.counters[name] for name in _COUNTERS}
+        counts["task_failures"] = self._supervisor.failures
+        return counts
 
     def troubles(self) -> dict[str, str]:
-        """None is kept: the log has them."""
-        return {}
+        """See registry.base: watches that are broken, and work that failed."""
+        broken = {name: each.trouble for name, each in self._followers.items() if each.trouble}
+        return {**broken, **self._supervisor.troubles()}
 
     async def aclose(self) -> None:
         """Close connections; leases stay."""
@@ -401,7 +422,23 @@ _COUNTERS = (
     "entries_skipped",
     "lost_races",
     "leases_revoked",
+    "task_failures",
 )
+
+
+def _events(item: Reset[Listed] | Changes, reader: LeaseReader) -> list[Event]:
+    """What a listing, or some changes, mean for leases."""
+    if isinstance(item, Reset):
+        reader.adopt(item.entries)
+        return [Snapshot(item.entries.by_age(), item.revision, item.lost)]
+    events: list[Event] = []
+    for event in item.events:
+        if event.deleted:
+            if (subnet := reader.deleted(event.kv.key)) is not None:
+                events.append(Removed(subnet))
+        elif (lease := reader.put(event.kv)) is not None:
+            events.append(Added(lease))
+    return events
 
 
 def _how(decision: Reuse | Create) -> str:

@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
@@ -131,8 +132,16 @@ class _Anchor:
     before: int = 0
 
 
+def _close(stream: WatchStream, _: object) -> None:
+    stream.close()
+
+
 class Follower(Generic[E]):
-    """Follows one range. Iterate `follow()` once."""
+    """Follows one range.
+
+    Iterate `follow()`; should it end by an error that nobody foresaw, `begin_again` and iterate it
+    once more: it lists, and still knows what it saw.
+    """
 
     def __init__(  # noqa: PLR0913 - what it follows, and how its surroundings are reached
         self,
@@ -167,6 +176,12 @@ class Follower(Generic[E]):
         self._anchor: _Anchor | None = None
         self._received = 0
         self._no_progress: set[str] = set()
+        self.trouble = ""
+        """Why nothing is followed right now, "" while it is."""
+
+    def begin_again(self) -> None:
+        """Trust nothing that was half done: list next."""
+        self._anchor = None
 
     async def follow(self) -> AsyncGenerator[Reset[E] | Changes, None]:
         """Yield a Reset first, then Changes and Resets, for ever; only cancellation ends it."""
@@ -184,16 +199,22 @@ class Follower(Generic[E]):
                     start = reset.revision + 1
                 stream = await self._client.watch(self._range.key, self._range.end, start)
                 checker = asyncio.ensure_future(self._check(stream))
+                # Should it fail, nothing would look after the watch: that ends with it.
+                checker.add_done_callback(partial(_close, stream))
                 try:
                     while True:
-                        events, end = self._take(await stream.read())
+                        replies = await stream.read()
+                        self.trouble = ""
+                        events, end = self._take(replies)
                         if events:
                             yield Changes(events)
                         if end is not None:
                             raise end
                 finally:
-                    checker.cancel()
                     stream.close()
+                    if checker.done() and not checker.cancelled():
+                        checker.result()
+                    checker.cancel()
             except EtcdCompacted as error:
                 self._anchor = None
                 self._counters["watch_compactions"] += 1
@@ -216,6 +237,7 @@ class Follower(Generic[E]):
             # What we asked has no answer, or one that cannot be read: resuming would ask it again.
             self._anchor = None
         self._counters["watch_breaks"] += 1
+        self.trouble = str(error)
         self._report("broken", error)
 
     # ------------------------------------------------------------------ list and resume
