@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cluster import PREFIX, SUBNET_FILE, Cluster, Node, links_of, peers_of, wait_until
 from tests.support.wire import captured, ping, transfer, udp_payloads
+from udpoverlay.lab.actions import files
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd, pytest.mark.flanneld]
 
@@ -65,7 +66,7 @@ def test_the_registry_and_the_files_look_the_same(
         public_ip = cluster.fabric.address(node.name)
         value = f'{{"PublicIP":"{public_ip}","PublicIPv6":null}}'
         assert leases[node.subnet.replace("/", "-")] == value
-    texts = [node.host.call("files.read_text", path=SUBNET_FILE) for node in (theirs, ours)]
+    texts = [node.host.call(files.read_text, path=SUBNET_FILE) for node in (theirs, ours)]
     assert texts[0].replace(theirs.env["FLANNEL_SUBNET"], ours.env["FLANNEL_SUBNET"]) == texts[1]
 
 
@@ -74,7 +75,7 @@ def test_the_devices_look_the_same(theirs: Node, ours: Node) -> None:
         device = links_of(node.host)["flannel0"]
         assert (device["mtu"], device["addresses"]) == (1472, [f"{node.address}/32"])
     routes = [
-        node.host.call("files.read_text", path="/proc/net/route").split("\n")[1:]
+        node.host.call(files.read_text, path="/proc/net/route").split("\n")[1:]
         for node in (theirs, ours)
     ]
     mine, others = (

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from udpoverlay.lab.actions import files, links
 from tests.support.cluster import Cluster, Node, wait_until
 from tests.support.stranger import Pod, inner, pod_of, send, sysctl
 from tests.support.wire import ping, transfer
@@ -76,7 +77,7 @@ class World:
 def translate(router: Host, inside: str, change: str) -> None:
     """What comes to PUBLIC goes on to `inside`, what leaves `inside` is changed so."""
     text = NAT.format(public=PUBLIC, inside=inside, change=change)
-    router.call("files.write_text", path="/run/nat", text=text)
+    router.call(files.write_text, path="/run/nat", text=text)
     status, output = router.run(["nft", "-f", "/run/nat"])
     assert status == 0, output
 
@@ -87,11 +88,11 @@ def behind_router(stack: ExitStack, change: str) -> World:
     router = cluster.fabric.hosts["router"]
     theirs = stack.enter_context(Host("theirs"))
     router.add_veth("inside", theirs, "eth0")
-    router.call("links.add_address", name="inside", address="192.168.50.1", prefix_len=24)
-    theirs.call("links.add_address", name="eth0", address=INSIDE, prefix_len=24)
-    theirs.call("links.add_route", destination="default", via="192.168.50.1")
+    router.call(links.add_address, name="inside", address="192.168.50.1", prefix_len=24)
+    theirs.call(links.add_address, name="eth0", address=INSIDE, prefix_len=24)
+    theirs.call(links.add_route, destination="default", via="192.168.50.1")
     for address in (PUBLIC, OUT, OTHER):
-        router.call("links.add_address", name="eth0", address=address, prefix_len=24)
+        router.call(links.add_address, name="eth0", address=address, prefix_len=24)
     sysctl(router, "net/ipv4/ip_forward", 1)
     translate(router, INSIDE, change)
     cluster.fabric.hosts["theirs"] = theirs
@@ -163,7 +164,7 @@ def test_a_public_ip_that_is_not_the_interfaces_is_found_out() -> None:
     with ExitStack() as stack:
         cluster = stack.enter_context(Cluster("ours", "router"))
         router, address = cluster.fabric.hosts["router"], cluster.fabric.address("router")
-        router.call("links.add_address", name="eth0", address=PUBLIC, prefix_len=24)
+        router.call(links.add_address, name="eth0", address=PUBLIC, prefix_len=24)
         translate(router, address, "counter")
         world = start(stack, cluster, "router")
         works_both_ways(world)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from udpoverlay.lab.actions import links
 from tests.support.cluster import Cluster, Node, wait_until
 from tests.support.stranger import DISCARD, Pod, pod_of, sysctl
 from tests.support.wire import captured
@@ -215,7 +216,7 @@ def test_what_is_routed_by_a_node_without_masquerade_is_refused(world: World) ->
     if world.theirs.process.argv[-1] != "--ip-masq=false":
         pytest.skip("their node masquerades it")
     outsider = world.cluster.fabric.switch
-    outsider.call("links.add_route", destination="10.5.0.0/16", via=world.public)
+    outsider.call(links.add_route, destination="10.5.0.0/16", via=world.public)
     for name in ("all", "eth0"):
         sysctl(world.theirs.host, f"net/ipv4/conf/{name}/send_redirects", 0)
     with (

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.leftovers import adopted, eventually
 from udpoverlay.errors import LabError
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.cluster import Cluster, Program, udpoverlayd
 from udpoverlay.lab.hosts import Host
 from udpoverlay.lab.proof import prove
@@ -118,7 +119,7 @@ def test_daemons_stop_when_asked_and_remove_what_they_made() -> None:
         cluster.overlay.stop()
         for node in cluster.nodes.values():
             assert node.daemon.poll() == 0, node.last_lines()
-            names = [link["name"] for link in node.host.call("links.links")]
+            names = [link["name"] for link in node.host.call(links.links)]
             assert names == ["lo", "eth0", "cni0"]
 
 

@@ -22,6 +22,7 @@ from tests.support.cluster import (
     run_to_end,
     wait_until,
 )
+from udpoverlay.lab.actions import files, links
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -30,8 +31,8 @@ pytestmark = [pytest.mark.root, pytest.mark.etcd]
 def cluster() -> Iterator[Cluster]:
     with Cluster("n1") as cluster:
         host = cluster.fabric.hosts["n1"]
-        host.call("links.add_bridge", name="small0", mtu=95)
-        host.call("links.add_address", name="small0", address="192.0.2.1", prefix_len=24)
+        host.call(links.add_bridge, name="small0", mtu=95)
+        host.call(links.add_address, name="small0", address="192.0.2.1", prefix_len=24)
         yield cluster
 
 
@@ -43,8 +44,8 @@ def nothing_is_left_behind(cluster: Cluster) -> Iterator[None]:
     yield
     host = cluster.fabric.hosts["n1"]
     assert not [name for name in links_of(host) if name.startswith("flannel")]
-    assert not host.call("files.exists", path=SUBNET_FILE)
-    assert not host.call("files.exists", path=ADMIN_SOCKET)
+    assert not host.call(files.exists, path=SUBNET_FILE)
+    assert not host.call(files.exists, path=ADMIN_SOCKET)
 
 
 def refused(cluster: Cluster, node: Node, *words: str) -> None:
@@ -145,7 +146,7 @@ def test_a_subnet_file_that_cannot_be_written_is_a_warning_and_seen_in_the_statu
     cluster: Cluster,
 ) -> None:
     node = cluster.spawn("n1", "--subnet-file=/proc/nowhere/subnet.env")
-    wait_until(lambda: node.host.call("files.exists", path=ADMIN_SOCKET), "it runs")
+    wait_until(lambda: node.host.call(files.exists, path=ADMIN_SOCKET), "it runs")
     assert node.status()["node"]["subnet_file_written"] is False
     assert len(node.lines("subnet file is not written", "/proc/nowhere/subnet.env")) == 1
     assert node.process.stop() == 0

@@ -21,6 +21,7 @@ from tests.support.cluster import (
     wait_until,
 )
 from tests.support.wire import ping, transfer
+from udpoverlay.lab.actions import files
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -71,7 +72,7 @@ def test_a_lease_that_is_deleted_ends_its_daemon_with_0_and_leaves_the_others(
 def test_a_restart_without_the_subnet_file_still_keeps_the_subnet(cluster: Cluster) -> None:
     n1 = cluster.start("n1")
     assert n1.process.stop() == 0
-    n1.host.call("files.write_text", path=SUBNET_FILE, text="")
+    n1.host.call(files.write_text, path=SUBNET_FILE, text="")
     assert cluster.start("n1").subnet == n1.subnet
 
 
@@ -107,7 +108,7 @@ def test_it_waits_for_the_network_configuration_and_then_goes_on(cluster: Cluste
     waiting = cluster.spawn("n1")
     wait_until(lambda: bool(waiting.lines("waiting for the network configuration")), "it complains")
     cluster.etcd.put(f"{PREFIX}/config", config)
-    wait_until(lambda: waiting.host.call("files.exists", path=SUBNET_FILE), "it goes on")
+    wait_until(lambda: waiting.host.call(files.exists, path=SUBNET_FILE), "it goes on")
     assert waiting.process.stop() == 0
 
 
@@ -118,7 +119,7 @@ def test_a_signal_while_it_waits_for_the_configuration_ends_it_with_0(cluster: C
     waiting.process.signal(signal.SIGTERM)
     assert run_to_end(waiting) == 0
     assert "flannel0" not in links_of(waiting.host)
-    assert not waiting.host.call("files.exists", path=SUBNET_FILE)
+    assert not waiting.host.call(files.exists, path=SUBNET_FILE)
 
 
 def test_a_signal_at_any_step_of_the_start_ends_it_with_0_and_leaves_nothing(
@@ -132,7 +133,7 @@ def test_a_signal_at_any_step_of_the_start_ends_it_with_0_and_leaves_nothing(
         node.process.signal(signal.SIGTERM)
         assert run_to_end(node) == 0, node.process.log()
         assert "flannel0" not in links_of(node.host)
-        assert not node.host.call("files.exists", path=ADMIN_SOCKET)
+        assert not node.host.call(files.exists, path=ADMIN_SOCKET)
 
 
 def _has_said(node: Node, event: str) -> bool:

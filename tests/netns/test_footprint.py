@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.cluster import PREFIX, UDPOVERLAYD, Cluster, Node, wait_until
 from tests.support.wire import ping
+from udpoverlay.lab.actions import files
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -31,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def resident_mb(node: Node) -> float:
-    text = node.host.call("files.read_text", path=f"/proc/{node.process.pid}/status")
+    text = node.host.call(files.read_text, path=f"/proc/{node.process.pid}/status")
     found = re.search(r"VmRSS:\s+(\d+) kB", text)
     assert found is not None
     return int(found[1]) * 1024 / 1e6
@@ -40,7 +41,7 @@ def resident_mb(node: Node) -> float:
 def test_two_capabilities_are_enough(cluster: Cluster) -> None:
     program = [sys.executable, "-c", TWO_CAPABILITIES, *UDPOVERLAYD]
     n1, n2 = cluster.start("n1", program=program), cluster.start("n2")
-    status = n1.host.call("files.read_text", path=f"/proc/{n1.process.pid}/status")
+    status = n1.host.call(files.read_text, path=f"/proc/{n1.process.pid}/status")
     assert "CapEff:\t0000000000003000" in status
     cluster.wait_for_peers(n1, n2)
     assert ping(n1.host, n1.address, n2.address) is not None

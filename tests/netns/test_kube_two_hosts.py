@@ -19,6 +19,7 @@ from tests.support.cluster import UDPOVERLAYD, Node, Readiness, peers_of, wait_u
 from tests.support.kubecluster import flannel_annotations
 from tests.support.wire import ping, transfer
 from udpoverlay.errors import KernelError
+from udpoverlay.lab.actions import files, web
 from udpoverlay.lab.hosts import Fabric, Process
 
 pytestmark = pytest.mark.root
@@ -67,7 +68,7 @@ class KubeHosts:
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         options: dict[str, Any] = {} if body is None else {"body": json.dumps(body)}
         code, text = self.fabric.switch.call(
-            "web.request", address=self.address, method=method, path=path, **options
+            web.request, address=self.address, method=method, path=path, **options
         )
         return code, text
 
@@ -109,7 +110,7 @@ class KubeHosts:
             wait_until(come, f"{name} is ready")
         finally:
             readiness.close()
-        text = node.host.call("files.read_text", path=SUBNET_FILE)
+        text = node.host.call(files.read_text, path=SUBNET_FILE)
         node.env = dict(line.split("=", 1) for line in text.splitlines())
         return node
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 import pytest
 
 from udpoverlay.cli.not_yet import MASQUERADE_RULES
+from udpoverlay.lab.actions import files, links
 from udpoverlay.lab.cluster import NETWORK, POD_BRIDGE, Cluster, Node, udpoverlayd
 from udpoverlay.lab.hosts import Fabric, Host
 
@@ -55,10 +56,10 @@ class Pod:
         self.address = gateway.rpartition(".")[0] + ".2"
         self.subnet = gateway.rpartition(".")[0] + f".0/{length}"
         node.host.add_veth("veth0", host, "eth0", node.mtu)
-        node.host.call("links.set_link", name="veth0", master=POD_BRIDGE)
-        host.call("links.add_address", name="eth0", address=self.address, prefix_len=int(length))
-        host.call("links.add_route", destination="default", via=gateway)
-        node.host.call("files.write_text", path="/proc/sys/net/ipv4/ip_forward", text="1")
+        node.host.call(links.set_link, name="veth0", master=POD_BRIDGE)
+        host.call(links.add_address, name="eth0", address=self.address, prefix_len=int(length))
+        host.call(links.add_route, destination="default", via=gateway)
+        node.host.call(files.write_text, path="/proc/sys/net/ipv4/ip_forward", text="1")
 
     def rules(self, lines: list[str] | tuple[str, ...]) -> None:
         for line in lines:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from udpoverlay.lab.actions import files
 from tests.support.cluster import (
     ADMIN_SOCKET,
     PREFIX,
@@ -78,7 +79,7 @@ def has_route_to_peer(node: Node) -> bool:
 
 
 def serves(node: Node) -> bool:
-    return bool(node.host.call("files.exists", path=ADMIN_SOCKET))
+    return bool(node.host.call(files.exists, path=ADMIN_SOCKET))
 
 
 def beside(node: Node, script: str, word: str) -> None:
@@ -126,7 +127,7 @@ def test_log_that_is_read_again_is_whole(cluster: Cluster) -> None:
 
 
 def handles_sigterm(node: Node) -> bool:
-    status = node.host.call("files.read_text", path=f"/proc/{node.process.pid}/status")
+    status = node.host.call(files.read_text, path=f"/proc/{node.process.pid}/status")
     caught = int(status.partition("SigCgt:")[2].split()[0], 16)
     return bool(caught & 1 << signal.SIGTERM - 1)
 
@@ -164,7 +165,7 @@ def test_missing_right_is_told_before_the_registry_is_waited_for(cluster: Cluste
 
 def test_dead_name_server_does_not_delay_the_end(cluster: Cluster) -> None:
     host = cluster.fabric.hosts["n1"]
-    host.call("files.write_text", path="/run/resolv.conf", text=f"nameserver {Fabric.GATEWAY}\n")
+    host.call(files.write_text, path="/run/resolv.conf", text=f"nameserver {Fabric.GATEWAY}\n")
     assert host.run(["mount", "--bind", "/run/resolv.conf", "/etc/resolv.conf"]) == (0, "")
     with cluster.fabric.switch.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind((Fabric.GATEWAY, 53))

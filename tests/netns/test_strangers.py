@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from udpoverlay.lab.actions import links
 from tests.support.cluster import PREFIX, Cluster, Node, wait_until
 from tests.support.stranger import (
     Pod,
@@ -73,7 +74,7 @@ def build(stack: ExitStack, *flags: str) -> World:
         sysctl(n1.host, f"net/ipv4/conf/{name}/rp_filter", 0)
         sysctl(n1.host, f"net/ipv4/conf/{name}/route_localnet", 1)
     switch = cluster.fabric.switch
-    switch.call("links.add_address", name="br0", address=METADATA, prefix_len=32)
+    switch.call(links.add_address, name="br0", address=METADATA, prefix_len=32)
     return World(cluster, n1, n2, pods[0], pods[1], cluster.fabric.hosts["stranger"])
 
 

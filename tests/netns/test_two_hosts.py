@@ -23,6 +23,7 @@ from tests.support.cluster import (
     wait_until,
 )
 from tests.support.wire import captured, ping, transfer, udp_payloads
+from udpoverlay.lab.actions import files
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -92,7 +93,7 @@ def test_etcd_holds_exactly_what_flanneld_writes(cluster: Cluster, pair: tuple[N
 def test_the_subnet_file_is_flannels(pair: tuple[Node, Node]) -> None:
     n1, _ = pair
     gateway = n1.address[:-1] + "1"
-    assert n1.host.call("files.read_text", path=SUBNET_FILE) == (
+    assert n1.host.call(files.read_text, path=SUBNET_FILE) == (
         "FLANNEL_NETWORK=10.5.0.0/16\n"
         f"FLANNEL_SUBNET={gateway}/24\n"
         "FLANNEL_MTU=1472\n"
@@ -190,8 +191,8 @@ def test_a_signal_ends_it_with_0_and_a_restart_keeps_the_subnet(
     n2.process.signal(number)
     assert n2.process.wait(30) == 0, n2.process.log()
     assert "flannel0" not in links_of(n2.host)
-    assert not n2.host.call("files.exists", path=ADMIN_SOCKET)
-    assert n2.host.call("files.exists", path=SUBNET_FILE)
+    assert not n2.host.call(files.exists, path=ADMIN_SOCKET)
+    assert n2.host.call(files.exists, path=SUBNET_FILE)
     assert n2.subnet.replace("/", "-") in cluster.leases()
     again = cluster.start("n2")
     assert again.subnet == n2.subnet

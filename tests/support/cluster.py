@@ -21,6 +21,7 @@ from typing import Any
 
 from netaddr import IPNetwork
 
+from udpoverlay.lab.actions import files, links, web
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 
@@ -81,7 +82,7 @@ class Node:
 
     def ask(self, path: str) -> dict[str, Any]:
         """A document of its admin socket."""
-        code, body = self.host.call("web.request", address=ADMIN_SOCKET, method="GET", path=path)
+        code, body = self.host.call(web.request, address=ADMIN_SOCKET, method="GET", path=path)
         assert code == 200, body
         document: dict[str, Any] = json.loads(body)
         return document
@@ -162,7 +163,7 @@ class Cluster:
             wait_until(come, f"{name} is ready; its log:\n{node.process.log()}")
         finally:
             readiness.close()
-        text = node.host.call("files.read_text", path=SUBNET_FILE)
+        text = node.host.call(files.read_text, path=SUBNET_FILE)
         node.env = dict(line.split("=", 1) for line in text.splitlines())
         return node
 
@@ -189,7 +190,7 @@ def peers_of(node: Node) -> set[str]:
 
 def links_of(host: Host) -> dict[str, dict[str, Any]]:
     """The host's links by name."""
-    return {link["name"]: link for link in host.call("links.links")}
+    return {link["name"]: link for link in host.call(links.links)}
 
 
 def run_to_end(node: Node, seconds: float = 60.0) -> int:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from udpoverlay.lab.actions import files, links
 from tests.support.cluster import Node
 from tests.support.packets import ipv4
 from udpoverlay.lab.hosts import Host
@@ -29,10 +30,10 @@ class Pod:
         node.host.add_veth("veth-pod", self.host, "eth0")
         length = int(node.subnet.partition("/")[2])
         node.host.call(
-            "links.add_address", name="veth-pod", address=self.gateway, prefix_len=length
+            links.add_address, name="veth-pod", address=self.gateway, prefix_len=length
         )
-        self.host.call("links.add_address", name="eth0", address=self.address, prefix_len=length)
-        self.host.call("links.add_route", destination="default", via=self.gateway)
+        self.host.call(links.add_address, name="eth0", address=self.address, prefix_len=length)
+        self.host.call(links.add_route, destination="default", via=self.gateway)
         sysctl(node.host, "net/ipv4/ip_forward", 1)
 
     @property
@@ -55,7 +56,7 @@ def pod_of(node: Node) -> Iterator[Pod]:
 
 def sysctl(host: Host, name: str, value: int) -> None:
     """Set a kernel parameter in the host, for example net/ipv4/ip_forward."""
-    host.call("files.write_text", path=f"/proc/sys/{name}", text=str(value))
+    host.call(files.write_text, path=f"/proc/sys/{name}", text=str(value))
 
 
 def udp(payload: bytes, port: int = DISCARD) -> bytes:

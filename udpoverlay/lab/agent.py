@@ -7,7 +7,7 @@ The agent has its own network, mount, PID and UTS namespace with a private /run 
 outlives the parent: the kernel kills the keeper with its parent, the agent with its keeper, and
 every process of the PID namespace with the agent; the network namespace goes with the last one.
 
-    request {"id": 7, "call": "links.add_bridge", "args": {"name": "cni0"}}   (+ descriptors)
+    request {"id": 7, "call": "links.add_bridge", "args": [], "named": {"name": "cni0"}}   (+ fds)
     reply   {"id": 7, "result": null}  or  {"id": 7, "error": "…", "errno": 17}
 
 A call names a function in `__all__` of a module of OFFERED (lab/actions/); it runs in a
@@ -57,17 +57,16 @@ class _Agent:
             socket.send_fds(self._control, [data], descriptors)
 
     def _answer(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        args = request["args"]
+        args, named = request["args"], request["named"]
         try:
-            if descriptors:
-                args["descriptors"] = descriptors
-            result = _resolve(request["call"])(**args)
+            given = {**named, "descriptors": descriptors} if descriptors else named
+            result = _resolve(request["call"])(*args, **given)
         except Exception as error:  # whatever an action raises is its caller's to judge
             # pyroute2's NetlinkError keeps its number in `code`, without a readable text.
             code = getattr(error, "errno", None) or getattr(error, "code", None) or 0
             text = os.strerror(code) if code else str(error) or type(error).__name__
-            given = ", ".join(f"{key}={value!r}" for key, value in request["args"].items())
-            text = f"{request['call']}({given}): {text}"
+            shown = [*map(repr, args), *(f"{key}={value!r}" for key, value in named.items())]
+            text = f"{request['call']}({', '.join(shown)}): {text}"
             self.send({"id": request["id"], "error": text, "errno": code}, [])
             return
         finally:

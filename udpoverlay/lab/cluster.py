@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from udpoverlay.errors import KernelError, LabError
+from udpoverlay.lab.actions import files, links, web
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 from udpoverlay.lab.traffic import End, Pair, icmp_trips
@@ -79,7 +80,7 @@ class Node:
 
     def admin(self, path: str) -> dict[str, Any]:
         """A document of the admin socket."""
-        status, body = self.host.call("web.request", address=ADMIN_SOCKET, method="GET", path=path)
+        status, body = self.host.call(web.request, address=ADMIN_SOCKET, method="GET", path=path)
         if status != 200:
             raise LabError(f"{self.name}: admin socket answered {path} with {status}: {body}")
         document: dict[str, Any] = json.loads(body)
@@ -149,9 +150,9 @@ class Overlay:
         self._await(
             node,
             SUBNET_FILE,
-            lambda: bool(node.host.call("files.exists", path=SUBNET_FILE)),
+            lambda: bool(node.host.call(files.exists, path=SUBNET_FILE)),
         )
-        text: str = node.host.call("files.read_text", path=SUBNET_FILE)
+        text: str = node.host.call(files.read_text, path=SUBNET_FILE)
         values = dict(line.split("=", 1) for line in text.splitlines())
         node.subnet = values["FLANNEL_SUBNET"]
         node.mtu = int(values["FLANNEL_MTU"])
@@ -159,10 +160,8 @@ class Overlay:
     def _add_pods(self, node: Node) -> None:
         """The bridge that a CNI plugin or Docker would make from the subnet file."""
         address, _, length = node.subnet.partition("/")
-        node.host.call("links.add_bridge", name=POD_BRIDGE, mtu=node.mtu)
-        node.host.call(
-            "links.add_address", name=POD_BRIDGE, address=address, prefix_len=int(length)
-        )
+        node.host.call(links.add_bridge, name=POD_BRIDGE, mtu=node.mtu)
+        node.host.call(links.add_address, name=POD_BRIDGE, address=address, prefix_len=int(length))
 
     def _await_routes(self, node: Node) -> None:
         peers = [other for other in self.nodes.values() if other is not node]

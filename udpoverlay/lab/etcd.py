@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from udpoverlay.errors import KernelError, LabError, OperatorError
+from udpoverlay.lab.actions import web
 from udpoverlay.lab.hosts import Host, Process
 
 __all__ = ["Etcd", "find_etcd"]
@@ -94,7 +95,7 @@ class Etcd:
     def _healthy(self) -> bool:
         try:
             status, body = self._host.call(
-                "web.request", address=self._address, method="GET", path="/health"
+                web.request, address=self._address, method="GET", path="/health"
             )
         except KernelError:  # nobody listens yet
             return False
@@ -102,7 +103,7 @@ class Etcd:
 
     def _post(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
         status, body = self._host.call(
-            "web.request",
+            web.request,
             address=self._address,
             method="POST",
             path=path,

@@ -3,7 +3,7 @@
     with Fabric(["n1", "n2"]) as fabric:                 198.18.0.0/24, RFC 2544's range
         n1 = fabric.hosts["n1"]                          eth0 198.18.0.11, default route 198.18.0.1
         daemon = n1.popen(["udpoverlayd", "--ip-masq=false"])
-        n1.call("links.add_bridge", name="cni0")         any action of the agent
+        n1.call(links.add_bridge, name="cni0")         any action of the agent
         n1.run(["cat", "/run/flannel/subnet.env"])       its own /run
         raw = n1.socket(AF_PACKET, SOCK_RAW, 0)          a socket of its namespace, here
         daemon.stop()
@@ -31,13 +31,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from udpoverlay.errors import KernelError, LabError
+from udpoverlay.lab.actions import links, processes, sockets
 from udpoverlay.lab.message import HELLO, MAX_DESCRIPTORS, MAX_MESSAGE
 
 __all__ = ["Fabric", "Host", "Process"]
@@ -52,6 +53,14 @@ _NO_NAMESPACE = {
 """What makes unshare(2) refuse, and the way out."""
 _FOREIGN = ("FLANNELD_", "UDPOVERLAY_", "ETCD_")
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _name(action: Callable[..., Any]) -> str:
+    """How a request names a function of lab/actions/: module.function."""
+    return f"{action.__module__.rpartition('.')[2]}.{action.__name__}"
+
 
 class Process:
     """A process in a host; it ends with the host at the latest."""
@@ -65,19 +74,16 @@ class Process:
 
     def poll(self) -> int | None:
         """Exit status (negative: signal number), None while it runs."""
-        status: int | None = self.host.call("processes.poll", pid=self.pid)
-        return status
+        return self.host.call(processes.poll, pid=self.pid)
 
     def wait(self, seconds: float) -> int | None:
         """Wait for its end; None when it still runs after `seconds`."""
-        status: int | None = self.host.call(
-            "processes.wait", timeout=seconds + _CALL_SECONDS, pid=self.pid, seconds=seconds
-        )
-        return status
+        limit = seconds + _CALL_SECONDS
+        return self.host.call_within(limit, processes.wait, pid=self.pid, seconds=seconds)
 
     def signal(self, number: int) -> None:
         """Send a signal."""
-        self.host.call("processes.send_signal", pid=self.pid, number=int(number))
+        self.host.call(processes.send_signal, pid=self.pid, number=int(number))
 
     def stop(self, seconds: float = 10.0) -> int:
         """SIGTERM, then SIGKILL if it has not ended within `seconds`; returns its exit status."""
@@ -92,17 +98,15 @@ class Process:
 
     def log(self, last_bytes: int = 65536) -> str:
         """The end of what it wrote to stdout and stderr."""
-        text: str = self.host.call("processes.read_log", log=self._log, last_bytes=last_bytes)
-        return text
+        return self.host.call(processes.read_log, log=self._log, last_bytes=last_bytes)
 
     def cpu_seconds(self) -> float:
         """CPU time of all its threads so far."""
-        seconds: float = self.host.call("processes.cpu_seconds", pid=self.pid)
-        return seconds
+        return self.host.call(processes.cpu_seconds, pid=self.pid)
 
     def run_on(self, cpus: Iterable[int]) -> None:
         """Keep all its threads, and those it starts later, on these CPUs."""
-        self.host.call("processes.run_on", pid=self.pid, cpus=sorted(cpus))
+        self.host.call(processes.run_on, pid=self.pid, cpus=sorted(cpus))
 
 
 class Host:
@@ -172,10 +176,17 @@ class Host:
         for future in abandoned:
             future.set_exception(LabError(f"host {self.name} is gone"))
 
-    def _start(self, call: str, descriptors: Sequence[int], args: Mapping[str, Any]) -> Future[Any]:
+    def _start(
+        self,
+        action: Callable[..., Any],
+        descriptors: Sequence[int],
+        args: Sequence[Any],
+        named: Mapping[str, Any],
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         number = next(self._ids)
-        data = json.dumps({"id": number, "call": call, "args": args}).encode()
+        request = {"id": number, "call": _name(action), "args": args, "named": named}
+        data = json.dumps(request).encode()
         with self._lock:
             self._waiting[number] = future
         try:
@@ -189,17 +200,21 @@ class Host:
             raise LabError(f"host {self.name} is gone") from None
         return future
 
-    def _result(self, future: Future[Any], call: str, timeout: float) -> tuple[Any, list[int]]:
+    def _result(
+        self, future: Future[Any], what: str, timeout: float = _CALL_SECONDS
+    ) -> tuple[Any, list[int]]:
         try:
             self._hello.result(_START_SECONDS)
             value, descriptors = future.result(timeout)
         except FutureTimeout:
-            raise LabError(f"{self.name}: no answer to {call} within {timeout:g} s") from None
+            raise LabError(f"{self.name}: no answer to {what} within {timeout:g} s") from None
         return value, descriptors
 
-    def start_call(self, call: str, **args: Any) -> Future[Any]:
+    def start_call(
+        self, action: Callable[_P, _T], /, *args: _P.args, **named: _P.kwargs
+    ) -> Future[_T]:
         """Start an action; the future yields its result."""
-        outer: Future[Any] = Future()
+        outer: Future[_T] = Future()
 
         def done(inner: Future[Any]) -> None:
             error = inner.exception()
@@ -208,15 +223,23 @@ class Host:
             else:
                 outer.set_result(inner.result()[0])
 
-        self._start(call, (), args).add_done_callback(done)
+        self._start(action, (), args, named).add_done_callback(done)
         return outer
 
-    def call(self, call: str, /, *, timeout: float = _CALL_SECONDS, **args: Any) -> Any:
-        """Run the action "module.function" of udpoverlay.lab in the host; returns its result.
+    def call(self, action: Callable[_P, _T], /, *args: _P.args, **named: _P.kwargs) -> _T:
+        """Run a function of lab/actions/ in the host; returns its result (a tuple as a list).
 
         An OSError there is a KernelError here (with errno), any other error a LabError.
         """
-        return self._result(self._start(call, (), args), call, timeout)[0]
+        return self.call_within(_CALL_SECONDS, action, *args, **named)
+
+    def call_within(
+        self, seconds: float, action: Callable[_P, _T], /, *args: _P.args, **named: _P.kwargs
+    ) -> _T:
+        """The same for an action that may take up to `seconds`."""
+        future = self._start(action, (), args, named)
+        value: _T = self._result(future, _name(action), seconds)[0]
+        return value
 
     def popen(
         self,
@@ -229,23 +252,21 @@ class Host:
     ) -> Process:
         """Start a program in the host, its output in a log or its stdio on our descriptors."""
         name = log or f"{os.path.basename(argv[0])}.log"
-        args = {"argv": list(argv), "env": dict(env or {}), "log": name, "cwd": cwd}
-        future = self._start("processes.spawn", stdio or (), args)
-        pid, _ = self._result(future, f"start of {argv[0]}", _CALL_SECONDS)
+        named = {"argv": list(argv), "env": dict(env or {}), "log": name, "cwd": cwd}
+        future = self._start(processes.spawn, stdio or (), (), named)
+        pid, _ = self._result(future, f"start of {argv[0]}")
         return Process(self, argv, pid, name)
 
     def run(self, argv: Sequence[str], seconds: float = 30.0) -> tuple[int, str]:
         """Run a program to its end; returns exit status and output."""
-        status, output = self.call(
-            "processes.run", timeout=seconds + _CALL_SECONDS, argv=list(argv), seconds=seconds
-        )
+        limit = seconds + _CALL_SECONDS
+        status, output = self.call_within(limit, processes.run, list(argv), seconds)
         return status, output
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket that lives in the host's network namespace, usable here."""
-        args = {"family": int(family), "kind": int(kind), "protocol": protocol}
-        call = "sockets.open_socket"
-        _, descriptors = self._result(self._start(call, (), args), call, _CALL_SECONDS)
+        args = (int(family), int(kind), protocol)
+        _, descriptors = self._result(self._start(sockets.open_socket, (), args, {}), "socket")
         return socket.socket(fileno=descriptors[0])
 
     def netns_fd(self) -> int:
@@ -255,12 +276,10 @@ class Host:
 
     def add_veth(self, name: str, peer: Host, peer_name: str, mtu: int = 1500) -> None:
         """Join this host and `peer` by a veth pair; both ends come up without an address."""
-        args = {"name": name, "peer": peer_name, "mtu": mtu}
-        call = "links.add_veth"
-        future = self._start(call, (peer.netns_fd(),), args)
-        self._result(future, call, _CALL_SECONDS)
-        self.call("links.set_link", name=name)
-        peer.call("links.set_link", name=peer_name)
+        named = {"name": name, "peer": peer_name, "mtu": mtu}
+        self._result(self._start(links.add_veth, (peer.netns_fd(),), (), named), "add_veth")
+        self.call(links.set_link, name=name)
+        peer.call(links.set_link, name=peer_name)
 
     def close(self) -> None:
         """End the host and everything in it; idempotent."""
@@ -310,9 +329,9 @@ class Fabric:
             self.switch = self._stack.enter_context(Host("switch"))
             for name in names:
                 self.hosts[name] = self._stack.enter_context(Host(name))
-            self.switch.call("links.add_bridge", name="br0", mtu=mtu)
+            self.switch.call(links.add_bridge, name="br0", mtu=mtu)
             self.switch.call(
-                "links.add_address",
+                links.add_address,
                 name="br0",
                 address=self.GATEWAY,
                 prefix_len=self.NETWORK_LEN,
@@ -325,17 +344,17 @@ class Fabric:
         host = self.hosts[name]
         port = f"port{list(self.hosts).index(name)}"
         host.add_veth(link, self.switch, port, mtu)
-        self.switch.call("links.set_link", name=port, master="br0")
+        self.switch.call(links.set_link, name=port, master="br0")
         host.call(
-            "links.add_address",
+            links.add_address,
             name=link,
             address=self.address(name),
             prefix_len=self.NETWORK_LEN,
         )
-        host.call("links.add_route", destination="default", via=self.GATEWAY)
+        host.call(links.add_route, destination="default", via=self.GATEWAY)
         if not offload:
-            host.call("links.set_segmentation", name=link, on=False)
-            self.switch.call("links.set_segmentation", name=port, on=False)
+            host.call(links.set_segmentation, name=link, on=False)
+            self.switch.call(links.set_segmentation, name=port, on=False)
 
     def address(self, name: str) -> str:
         """The address of a host on its eth0."""

@@ -12,6 +12,7 @@ import pytest
 
 from udpoverlay import _traffic
 from udpoverlay._traffic import Pattern
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.hosts import Host
 
 HEADER = 24
@@ -255,8 +256,8 @@ def test_icmp_echo_is_answered_by_the_kernel() -> None:
 @pytest.mark.root
 def test_icmp_echo_counts_what_does_not_come_back() -> None:
     with Host("lonely") as host:
-        host.call("links.add_bridge", name="br0")
-        host.call("links.add_address", name="br0", address="198.18.0.1", prefix_len=24)
+        host.call(links.add_bridge, name="br0")
+        host.call(links.add_address, name="br0", address="198.18.0.1", prefix_len=24)
         with host.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
             raw.connect(("198.18.0.2", 0))
             trips = Pattern(5).icmp_ping(raw.fileno(), 0x1235, 56, 2, 0.01, 0.05)

@@ -25,6 +25,7 @@ from tests.support.leftovers import eventually, with_mark
 from udpoverlay.cli import bench as bench_command
 from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import congestion
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.bench import plot, stats, targets, tunnels
 from udpoverlay.lab.bench import runner as contest_module
 from udpoverlay.lab.bench.machine import machine
@@ -435,7 +436,7 @@ def test_the_congestion_control_asked_for_is_used_and_told(tmp_path: Path) -> No
 def test_a_plain_link_cannot_segment_udp(link: str) -> None:
     with Arena(["x"], offload=link == "offload") as arena:
         for host, _ in arena.duos["x"].both():
-            assert set(host.call("links.segmentation", name="eth0").values()) == {link == "offload"}
+            assert set(host.call(links.segmentation, name="eth0").values()) == {link == "offload"}
 
 
 @pytest.mark.root

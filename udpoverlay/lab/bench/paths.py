@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from udpoverlay._version import VERSION
 from udpoverlay.errors import LabError
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.actions.links import FLANNEL_VXLAN_PORT
 from udpoverlay.lab.bench import tunnels
 from udpoverlay.lab.bench.testbed import LINK, Duo, Ready
@@ -48,7 +49,7 @@ def _direct(duo: Duo, _etcd: Etcd) -> Ready:
 
 
 def _mac(host: Host, name: str) -> str:
-    return str(next(link["mac"] for link in host.call("links.links") if link["name"] == name))
+    return str(next(link["mac"] for link in host.call(links.links) if link["name"] == name))
 
 
 def _vxlan(duo: Duo, _etcd: Etcd) -> Ready:
@@ -56,22 +57,18 @@ def _vxlan(duo: Duo, _etcd: Etcd) -> Ready:
     device = f"flannel.{VXLAN_VNI}"
     mtu = LINK_MTU - VXLAN_OVERHEAD
     for host, address in duo.both():
-        host.call(
-            "links.add_vxlan", name=device, vni=VXLAN_VNI, local=address, dev=duo.link, mtu=mtu
-        )
+        host.call(links.add_vxlan, name=device, vni=VXLAN_VNI, local=address, dev=duo.link, mtu=mtu)
     macs = [_mac(host, device) for host, _ in duo.both()]
     for own, (host, _) in enumerate(duo.both()):
         other = 1 - own
         remote = duo.both()[other][1]
         net = f"10.244.{other + 1}.0"
-        host.call("links.add_address", name=device, address=f"10.244.{own + 1}.0", prefix_len=32)
-        host.call("links.add_neighbour", dev=device, address=net, mac=macs[other])
-        host.call("links.add_fdb", dev=device, mac=macs[other], remote=remote)
-        host.call("links.add_route", destination=f"{net}/24", via=net, dev=device, onlink=True)
-        host.call("links.add_bridge", name=POD_BRIDGE, mtu=mtu)
-        host.call(
-            "links.add_address", name=POD_BRIDGE, address=f"10.244.{own + 1}.1", prefix_len=24
-        )
+        host.call(links.add_address, name=device, address=f"10.244.{own + 1}.0", prefix_len=32)
+        host.call(links.add_neighbour, dev=device, address=net, mac=macs[other])
+        host.call(links.add_fdb, dev=device, mac=macs[other], remote=remote)
+        host.call(links.add_route, destination=f"{net}/24", via=net, dev=device, onlink=True)
+        host.call(links.add_bridge, name=POD_BRIDGE, mtu=mtu)
+        host.call(links.add_address, name=POD_BRIDGE, address=f"10.244.{own + 1}.1", prefix_len=24)
     pair = Pair(End(duo.a, "10.244.1.1"), End(duo.b, "10.244.2.1"))
     return Ready(pair, version=f"VNI {VXLAN_VNI}, port {FLANNEL_VXLAN_PORT}")
 

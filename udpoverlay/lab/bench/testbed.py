@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 from udpoverlay.lab.traffic import Pair
@@ -75,10 +76,8 @@ class Arena:
                 duo = Duo(name, hosts[f"{name}-a"], hosts[f"{name}-b"])
                 duo.a.add_veth(LINK, duo.b, LINK)
                 for host, address in duo.both():
-                    host.call(
-                        "links.add_address", name=LINK, address=address, prefix_len=PREFIX_LEN
-                    )
-                    host.call("links.set_segmentation", name=LINK, on=offload)
+                    host.call(links.add_address, name=LINK, address=address, prefix_len=PREFIX_LEN)
+                    host.call(links.set_segmentation, name=LINK, on=offload)
                 self.duos[name] = duo
             report("etcd")
             self.etcd = Etcd(self._fabric.switch, Fabric.GATEWAY)

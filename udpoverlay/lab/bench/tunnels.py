@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from udpoverlay.errors import LabError
+from udpoverlay.lab.actions import files, links, sockets
 from udpoverlay.lab.bench.testbed import Duo, Ready
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Host, Process
@@ -38,11 +39,11 @@ def _await(what: str, daemon: Process, condition: Callable[[], bool]) -> None:
 
 
 def _has_link(host: Host, name: str) -> bool:
-    return any(link["name"] == name for link in host.call("links.links"))
+    return any(link["name"] == name for link in host.call(links.links))
 
 
 def _has_file(host: Host, path: str) -> bool:
-    return bool(host.call("files.exists", path=path))
+    return bool(host.call(files.exists, path=path))
 
 
 def _answers(pair: Pair) -> bool:
@@ -75,15 +76,15 @@ def tinc(duo: Duo, _etcd: Etcd) -> Ready:
             "Cipher = none\nDigest = none\nCompression = 0\n"
         )
         public_path = f"/run/tinc/hosts/{names[own]}"
-        host.call("files.write_text", path="/run/tinc/tinc.conf", text=conf)
-        host.call("files.write_text", path=public_path, text=public)
+        host.call(files.write_text, path="/run/tinc/tinc.conf", text=conf)
+        host.call(files.write_text, path=public_path, text=public)
         status, said = host.run(["tincd", "-c", "/run/tinc", "-K", "2048"])
         if status != 0:
             raise LabError("tincd cannot make its keys", details=said)
-        keys.append(host.call("files.read_text", path=public_path))
+        keys.append(host.call(files.read_text, path=public_path))
     daemons = []
     for own, (host, _) in enumerate(duo.both()):
-        host.call("files.write_text", path=f"/run/tinc/hosts/{names[1 - own]}", text=keys[1 - own])
+        host.call(files.write_text, path=f"/run/tinc/hosts/{names[1 - own]}", text=keys[1 - own])
         daemon = host.popen(["tincd", "-c", "/run/tinc", "-D", "--pidfile=/run/tinc/pid"])
         _await("tinc", daemon, partial(_has_link, host, "tinc0"))
         _address(host, "tinc0", own)
@@ -92,8 +93,8 @@ def tinc(duo: Duo, _etcd: Etcd) -> Ready:
 
 
 def _address(host: Host, link: str, own: int, mtu: int | None = None) -> None:
-    host.call("links.add_address", name=link, address=ADDRESSES[own], prefix_len=NETWORK_LEN)
-    host.call("links.set_link", name=link, mtu=mtu)
+    host.call(links.add_address, name=link, address=ADDRESSES[own], prefix_len=NETWORK_LEN)
+    host.call(links.set_link, name=link, mtu=mtu)
 
 
 _NEBULA = """\
@@ -117,7 +118,7 @@ def nebula(duo: Duo, _etcd: Etcd) -> Ready:
         if status != 0:
             raise LabError(f"nebula-cert {words[0]} failed", details=said)
 
-    duo.a.call("files.write_text", path="/run/nebula/made", text="")
+    duo.a.call(files.write_text, path="/run/nebula/made", text="")
     ca = ("-ca-crt", "/run/nebula/ca.crt", "-ca-key", "/run/nebula/ca.key")
     certify("ca", "-name", "bench", "-out-crt", ca[1], "-out-key", ca[3])
     daemons = []
@@ -131,12 +132,12 @@ def nebula(duo: Duo, _etcd: Etcd) -> Ready:
             (f"{stem}.crt", "host.crt"),
             (f"{stem}.key", "host.key"),
         ):
-            text = duo.a.call("files.read_text", path=source)
-            host.call("files.write_text", path=f"/run/nebula/{target}", text=text)
+            text = duo.a.call(files.read_text, path=source)
+            host.call(files.write_text, path=f"/run/nebula/{target}", text=text)
         config = _NEBULA.format(
             peer=ADDRESSES[1 - own], remote=duo.both()[1 - own][1], mtu=INNER_MTU
         )
-        host.call("files.write_text", path="/run/nebula/config.yml", text=config)
+        host.call(files.write_text, path="/run/nebula/config.yml", text=config)
         daemons.append(host.popen(["nebula", "-config", "/run/nebula/config.yml"]))
     return _finish(duo, tuple(daemons), _first_line(duo.a, "nebula", "-version"))
 
@@ -154,7 +155,7 @@ def wireguard(duo: Duo, _etcd: Etcd) -> Ready:
         )
         remote = duo.both()[1 - own][1]
         answer = host.call(
-            "sockets.ask_unix",
+            sockets.ask_unix,
             path=_WIREGUARD_SOCKET,
             text=(
                 f"set=1\nprivate_key={secrets[own].hex()}\nlisten_port=51820\n"
