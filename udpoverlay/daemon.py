@@ -4,9 +4,10 @@ Owns: the order below, what is fatal. Must not know: flags' spelling (cli/), and
 done: each step is one call into a part. The order is flanneld's (flannel main.go), because
 supervisors, CNI plugins and probes observe it; only our rights are looked at before all else:
 
-    rights ► registry ► network configuration (waited for) ► interface, public IP ► backend
-      ► is the host able? ► lease ► UDP socket, TUN, address, MTU, link up, route ► subnet file
-      ► packets ► admin socket ► READY=1 ► lease watch, complete, renew until a signal
+    rights ► registry ► health server ► network configuration (waited for) ► interface, public IP
+      ► backend ► is the host able? ► lease ► UDP socket, TUN, address, MTU, link up, route
+      ► packet rules, blackhole route ► subnet file: ready ► packets ► admin socket ► READY=1
+      ► lease watch, complete, renew until a signal
 
 A step that begins something is a context manager: what was begun is undone in reverse, on every way
 out. The TUN vanishes with its address and route when its descriptor closes. The lease and the
@@ -28,11 +29,14 @@ from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
 from udpoverlay.errors import KernelError, OperatorError, RegistryError
+from udpoverlay.firewall.blackhole import keep_blackhole
+from udpoverlay.firewall.manager import install
 from udpoverlay.firewall.policy import look_at_forwarding
-from udpoverlay.host import garbage, notify, subnetfile, sysctl
+from udpoverlay.host import garbage, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
 from udpoverlay.host.linkwatch import link_deleted
 from udpoverlay.host.netlink import configure_tunnel
+from udpoverlay.host.notify import ServiceManager
 from udpoverlay.host.underlay import find_interface
 from udpoverlay.host.ways import Ways
 from udpoverlay.log import Waiting, get_logger
@@ -44,6 +48,7 @@ from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
+from udpoverlay.observe.health import health_server
 from udpoverlay.observe.status import NodeFacts
 from udpoverlay.peers.admission import Admission
 from udpoverlay.peers.peers import Peers
@@ -58,32 +63,35 @@ CONFIG_RETRY_SECONDS = 1.0
 """Pause between two attempts to read the network configuration (flannel main.go, getConfig)."""
 
 
-def run(config: DaemonConfig, *, notify_socket: str = "") -> int:
+def run(config: DaemonConfig, manager: ServiceManager | None = None) -> int:
     """Be the daemon until a signal; returns the exit status.
 
-    `notify_socket` is where the service manager wants to hear of readiness (NOTIFY_SOCKET), "" for
-    nowhere. 0: a signal, or an administrator took the lease away. Raises UdpOverlayError for
-    everything else that ends the daemon.
+    0: a signal, or an administrator took the lease away. Raises UdpOverlayError for everything else
+    that ends the daemon.
     """
-    status = run_until_signal(
-        partial(_life, config, notify_socket), lambda name: _log.info("stopping", signal=name)
-    )
+    told = manager if manager is not None else ServiceManager()
+
+    def stopping(name: str) -> None:
+        _log.info("stopping", signal=name)
+        told.stopping()
+
+    status = run_until_signal(partial(_life, config, told), stopping)
     _log.info("stopped")
     return status
 
 
-async def _life(config: DaemonConfig, notify_socket: str, unwinding: asyncio.Event) -> int:
+async def _life(config: DaemonConfig, manager: ServiceManager, unwinding: asyncio.Event) -> int:
     """Run until something ends; whatever the reason, nothing is left behind."""
     async with contextlib.AsyncExitStack() as begun:
         try:
-            await _start(config, notify_socket, begun)
+            await _start(config, manager, begun)
         finally:
             unwinding.set()
     return 0
 
 
 async def _start(
-    config: DaemonConfig, notify_socket: str, begun: contextlib.AsyncExitStack
+    config: DaemonConfig, manager: ServiceManager, begun: contextlib.AsyncExitStack
 ) -> None:
     """Start everything in flanneld's order, then wait until something ends."""
     enter, started = begun.enter_async_context, time.monotonic()
@@ -91,8 +99,10 @@ async def _start(
     check_tun()
     subnetfile.check(config.subnet_file)
     registry = await enter(_registry(config))
+    health = await enter(health_server(config.health.ip, config.health.port))
+    manager.status("waiting for the network configuration")
     netconf = await _network_config(registry)
-    _look_at_bridge_netfilter(netconf)
+    _look_at_bridge_netfilter(config, netconf)
     choice = await _interface(config, netconf, registry)
     backend = UdpBackend.of(netconf)
     backend.warn_of_overlap(choice.address)
@@ -103,7 +113,9 @@ async def _start(
         backend.lease_attrs(choice.public_ip), _previous_subnet(config.subnet_file)
     )
     engine = await enter(_engine(config, choice, backend, lease, mtu))
+    firewall = await install(netconf, lease.subnet, config.firewall)
     written = _write_subnet_file(config, netconf, lease, mtu)
+    health.ready = written
     await engine.start()
     control = Control(
         registry,
@@ -120,13 +132,18 @@ async def _start(
         registry=registry,
         control=control,
         engine=engine,
+        firewall=firewall,
     )
+    health.details = documents.health
     await enter(admin_socket(config.admin_socket, documents.by_path()))
-    _say_ready(notify_socket, node, lease, time.monotonic() - started)
+    _say_ready(manager, node, lease, time.monotonic() - started)
     await first_to_end(
         _vanished(engine),
         engine.wait(),
         control.run(),
+        firewall.run(),
+        keep_blackhole(lease.subnet, config.firewall),
+        manager.watch(engine.alive),
         _aside(_complete(registry, lease)),
         _aside(look_at_forwarding(backend.network, engine.tun_name)),
     )
@@ -168,16 +185,19 @@ async def _network_config(registry: Registry) -> NetConf:
         return netconf
 
 
-def _look_at_bridge_netfilter(netconf: NetConf) -> None:
-    """flanneld refuses to start without br_netfilter, whose rules need it; we set no rules."""
+def _look_at_bridge_netfilter(config: DaemonConfig, netconf: NetConf) -> None:
+    """Without br_netfilter iptables does not see bridged packets: flanneld does not start."""
     for version, enabled in ((4, netconf.enable_ipv4), (6, netconf.enable_ipv6)):
         missing = sysctl.bridge_netfilter_missing(version)
-        if missing and enabled and not netconf.enable_nftables:
-            _log.warning(
-                "br_netfilter is not loaded: kube-proxy's rules do not see bridged packets",
-                missing=missing,
-                fix="modprobe br_netfilter",
+        if not missing or not enabled or netconf.enable_nftables:
+            continue
+        what = f"br_netfilter is not loaded: {missing} does not exist"
+        fix = "modprobe br_netfilter; echo br_netfilter > /etc/modules-load.d/br_netfilter.conf"
+        if config.firewall.bridge_check:
+            raise KernelError(
+                what, fix=f"{fix}; in a container that cannot see it: --no-br-netfilter-check"
             )
+        _log.warning(what, fix=fix)
 
 
 async def _interface(config: DaemonConfig, netconf: NetConf, registry: Registry) -> Choice:
@@ -235,7 +255,7 @@ async def _engine(
 
 def _write_subnet_file(config: DaemonConfig, netconf: NetConf, lease: Lease, mtu: int) -> bool:
     """False when it cannot be written: nothing else is wrong, but CNI will not find us."""
-    text = subnetenv.format_subnet_env(netconf, lease.subnet, mtu, config.ip_masq)
+    text = subnetenv.format_subnet_env(netconf, lease.subnet, mtu, config.firewall.masquerade)
     try:
         subnetfile.write_text(config.subnet_file, text)
     except OperatorError as error:
@@ -281,11 +301,8 @@ def _facts(
     )
 
 
-def _say_ready(notify_socket: str, node: NodeFacts, lease: Lease, seconds: float) -> None:
-    try:
-        notify.notify(notify_socket, notify.READY)
-    except OperatorError as error:
-        _log.error("cannot tell the service manager that we are ready", reason=str(error))
+def _say_ready(manager: ServiceManager, node: NodeFacts, lease: Lease, seconds: float) -> None:
+    manager.ready(f"subnet {lease.subnet}, {node.tun}, MTU {node.mtu}")
     _log.info(
         "ready",
         subnet=lease.subnet,

@@ -17,6 +17,7 @@ from udpoverlay.cli import daemon_command, main
 from udpoverlay.cli.commands import COMMANDS
 from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
 from udpoverlay.errors import KernelError
+from udpoverlay.host.notify import ServiceManager
 from udpoverlay.model.config import DaemonConfig
 
 # The command.
@@ -27,8 +28,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[DaemonConfig]:
     """Let the daemon do nothing; return what it was given."""
     configs: list[DaemonConfig] = []
 
-    def run(config: DaemonConfig, notify_socket: str) -> int:
-        assert notify_socket == "/n"
+    def run(config: DaemonConfig, manager: ServiceManager) -> int:
+        assert manager.watchdog_seconds == 1.0
         configs.append(config)
         return 0
 
@@ -37,7 +38,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[DaemonConfig]:
 
 
 def run(*words: str, **environ: str) -> int:
-    return daemon_command.run(list(words), {"NOTIFY_SOCKET": "/n", **environ}, "udpoverlayd")
+    return daemon_command.run(
+        list(words), {"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "3000000", **environ}, "udpoverlayd"
+    )
 
 
 def test_a_start_logs_all_options_without_the_password(
@@ -61,7 +64,7 @@ def test_a_variable_that_cannot_be_read_is_logged_and_the_start_goes_on(
     started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(FLANNELD_IP_MASQ="yes") == 0
-    assert started[0].ip_masq is False
+    assert started[0].firewall.masquerade is False
     assert 'invalid value "yes" for FLANNELD_IP_MASQ' in capsys.readouterr().err
 
 
@@ -188,10 +191,10 @@ def test_version_is_printed_before_the_environment_is_looked_at(
 def test_a_refusal_is_one_line_and_exits_1(
     started: list[DaemonConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("-ip-masq") == 1
+    assert run("-healthz-port=65536") == 1
     assert started == []
     *_, line = capsys.readouterr().err.splitlines()
-    assert re.match(r"E\d{4} .*\] --ip-masq: not yet: ", line)
+    assert re.match(r"E\d{4} .*\] healthz-port 65536 is no port: use 0 to 65535", line)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,7 @@ def test_the_two_ways_to_start_the_daemon_are_one(
     started: list[DaemonConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/n")
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     assert program(monkeypatch, "daemon", "-v=2") == 0
     monkeypatch.setattr(sys, "argv", ["/usr/bin/udpoverlayd", "-v=2"])
     assert main.udpoverlayd() == 0

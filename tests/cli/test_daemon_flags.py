@@ -11,9 +11,14 @@ import pytest
 
 from tests.support.daemonflags import config
 from udpoverlay.cli.daemon_flags import ALL_FLAGS, FLANNEL_FLAGS
-from udpoverlay.cli.not_yet import MASQUERADE_RULES, NOT_YET
 from udpoverlay.errors import OperatorError
-from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
+from udpoverlay.model.config import (
+    DaemonConfig,
+    EtcdConfig,
+    FirewallSettings,
+    HealthSettings,
+    KubeConfigSource,
+)
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "flags.md"
 
@@ -88,8 +93,8 @@ def test_flags_become_settings() -> None:
     assert found.iface == ("eth1", "eth0")
     assert found.iface_regex == ("^eth",)
     assert found.public_ip == "192.0.2.1"
-    assert found.iptables_forward_rules is False
-    assert found.iptables_resync == 1
+    assert found.firewall.forward is False
+    assert found.firewall.resync_seconds == 1
     assert found.kube_subnet_mgr
     assert found.kube.api_url == "https://k"
     assert found.verbosity == 3
@@ -111,9 +116,14 @@ FROM_KUBERNETES = {
 
 
 def test_every_setting_is_set_by_exactly_one_flag() -> None:
-    paths = {field.name for field in fields(DaemonConfig)} - {"etcd", "kube"}
-    paths |= {f"etcd.{field.name}" for field in fields(EtcdConfig)}
-    paths |= {f"kube.{field.name}" for field in fields(KubeConfigSource)}
+    groups = {
+        "etcd": EtcdConfig,
+        "firewall": FirewallSettings,
+        "health": HealthSettings,
+        "kube": KubeConfigSource,
+    }
+    paths = {field.name for field in fields(DaemonConfig)} - groups.keys()
+    paths |= {f"{name}.{field.name}" for name, group in groups.items() for field in fields(group)}
     assert sorted(flag.sets for flag in ALL_FLAGS if flag.sets) == sorted(paths - FROM_KUBERNETES)
     assert [flag.name for flag in ALL_FLAGS if not flag.sets] == ["version"]
 
@@ -208,28 +218,38 @@ def test_the_renew_margins_at_the_edges_are_accepted() -> None:
     assert config("-subnet-lease-renew-margin=1439").subnet_lease_renew_margin == 1439
 
 
-@pytest.mark.parametrize("flag", ["-ip-masq", "-ip-blackhole-route", "-healthz-port=8081"])
-def test_what_would_be_wrong_to_ignore_is_refused_with_a_way_out(flag: str) -> None:
-    with pytest.raises(OperatorError, match="not yet") as caught:
+def test_flags_of_flannels_manifest_become_settings() -> None:
+    found = config("--ip-masq", "--kube-subnet-mgr", "--healthz-port=8081")
+    assert found.firewall.masquerade
+    assert found.firewall.random_fully
+    assert found.kube_subnet_mgr
+    assert (found.health.ip, found.health.port) == ("0.0.0.0", 8081)
+
+
+def test_packet_rules_can_be_chosen() -> None:
+    found = config(
+        "-ip-masq-fully-random-disable",
+        "-nft-masq-order=corrected",
+        "-no-br-netfilter-check",
+        "-ip-blackhole-route",
+    ).firewall
+    assert not found.random_fully
+    assert found.nft_order == "corrected"
+    assert not found.bridge_check
+    assert found.blackhole_route
+
+
+@pytest.mark.parametrize(
+    ("flag", "fix"),
+    [
+        ("-nft-masq-order=mine", "use flannel or corrected"),
+        ("-healthz-port=65536", "use 0 to 65535"),
+        ("-healthz-port=-1", "use 0 to 65535"),
+    ],
+)
+def test_value_that_cannot_work_is_refused_with_the_fix(flag: str, fix: str) -> None:
+    with pytest.raises(OperatorError, match=fix):
         config(flag)
-    assert flag.partition("=")[0].lstrip("-") in caught.value.what
-    assert caught.value.fix
-
-
-def test_refusal_of_ip_masq_and_the_page_name_the_rules_that_do_it() -> None:
-    """tests/netns/test_masquerade.py shows that they do."""
-    with pytest.raises(OperatorError, match="masquerades between pods too") as caught:
-        config("-ip-masq")
-    page = DOCS.read_text()
-    for rule in MASQUERADE_RULES:
-        assert rule in caught.value.fix
-        assert f"\n{rule}\n" in page
-
-
-def test_the_page_lists_what_is_refused() -> None:
-    _, _, section = DOCS.read_text().partition("\n## Refused")
-    listed = re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)
-    assert sorted(listed) == sorted(each.flag for each in NOT_YET)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +294,7 @@ def test_the_real_flanneld_has_the_same_flags() -> None:
 
 
 def test_the_reference_page_has_every_flag_with_its_default() -> None:
-    page, _, _ = DOCS.read_text().partition("\n## Refused")
+    page = DOCS.read_text()
     rows = {
         match[1]: match[2]
         for match in re.finditer(r"^\| `([a-z_0-9-]+)` \| (.*?) \|", page, re.MULTILINE)

@@ -17,10 +17,12 @@ from tests.support.leases import lease
 from udpoverlay import daemon
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
+from udpoverlay.firewall.manager import Firewall
 from udpoverlay.host import sysctl, underlay
 from udpoverlay.host.interfaces import Choice
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
-from udpoverlay.model.config import DaemonConfig
+from udpoverlay.host.notify import ServiceManager
+from udpoverlay.model.config import DaemonConfig, FirewallSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.events import Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
@@ -95,6 +97,9 @@ class World:
     async def stop(self) -> None:
         self.note("stop engine")
 
+    def alive(self) -> bool:
+        return True
+
     def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
         self.note("replace")
 
@@ -145,14 +150,24 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     def write(path: str, text: str) -> None:
         world.note("write subnet file")
 
-    def notify(address: str, message: str) -> bool:
-        world.note(message)
+    def send(address: str, message: str) -> bool:
+        world.note(message.partition("\n")[0])
         return True
+
+    async def install(conf: object, subnet: object, settings: object) -> Firewall:
+        world.note("packet rules")
+        return Firewall("nftables", 5.0)
+
+    async def keep_blackhole(subnet: object, settings: object) -> None:
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(gc, "collect", lambda: world.note("collect garbage"))
     monkeypatch.setattr(gc, "freeze", lambda: world.note("freeze what is left"))
     monkeypatch.setattr("udpoverlay.host.subnetfile.write_text", write)
-    monkeypatch.setattr("udpoverlay.host.notify.notify", notify)
+    monkeypatch.setattr("udpoverlay.host.notify.send", send)
+    monkeypatch.setattr(daemon, "install", install)
+    monkeypatch.setattr(daemon, "keep_blackhole", keep_blackhole)
+    monkeypatch.setattr(Firewall, "run", lambda self: asyncio.Event().wait())
     return world
 
 
@@ -164,12 +179,14 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
     assert daemon.run(config(tmp_path)) == 0
     assert world.events == [
         "check rights",
+        "STATUS=waiting for the network configuration",
         "config",
         "look at the host",
         "check 192.0.2.10:8285",
         "acquire",
         "open engine",
         "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16",
+        "packet rules",
         "write subnet file",
         "start engine",
         "READY=1",
@@ -190,6 +207,7 @@ STEPS = {
     "acquire": [],
     "open engine": [],
     "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16": ["stop engine"],
+    "packet rules": ["stop engine"],
     "start engine": ["stop engine"],
     "wait for the engine": ["stop engine"],
     "control": ["stop engine"],
@@ -307,7 +325,8 @@ def test_a_configuration_that_is_wrong_is_fatal_at_once(world: World, tmp_path: 
     world.fails["config"] = OperatorError("Network is wrong")
     with pytest.raises(OperatorError, match="Network is wrong"):
         daemon.run(config(tmp_path))
-    assert world.events == ["check rights", "config", "close registry"]
+    waiting = "STATUS=waiting for the network configuration"
+    assert world.events == ["check rights", waiting, "config", "close registry"]
 
 
 @pytest.mark.parametrize(
@@ -332,9 +351,9 @@ def test_what_this_daemon_cannot_do_is_refused_before_a_lease_is_taken(
 def test_a_ready_message_that_nobody_takes_is_an_error_in_the_log_alone(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.fails["READY=1"] = OperatorError("nobody listens")
-    assert daemon.run(config(tmp_path), notify_socket="/nobody") == 0
-    assert "cannot tell the service manager that we are ready" in caplog.messages
+    world.fails["READY=1"] = OperatorError("no reader")
+    assert daemon.run(config(tmp_path), ServiceManager("/nobody")) == 0
+    assert "the service manager cannot be notified" in caplog.messages
 
 
 def test_a_registry_that_cannot_be_told_changes_nothing(
@@ -345,17 +364,43 @@ def test_a_registry_that_cannot_be_told_changes_nothing(
     assert "cannot tell the registry that we are up" in caplog.messages
 
 
-def test_warnings_name_what_will_not_work(
-    world: World,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def without_bridge_netfilter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysctl, "_BRIDGE", {4: "nowhere/4", 6: "nowhere/6"})
+
+
+@pytest.mark.usefixtures("without_bridge_netfilter")
+def test_without_br_netfilter_it_does_not_start_and_names_the_commands(
+    world: World, tmp_path: Path
+) -> None:
+    with pytest.raises(KernelError, match="br_netfilter is not loaded") as caught:
+        daemon.run(config(tmp_path))
+    assert "modprobe br_netfilter" in caught.value.fix
+    assert "/etc/modules-load.d/" in caught.value.fix
+    assert "acquire" not in world.events
+
+
+@pytest.mark.usefixtures("without_bridge_netfilter")
+def test_without_br_netfilter_nftables_mode_starts(world: World, tmp_path: Path) -> None:
+    world.conf = parse_netconf('{"Network": "10.5.0.0/16", "EnableNFTables": true}').validated()
+    assert daemon.run(config(tmp_path)) == 0
+
+
+@pytest.mark.usefixtures("without_bridge_netfilter")
+def test_check_for_br_netfilter_can_be_turned_off(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    firewall = FirewallSettings(bridge_check=False)
+    assert daemon.run(config(tmp_path, firewall=firewall)) == 0
+    messages = [text for text in caplog.messages if "br_netfilter" in text]
+    assert len(messages) == 1  # IPv6 is off
+
+
+def test_interface_inside_the_network_is_warned_of(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world.conf = parse_netconf('{"Network": "192.0.0.0/16"}').validated()
     with caplog.at_level(logging.WARNING):
         daemon.run(config(tmp_path))
     text = " ".join(caplog.messages)
-    assert "br_netfilter is not loaded" in text
     assert "the interface's own address lies in the overlay's network" in text
-    assert sum("br_netfilter" in message for message in caplog.messages) == 1  # IPv6 is off

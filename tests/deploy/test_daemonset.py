@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.daemonflags import config
 from tests.support.kubecluster import Cluster, Kube
 from udpoverlay.cli.podcidr_controller import configure as podcidr_arguments
 from udpoverlay.model.netconf import parse_netconf
@@ -265,3 +266,9 @@ def test_real_api_server_accepts_every_object(kube: Kube, what: str) -> None:
             await cluster.ok("POST", f"{path}?dryRun=All&fieldValidation=Strict", each)
 
     kube(scenario)
+
+
+def test_flags_of_the_manifest_are_the_daemons() -> None:
+    given = config(*container(manifest())["command"][1:])
+    assert given.firewall.masquerade
+    assert given.health.port == 8081

@@ -24,7 +24,7 @@ from tests.support.overlay import Host
 from udpoverlay.errors import KernelError
 from udpoverlay.firewall import command
 from udpoverlay.firewall.manager import Firewall, install
-from udpoverlay.firewall.rules import FirewallSettings
+from udpoverlay.model.config import FirewallSettings
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 
@@ -85,7 +85,12 @@ class Net:
             owner.call(configure)
 
     def install(self, conf: NetConf, settings: FirewallSettings = BOTH) -> Firewall:
-        return self.router.run(install(conf, SUBNET, settings))
+        async def put() -> Firewall:
+            firewall = await install(conf, SUBNET, settings)
+            await firewall.settle()
+            return firewall
+
+        return self.router.run(put())
 
     def saved(self, *words: str) -> str:
         return self.router.call(lambda: run(*words))

@@ -10,7 +10,8 @@ from netaddr import IPNetwork
 
 from udpoverlay.firewall.iptables import payload, render
 from udpoverlay.firewall.nftables import transaction
-from udpoverlay.firewall.rules import FirewallSettings, RuleSet, wanted_rules
+from udpoverlay.firewall.rules import RuleSet, wanted_rules
+from udpoverlay.model.config import FirewallSettings
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import parse_netconf
 

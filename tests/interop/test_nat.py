@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from udpoverlay.lab.actions import files, links
 from tests.support.cluster import Cluster, Node, wait_until
 from tests.support.stranger import Pod, inner, pod_of, send, sysctl
 from tests.support.wire import ping, transfer
+from udpoverlay.lab.actions import files, links
 from udpoverlay.lab.hosts import Fabric, Host
 
 pytestmark = [

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from udpoverlay.lab.actions import links
 from tests.support.cluster import Cluster, Node, wait_until
 from tests.support.stranger import DISCARD, Pod, pod_of, sysctl
 from tests.support.wire import captured
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.hosts import Host
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""Which address a server sees, with the rules that --ip-masq's refusal tells the operator to add.
+"""Which address a server sees with --ip-masq, beside what container runtimes set up.
 
 pod1 10.244.a.2 ── cni0 ── n1 ══ udp 8285 ══ n2 ── cni0 ── pod2 10.244.b.2
                            │eth0                             world: 198.18.0.1, no way back
@@ -15,7 +15,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from udpoverlay.cli.not_yet import MASQUERADE_RULES
 from udpoverlay.lab.actions import files, links
 from udpoverlay.lab.cluster import NETWORK, POD_BRIDGE, Cluster, Node, udpoverlayd
 from udpoverlay.lab.hosts import Fabric, Host
@@ -29,22 +28,28 @@ pytestmark = [
 PORT, KUBE_PROXYS_PORT = 7000, 7001
 SECONDS = 20.0
 
-RUNTIMES = {
-    "docker": ["iptables -t nat -A POSTROUTING -s {subnet} ! -o cni0 -j MASQUERADE"],
-    "cni": [
-        "iptables -t nat -N CNI-1",
-        "iptables -t nat -A POSTROUTING -s {pod} -j CNI-1",
-        "iptables -t nat -A CNI-1 -d {subnet} -j ACCEPT",
-        "iptables -t nat -A CNI-1 ! -d 224.0.0.0/4 -j MASQUERADE",
-    ],
+RUNTIMES: dict[str, list[str]] = {
     "none": [],
+    "portmap": [
+        "iptables -t nat -N CNI-HOSTPORT-MASQ",
+        "iptables -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE",
+        "iptables -t nat -A POSTROUTING -j CNI-HOSTPORT-MASQ",
+    ],
 }
-"""What masquerades where the subnet file says FLANNEL_IPMASQ=false: Docker's own rule, those of
-the CNI bridge plugin with ipMasq, and a runtime that leaves it to us."""
+"""What runtimes add where the subnet file says FLANNEL_IPMASQ=true: nothing of their own for what
+leaves, and the CNI portmap plugin's rules."""
 KUBE_PROXY = [
     f"iptables -t mangle -A PREROUTING -p tcp --dport {KUBE_PROXYS_PORT} -j MARK --set-mark 0x4000",
     "iptables -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
 ]
+UNDO = [
+    "iptables -t mangle -F",
+    "iptables -t nat -D POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
+    "iptables -t nat -D POSTROUTING -j CNI-HOSTPORT-MASQ",
+    "iptables -t nat -F CNI-HOSTPORT-MASQ",
+    "iptables -t nat -X CNI-HOSTPORT-MASQ",
+]
+"""All of the above; the daemon's own rules stay."""
 
 
 class Pod:
@@ -88,7 +93,7 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(["n1", "n2"], program=udpoverlayd()) as made:
+    with Cluster(["n1", "n2"], program=udpoverlayd("--ip-masq")) as made:
         yield made
 
 
@@ -106,37 +111,28 @@ def pods(cluster: Cluster) -> Iterator[tuple[Pod, Pod]]:
 def clean(pods: tuple[Pod, Pod]) -> Iterator[None]:
     yield
     for pod in pods:
-        for table in ("nat", "mangle"):
-            pod.node.host.run(["iptables", "-t", table, "-F"])
-            pod.node.host.run(["iptables", "-t", table, "-X"])
+        for rule in UNDO:
+            pod.node.host.run(shlex.split(rule))
 
 
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_with_the_two_rules_a_pod_is_seen_as_itself_and_by_the_world_as_its_node(
+def test_server_sees_the_pod_and_the_world_sees_the_node(
     runtime: str, cluster: Cluster, pods: tuple[Pod, Pod]
 ) -> None:
     one, two = pods
     world = cluster.fabric.switch
     for pod in pods:
         pod.rules(RUNTIMES[runtime])
-    # What happens without them: the runtime hides the pod, or the world cannot answer.
-    tunnel = one.subnet.partition("/")[0]
-    assert one.seen_by(two.host, two.address) == (one.address if runtime == "none" else tunnel)
-    node = one.node.public_ip
-    assert one.seen_by(world, Fabric.GATEWAY) == (None if runtime == "none" else node)
-    for pod in pods:
-        pod.rules(MASQUERADE_RULES)
     assert one.seen_by(two.host, two.address) == one.address
     assert two.seen_by(one.host, one.address) == two.address
-    assert one.seen_by(world, Fabric.GATEWAY) == node
+    assert one.seen_by(world, Fabric.GATEWAY) == one.node.public_ip
 
 
 @pytest.mark.usefixtures("clean")
-def test_the_two_rules_leave_alone_what_kube_proxy_marks(pods: tuple[Pod, Pod]) -> None:
+def test_what_kube_proxy_marks_is_left_to_it(pods: tuple[Pod, Pod]) -> None:
     one, two = pods
     one.rules(KUBE_PROXY)
-    one.rules(MASQUERADE_RULES)
     tunnel = one.subnet.partition("/")[0]
     assert one.seen_by(two.host, two.address, KUBE_PROXYS_PORT) == tunnel
     assert one.seen_by(two.host, two.address) == one.address

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from udpoverlay.lab.actions import files
 from tests.support.cluster import (
     ADMIN_SOCKET,
     PREFIX,
@@ -25,6 +24,7 @@ from tests.support.cluster import (
     run_to_end,
     wait_until,
 )
+from udpoverlay.lab.actions import files
 from udpoverlay.lab.hosts import Fabric
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]

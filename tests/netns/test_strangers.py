@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from udpoverlay.lab.actions import links
 from tests.support.cluster import PREFIX, Cluster, Node, wait_until
 from tests.support.stranger import (
     Pod,
@@ -30,6 +29,7 @@ from tests.support.stranger import (
     sysctl,
 )
 from tests.support.wire import captured, ping
+from udpoverlay.lab.actions import links
 from udpoverlay.lab.hosts import Host
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]

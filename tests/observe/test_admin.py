@@ -217,6 +217,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
             features={"udp-gro": "on"}, routes=1, counters={"sent": 7}, senders={"probes_sent": 0}
         ),
         peers=1,
+        firewall={"mode": "nftables"},
     )
     document = json.loads(json.dumps(status_document(status)))
     assert document["schema"] == SCHEMA_VERSION

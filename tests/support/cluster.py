@@ -59,7 +59,7 @@ class Readiness:
         """Whether READY=1 has come."""
         try:
             while True:
-                self.messages.append(self._socket.recv(4096))
+                self.messages += self._socket.recv(4096).split(b"\n")
         except BlockingIOError:
             return b"READY=1" in self.messages
 

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from udpoverlay.lab.actions import files, links
 from tests.support.cluster import Node
 from tests.support.packets import ipv4
+from udpoverlay.lab.actions import files, links
 from udpoverlay.lab.hosts import Host
 
 PORT = 8285
@@ -29,9 +29,7 @@ class Pod:
         self.host = Host(f"pod-{node.name}")
         node.host.add_veth("veth-pod", self.host, "eth0")
         length = int(node.subnet.partition("/")[2])
-        node.host.call(
-            links.add_address, name="veth-pod", address=self.gateway, prefix_len=length
-        )
+        node.host.call(links.add_address, name="veth-pod", address=self.gateway, prefix_len=length)
         self.host.call(links.add_address, name="eth0", address=self.address, prefix_len=length)
         self.host.call(links.add_route, destination="default", via=self.gateway)
         sysctl(node.host, "net/ipv4/ip_forward", 1)

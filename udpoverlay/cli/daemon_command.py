@@ -18,6 +18,7 @@ from udpoverlay.cli import daemon_flags, entry, extra_words
 from udpoverlay.cli.daemon_flags import Options
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.gocompat import flags as goflags
+from udpoverlay.host.notify import ServiceManager
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.redact import redact
@@ -87,7 +88,8 @@ def _start(options: Options, environ: Mapping[str, str]) -> int:
     )
     try:
         config = options.config(environ)
-        return _run_daemon(config, environ.get("NOTIFY_SOCKET", ""))
+        manager = ServiceManager(environ.get("NOTIFY_SOCKET", ""), environ.get("WATCHDOG_USEC", ""))
+        return _run_daemon(config, manager)
     except UdpOverlayError as error:
         log.error(str(error))
         return 1
@@ -96,8 +98,8 @@ def _start(options: Options, environ: Mapping[str, str]) -> int:
         return 2
 
 
-def _run_daemon(config: DaemonConfig, notify_socket: str) -> int:
+def _run_daemon(config: DaemonConfig, manager: ServiceManager) -> int:
     # Late: -h, -version and a wrong flag must not wait for the event loop and the C code to load.
     daemon = importlib.import_module("udpoverlay.daemon")
-    code: int = daemon.run(config, notify_socket=notify_socket)
+    code: int = daemon.run(config, manager)
     return code

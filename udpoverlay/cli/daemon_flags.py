@@ -8,19 +8,25 @@ with this table.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
-from udpoverlay.cli.not_yet import refuse
 from udpoverlay.dataplane.config import LEVERS, MAX_BUSY_POLL_US, MAX_WORKERS, DataplaneConfig
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import flags as goflags
 from udpoverlay.gocompat.flags import Flag, Parsed
 from udpoverlay.log import parse_backtrace_at, parse_vmodule
-from udpoverlay.model.config import DaemonConfig, EtcdConfig, KubeConfigSource
+from udpoverlay.model.config import (
+    DaemonConfig,
+    EtcdConfig,
+    FirewallSettings,
+    HealthSettings,
+    KubeConfigSource,
+)
 from udpoverlay.model.public_address import public_address
 
 __all__ = [
@@ -40,6 +46,7 @@ OWN_PREFIX = "UDPOVERLAY"
 _DEFAULT = DaemonConfig()
 _MOST_MARGIN = 24 * 60 - 1
 """A lease's term is 24 hours."""
+_MOST_PORT = 65535
 
 
 def _as_it_is(value: Any) -> Any:
@@ -88,8 +95,30 @@ def _public(name: str, version: int) -> Callable[[str], str]:
     return convert
 
 
-def _switch(name: str, help_text: str, default: bool = False, *, sets: str = "") -> Setting:
-    return Setting(name, help_text, default, goflags.parse_bool, sets=sets)
+def _one_of(name: str, *words: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in words:
+            raise OperatorError(f"{name} is {text!r}", fix=f"use {' or '.join(words)}")
+        return text
+
+    return convert
+
+
+def _port(number: int) -> int:
+    if not 0 <= number <= _MOST_PORT:
+        raise OperatorError(f"healthz-port {number} is no port", fix=f"use 0 to {_MOST_PORT}")
+    return number
+
+
+def _switch(
+    name: str,
+    help_text: str,
+    default: bool = False,
+    *,
+    sets: str = "",
+    convert: Callable[[bool], bool] = _as_it_is,
+) -> Setting:
+    return Setting(name, help_text, default, goflags.parse_bool, sets=sets, convert=convert)
 
 
 def _number(
@@ -175,14 +204,14 @@ FLANNEL_FLAGS: tuple[Setting, ...] = (
     ),
     _switch(
         "ip-masq",
-        "masquerade traffic that leaves the overlay; refused by this release, which installs no"
-        " such rules: the message names the two that do it",
-        sets="ip_masq",
+        "masquerade traffic that leaves the overlay",
+        sets="firewall.masquerade",
     ),
     _switch(
         "ip-masq-fully-random-disable",
         "never use fully random ports for masquerading",
-        sets="ip_masq_fully_random_disable",
+        sets="firewall.random_fully",
+        convert=operator.not_,
     ),
     _switch(
         "kube-subnet-mgr",
@@ -204,25 +233,31 @@ FLANNEL_FLAGS: tuple[Setting, ...] = (
         sets="kube.kubeconfig_file",
     ),
     _switch("version", "print the version on standard error and exit"),
-    Setting("healthz-ip", "address of the health server", _DEFAULT.healthz_ip, sets="healthz_ip"),
-    _number("healthz-port", "port of the health server, 0 for none", 0, sets="healthz_port"),
+    Setting("healthz-ip", "address of the health server", _DEFAULT.health.ip, sets="health.ip"),
+    _number(
+        "healthz-port",
+        "port of the health server, 0 for none",
+        0,
+        sets="health.port",
+        convert=_port,
+    ),
     _number(
         "iptables-resync",
         "seconds between two checks of packet filter rules",
-        _DEFAULT.iptables_resync,
-        sets="iptables_resync",
+        _DEFAULT.firewall.resync_seconds,
+        sets="firewall.resync_seconds",
         convert=lambda seconds: max(1, seconds),
     ),
     _switch(
         "iptables-forward-rules",
         "accept forwarded traffic of the overlay in the packet filter",
         True,
-        sets="iptables_forward_rules",
+        sets="firewall.forward",
     ),
     _switch(
         "ip-blackhole-route",
         "blackhole route for the subnet of this host",
-        sets="ip_blackhole_route",
+        sets="firewall.blackhole_route",
     ),
     Setting(
         "net-config-path",
@@ -288,6 +323,20 @@ OWN_FLAGS: tuple[Setting, ...] = (
         sets="offloads_off",
         convert=frozenset,
     ),
+    Setting(
+        "nft-masq-order",
+        "order of the masquerade rules in nftables mode: flannel, or corrected, which also"
+        " masquerades what the host itself sends to pods of other hosts",
+        _DEFAULT.firewall.nft_order,
+        sets="firewall.nft_order",
+        convert=_one_of("nft-masq-order", "flannel", "corrected"),
+    ),
+    _switch(
+        "no-br-netfilter-check",
+        "start without br_netfilter, for containers that cannot see it",
+        sets="firewall.bridge_check",
+        convert=operator.not_,
+    ),
     _switch(
         "per-packet",
         "no lever at all: one packet a system call, as flannel's own proxy works",
@@ -297,6 +346,14 @@ OWN_FLAGS: tuple[Setting, ...] = (
 """What flanneld does not have; their variables are UDPOVERLAY_*."""
 
 ALL_FLAGS = (*FLANNEL_FLAGS, *OWN_FLAGS)
+
+
+_GROUPS: dict[str, Callable[..., Any]] = {
+    "etcd": EtcdConfig,
+    "firewall": FirewallSettings,
+    "health": HealthSettings,
+}
+"""Settings that stand together below DaemonConfig."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,15 +367,16 @@ class Options:
 
     def config(self, environ: Mapping[str, str]) -> DaemonConfig:
         """Turn the options into settings. Raises OperatorError for what cannot work."""
-        refuse(self.values)
-        fields: dict[str, dict[str, Any]] = {"": {}, "etcd": {}, "kube": {}}
+        fields: dict[str, dict[str, Any]] = {group: {} for group in ("", *_GROUPS, "kube")}
         for flag in ALL_FLAGS:
             if flag.sets:
                 group, _, field = flag.sets.rpartition(".")
                 fields[group][field] = flag.convert(self.values[flag.name])
         kube = {**fields["kube"], **_from_kubernetes(environ, fields[""]["kube_subnet_mgr"])}
         config = DaemonConfig(
-            etcd=EtcdConfig(**fields["etcd"]), kube=KubeConfigSource(**kube), **fields[""]
+            kube=KubeConfigSource(**kube),
+            **{group: make(**fields[group]) for group, make in _GROUPS.items()},
+            **fields[""],
         )
         _check_dataplane(config)
         return config

@@ -170,6 +170,10 @@ class Engine:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
+    def alive(self) -> bool:
+        """Whether packets can flow: started, not stopped, and no worker ended by itself."""
+        return self._ended is not None and not self._ended.done()
+
     def counters(self) -> dict[str, int]:
         """Verdicts and tallies by name, summed over workers; also after stop()."""
         names = [facts[0] for facts in (*fp.VERDICTS, *fp.TALLIES)]

@@ -5,17 +5,18 @@ know: when to look again. Rules:
 - a chain of ours that a restore declares (`:FLANNEL-FWD`) is emptied and filled by the same commit,
   so no packet ever meets it empty, and what a previous subnet left in it is gone;
 - of foreign chains only our own jumps are touched, and only when one is missing or there are two;
-- what iptables-save shows after we applied is what must stay: a difference is repaired;
+- what iptables-save shows once we applied is what must stay: a difference is repaired;
 - where both kinds of iptables are installed, as in an image that serves any host, the kind in which
   the kubelet left its mark is used (kubernetes-sigs/iptables-wrappers), else the default one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from udpoverlay.errors import KernelError
@@ -72,10 +73,14 @@ def render(rule: Rule, comment: str, *, random_fully: bool) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _wanted(rules: RuleSet) -> tuple[tuple[_Chain, tuple[Rule, ...]], ...]:
+    return (_MASQUERADE, rules.masquerade), (_FORWARD, rules.forward)
+
+
 def payload(rules: RuleSet, state: State, *, random_fully: bool) -> str:
     """What iptables-restore --noflush must read so that `state` becomes `rules`."""
     lines: list[str] = []
-    for chain, wanted in ((_MASQUERADE, rules.masquerade), (_FORWARD, rules.forward)):
+    for chain, wanted in _wanted(rules):
         if not wanted:
             continue
         lines += [f"*{chain.table}", f":{chain.name} - [0:0]"]
@@ -166,13 +171,18 @@ class Iptables:
 
     async def apply(self, rules: RuleSet) -> None:
         """Make the rules be `rules`, in one step. Raises KernelError."""
-        text = payload(rules, await self._read(), random_fully=self._asked_random and self._modern)
+        tables = [chain.table for chain, wanted in _wanted(rules) if wanted]
+        state = await self._read(tables)
+        text = payload(rules, state, random_fully=self._asked_random and self._modern)
         if text:
             await run_checked(self._restore(), text)
+
+    async def remember(self) -> None:
+        """Take what is in place now for what must stay. Raises KernelError."""
         self._applied = await self._read()
 
     async def intact(self) -> bool:
-        """Whether nothing of what `apply` left has changed. Raises KernelError."""
+        """Whether nothing has changed since `remember`. Raises KernelError."""
         return await self._read() == self._applied
 
     async def remove(self) -> bool:
@@ -196,15 +206,15 @@ class Iptables:
     def _restore(self) -> list[str]:
         return [f"{self.command}-restore", "--noflush", *(["--wait"] if self._modern else [])]
 
-    async def _read(self) -> State:
-        saved = ""
-        for table in ("nat", "filter"):
-            done = await run([f"{self.command}-save", "-t", table])
-            if done.status != 0:
-                said = " ".join(done.stderr.split())
-                raise KernelError(
-                    f"{self.command}-save -t {table} failed with status {done.status}: {said}",
-                    fix=f"load the kernel's {table} table: modprobe {self._module}_{table}",
-                )
-            saved += done.stdout
-        return _state(saved)
+    async def _read(self, tables: Iterable[str] = ("nat", "filter")) -> State:
+        return _state("".join(await asyncio.gather(*map(self._save, tables))))
+
+    async def _save(self, table: str) -> str:
+        done = await run([f"{self.command}-save", "-t", table])
+        if done.status != 0:
+            said = " ".join(done.stderr.split())
+            raise KernelError(
+                f"{self.command}-save -t {table} failed with status {done.status}: {said}",
+                fix=f"load the kernel's {table} table: modprobe {self._module}_{table}",
+            )
+        return done.stdout

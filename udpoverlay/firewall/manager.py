@@ -3,9 +3,9 @@
 Owns: which tool is used, the order of its steps, the watch over the rules. Must not know: how a
 rule is spelled.
 
-    install ── choose tool ── apply ours, each family in one step ── remove the other tool's
+    install ── choose tool ── apply ours, each family in one step
                                      ▲
-    run ─────── every resync_seconds ┴ when something is missing
+    run ── remove the other tool's ──┴── when something is missing, every resync_seconds
 
 Ours are applied before the other tool's are removed, so that a change of EnableNFTables leaves no
 moment without rules. Nothing is removed at the end: connections outlive a restart.
@@ -22,8 +22,9 @@ from udpoverlay.errors import KernelError
 from udpoverlay.firewall.command import ToolMissing
 from udpoverlay.firewall.iptables import Iptables
 from udpoverlay.firewall.nftables import Nftables
-from udpoverlay.firewall.rules import FirewallSettings, RuleSet, wanted_rules
+from udpoverlay.firewall.rules import RuleSet, wanted_rules
 from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.config import FirewallSettings
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf
 
@@ -37,6 +38,7 @@ class _Tool(Protocol):
 
     async def open(self) -> None: ...
     async def apply(self, rules: RuleSet) -> None: ...
+    async def remember(self) -> None: ...
     async def intact(self) -> bool: ...
     async def remove(self) -> bool: ...
 
@@ -47,6 +49,8 @@ class _Family:
     rules: RuleSet
     opened: bool = False
     applied: bool = False
+    remembered: bool = False
+    """Whether what was applied is known as the kernel shows it."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,8 @@ class Firewall:
     mode: str
     """"iptables" or "nftables"."""
     resync_seconds: float
+    versions: tuple[int, ...] = (4,)
+    """Address families of the configuration."""
     families: list[_Family] = field(default_factory=list)
     repairs: int = 0
     """How often rules were missing and were applied again."""
@@ -75,7 +81,7 @@ class Firewall:
                     await family.tool.open()
                     family.opened = True
                 await family.tool.apply(family.rules)
-                family.applied = True
+                family.applied, family.remembered = True, False
             except KernelError as error:
                 family.applied = False
                 first = first or error
@@ -83,15 +89,28 @@ class Firewall:
         if first is not None:
             raise first
 
+    async def settle(self) -> None:
+        """Remember what is in place, and remove what the tool that is not used has."""
+        for family in self.families:
+            if family.applied and not family.remembered:
+                await family.tool.remember()
+                family.remembered = True
+        await _remove_others(self.versions, nftables=self.mode == "nftables")
+
     async def run(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Look at the rules again and again; repair what is missing. Never returns."""
         report = RateLimited(_log, asyncio.get_running_loop().time)
+        try:
+            await self.settle()
+        except KernelError as error:
+            report.warning("settle", "the packet rules cannot be read", reason=str(error))
         while True:
             await sleep(self.resync_seconds)
             try:
                 if await self._intact():
                     continue
                 await self.apply()
+                await self.settle()
             except KernelError as error:
                 self.error = str(error)
                 report.warning(
@@ -105,7 +124,7 @@ class Firewall:
 
     async def _intact(self) -> bool:
         for family in self.families:
-            if not family.applied or not await family.tool.intact():
+            if not family.remembered or not await family.tool.intact():
                 return False
         return True
 
@@ -118,7 +137,9 @@ async def install(conf: NetConf, subnet: Subnet, settings: FirewallSettings) -> 
     """
     nftables = _choose(conf, settings)
     firewall = Firewall(
-        "nftables" if nftables else "iptables", float(max(1, settings.resync_seconds))
+        "nftables" if nftables else "iptables",
+        float(max(1, settings.resync_seconds)),
+        _versions(conf),
     )
     for rules in wanted_rules(conf, subnet, settings, nftables=nftables):
         if not rules.empty:
@@ -137,13 +158,11 @@ async def install(conf: NetConf, subnet: Subnet, settings: FirewallSettings) -> 
                 masquerade=settings.masquerade,
                 forward=settings.forward,
             )
-    await _remove_others([rules.version for rules in _families_of(conf)], nftables=nftables)
     return firewall
 
 
-def _families_of(conf: NetConf) -> Sequence[RuleSet]:
-    versions = [4] if conf.ipv6_network is None else [4, 6]
-    return [RuleSet(version) for version in versions]
+def _versions(conf: NetConf) -> tuple[int, ...]:
+    return (4,) if conf.ipv6_network is None else (4, 6)
 
 
 def _tool(nftables: bool, version: int, settings: FirewallSettings) -> _Tool:
@@ -155,8 +174,7 @@ def _choose(conf: NetConf, settings: FirewallSettings) -> bool:
     """Whether to use nftables: as configured, or because iptables is not installed."""
     if conf.enable_nftables or not (settings.masquerade or settings.forward):
         return conf.enable_nftables
-    versions = [4] if conf.ipv6_network is None else [4, 6]
-    if all(Iptables.present(version) for version in versions):
+    if all(Iptables.present(version) for version in _versions(conf)):
         return False
     if Nftables.present():
         _log.warning(

@@ -137,10 +137,13 @@ class Nftables:
     async def apply(self, rules: RuleSet) -> None:
         """Make the table be `rules`, in one step. Raises KernelError."""
         await self._run(transaction(rules, random_fully=self._random_fully))
+
+    async def remember(self) -> None:
+        """Take what is in place now for what must stay. Raises KernelError."""
         self._applied = await self._read()
 
     async def intact(self) -> bool:
-        """Whether nothing of what `apply` left has changed. Raises KernelError."""
+        """Whether nothing has changed since `remember`. Raises KernelError."""
         return bool(await self._read() == self._applied)
 
     async def remove(self) -> bool:

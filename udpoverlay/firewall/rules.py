@@ -25,13 +25,12 @@ from typing import Literal
 
 from netaddr import IPNetwork
 
+from udpoverlay.model.config import FirewallSettings, MasqueradeOrder
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf
 
 __all__ = [
     "KUBE_PROXY_MARK",
-    "FirewallSettings",
-    "MasqueradeOrder",
     "Rule",
     "RuleSet",
     "Verdict",
@@ -44,24 +43,6 @@ KUBE_PROXY_MARK = 0x4000
 _MULTICAST = {4: IPNetwork("224.0.0.0/4"), 6: IPNetwork("ff00::/8")}
 
 Verdict = Literal["return", "accept", "masquerade"]
-MasqueradeOrder = Literal["flannel", "corrected"]
-
-
-@dataclass(frozen=True, slots=True)
-class FirewallSettings:
-    """What the operator asked for."""
-
-    masquerade: bool = False
-    """--ip-masq"""
-    forward: bool = True
-    """--iptables-forward-rules"""
-    random_fully: bool = True
-    """Choose masqueraded ports at random where kernel and tool can; off with
-    --ip-masq-fully-random-disable."""
-    resync_seconds: int = 5
-    """--iptables-resync: seconds between two looks at the rules."""
-    nft_order: MasqueradeOrder = "flannel"
-    """--nft-masq-order"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from netaddr import IPAddress, IPNetwork
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link, RouteAnswer
 
-__all__ = ["Netlink", "configure_tunnel", "host_view"]
+__all__ = ["ROUTE_PROTOCOL", "Netlink", "configure_tunnel", "host_view"]
 
 
 def _import_rtnetlink() -> tuple[ModuleType, ModuleType]:
@@ -65,6 +65,9 @@ _IFF_UP = 0x1
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _RTPROT_BOOT = 3
+_RTN_BLACKHOLE = 6
+ROUTE_PROTOCOL = 82
+"""Marks routes that outlive us as ours; not used by others (/etc/iproute2/rt_protos)."""
 _RT_SCOPE_UNIVERSE = 0
 # linux/if_link.h
 _IN6_ADDR_GEN_MODE_NONE = 1
@@ -270,6 +273,55 @@ class Netlink:
                 return False
             raise
         return True
+
+    async def add_blackhole(self, network: IPNetwork) -> bool:
+        """Drop packets to `network` for which no longer prefix has a route; False if it is there.
+
+        A bridge's own route to the same network is in the way, and as good: False too
+        (flannel pkg/ip/iface.go, AddBlackholeV4Route).
+        """
+        if network in await self.blackholes(network.version):
+            return False
+        try:
+            await self._do(
+                f"add the blackhole route to {network}",
+                self._ipr.route("add", **self._blackhole(network)),
+            )
+        except KernelError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
+
+    async def remove_blackhole(self, network: IPNetwork) -> None:
+        """Remove a blackhole route of ours."""
+        await self._do(
+            f"remove the blackhole route to {network}",
+            self._ipr.route("del", **self._blackhole(network)),
+        )
+
+    async def blackholes(self, version: int, *, ours: bool = False) -> list[IPNetwork]:
+        """Networks with a blackhole route; `ours`: only those with our protocol id."""
+        messages = await self._dump(
+            "list the routes",
+            lambda: self._ipr.route("dump", family=_family(version), table=_RT_TABLE_MAIN),
+        )
+        return [
+            IPNetwork(f"{message.get('dst')}/{message['dst_len']}")
+            for message in messages
+            if message["type"] == _RTN_BLACKHOLE
+            and message.get("dst") is not None
+            and (not ours or message["proto"] == ROUTE_PROTOCOL)
+        ]
+
+    def _blackhole(self, network: IPNetwork) -> dict[str, Any]:
+        return {
+            "family": _family(network.version),
+            "dst": str(network),
+            "type": "blackhole",
+            "table": _RT_TABLE_MAIN,
+            "proto": ROUTE_PROTOCOL,
+        }
 
     async def _do(self, what: str, request: Awaitable[Any]) -> Any:
         # Not wait_for(): before Python 3.12 it swallows a cancellation that comes with the answer.

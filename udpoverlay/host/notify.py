@@ -1,23 +1,82 @@
-"""Telling the service manager that we are ready: the sd_notify(3) protocol.
+"""Telling the service manager how we are: the sd_notify(3) protocol.
 
-Owns: the one datagram. Must not know: when we are ready, where the socket's name comes from.
+Owns: its words and its one datagram a message. Must not know: when we are ready, where the socket's
+name comes from. A manager that does not listen is logged once and costs nothing else.
+
+    READY=1       the subnet file is written, packets flow
+    STATUS=…      one line for a person (systemctl status)
+    WATCHDOG=1    both the event loop and the packets' threads are alive (WatchdogSec=)
+    STOPPING=1    a signal came; what was begun is undone
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 
 from udpoverlay.errors import OperatorError
+from udpoverlay.log import get_logger
 
-__all__ = ["READY", "notify"]
+__all__ = ["ServiceManager", "send"]
 
-READY = "READY=1"
+_log = get_logger(__name__)
+
+_PARTS_OF_THE_WATCHDOG = 3
+"""Signs of life in one of the manager's periods: one that comes late is no reason to be killed."""
 
 
-def notify(address: str, message: str) -> bool:
-    """Send `message` to the socket `address` (the value of NOTIFY_SOCKET); "" is nobody: False.
+class ServiceManager:
+    """The other end of NOTIFY_SOCKET; "" for an address: there is none."""
 
-    "/path" is a file, "@name" an abstract socket. Raises OperatorError when nobody takes it.
+    def __init__(self, address: str = "", watchdog_usec: str = "") -> None:
+        """`address` and `watchdog_usec` are the values of NOTIFY_SOCKET and WATCHDOG_USEC."""
+        self._address = address
+        self._status = ""
+        self._complained = False
+        usec = int(watchdog_usec) if watchdog_usec.isascii() and watchdog_usec.isdigit() else 0
+        self.watchdog_seconds = usec / 1e6 / _PARTS_OF_THE_WATCHDOG if address else 0.0
+        """Seconds between two signs of life; 0: none is expected."""
+
+    def ready(self, status: str) -> None:
+        """READY=1, with a line for a person."""
+        self._status = status
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, text: str) -> None:
+        """STATUS, when it is another one than before."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def stopping(self) -> None:
+        """STOPPING=1."""
+        self._send("STOPPING=1\nSTATUS=stopping")
+
+    async def watch(
+        self,
+        alive: Callable[[], bool],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """WATCHDOG=1 again and again, while `alive()`; never returns."""
+        while True:
+            await sleep(self.watchdog_seconds or 3600.0)
+            if self.watchdog_seconds and alive():
+                self._send("WATCHDOG=1")
+
+    def _send(self, message: str) -> None:
+        try:
+            send(self._address, message)
+        except OperatorError as error:
+            if not self._complained:
+                self._complained = True
+                _log.error("the service manager cannot be notified", reason=str(error))
+
+
+def send(address: str, message: str) -> bool:
+    """Send `message` to the socket `address` (the value of NOTIFY_SOCKET); False without one.
+
+    "/path" is a file, "@name" an abstract socket. Raises OperatorError when it is not taken.
     """
     if not address:
         return False

@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["DaemonConfig", "EtcdConfig", "KubeConfigSource"]
+__all__ = [
+    "DaemonConfig",
+    "EtcdConfig",
+    "FirewallSettings",
+    "HealthSettings",
+    "KubeConfigSource",
+    "MasqueradeOrder",
+]
+
+MasqueradeOrder = Literal["flannel", "corrected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,36 @@ class KubeConfigSource:
 
 
 @dataclass(frozen=True, slots=True)
+class FirewallSettings:
+    """Which packet rules this host gets."""
+
+    masquerade: bool = False
+    """--ip-masq"""
+    forward: bool = True
+    """--iptables-forward-rules"""
+    random_fully: bool = True
+    """Choose masqueraded ports at random where kernel and tool can; off with
+    --ip-masq-fully-random-disable."""
+    resync_seconds: int = 5
+    """--iptables-resync: seconds between two looks at the rules, at least 1."""
+    nft_order: MasqueradeOrder = "flannel"
+    """--nft-masq-order: the fourth rule as in flannel's nftables or its iptables mode."""
+    bridge_check: bool = True
+    """Refuse iptables mode without br_netfilter; --no-br-netfilter-check turns it off."""
+    blackhole_route: bool = False
+    """--ip-blackhole-route"""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """Where probes are answered."""
+
+    ip: str = "0.0.0.0"  # noqa: S104 - flanneld's default
+    port: int = 0
+    """0: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonConfig:
     """All settings of `udpoverlayd` after flags and environment were merged."""
 
@@ -63,14 +103,8 @@ class DaemonConfig:
     subnet_file: str = "/run/flannel/subnet.env"
     subnet_lease_renew_margin: int = 60
     """Minutes before expiry at which the lease is renewed; 1..1439."""
-    ip_masq: bool = False
-    ip_masq_fully_random_disable: bool = False
-    healthz_ip: str = "0.0.0.0"  # noqa: S104 - flanneld's default
-    healthz_port: int = 0
-    iptables_resync: int = 5
-    """Seconds; clamped to at least 1."""
-    iptables_forward_rules: bool = True
-    ip_blackhole_route: bool = False
+    firewall: FirewallSettings = field(default_factory=FirewallSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     verbosity: int = 0
     vmodule: str = ""
     log_backtrace_at: str = ""

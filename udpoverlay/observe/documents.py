@@ -65,6 +65,12 @@ class _Engine(_Counts, Protocol):
 
     def proved_senders(self) -> Mapping[str, Sequence[str]]: ...
 
+    def alive(self) -> bool: ...
+
+
+class _Firewall(Protocol):
+    def facts(self) -> dict[str, object]: ...
+
 
 class _Control(_Counts, Protocol):
     @property
@@ -80,7 +86,7 @@ class _Control(_Counts, Protocol):
 class Documents:
     """The documents of one running daemon."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a daemon
         self,
         node: NodeFacts,
         *,
@@ -88,12 +94,14 @@ class Documents:
         registry: _Registry,
         control: _Control,
         engine: _Engine,
+        firewall: _Firewall,
     ) -> None:
         self._node = node
         self._registry_kind = registry_kind
         self._registry = registry
         self._control = control
         self._engine = engine
+        self._firewall = firewall
         self._started = time.monotonic()
 
     def by_path(self) -> dict[str, Callable[[], dict[str, object]]]:
@@ -126,6 +134,7 @@ class Documents:
                     self._fallbacks().get("", ()),
                 ),
                 peers=control.peer_count(),
+                firewall=self._firewall.facts(),
             )
         )
 
@@ -155,6 +164,21 @@ class Documents:
             facts = FallbackFacts(each.offload, each.cause, each.count, seconds)
             found[each.peer] = (*found.get(each.peer, ()), facts)
         return found
+
+    def health(self) -> dict[str, object]:
+        """`/statusz`: what a person who watches over many hosts wants to see of each."""
+        control, engine = self._control, self._engine
+        return {
+            "version": VERSION,
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "subnet": str(control.lease.subnet),
+            "lease_expires_in_seconds": control.expires_in(),
+            "peers": control.peer_count(),
+            "routes": engine.route_count(),
+            "workers_alive": engine.alive(),
+            "firewall": self._firewall.facts(),
+            "registry": {"kind": self._registry_kind, "troubles": self._registry.troubles()},
+        }
 
     def counters(self) -> dict[str, object]:
         """`GET /v1/counters`."""

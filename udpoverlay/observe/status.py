@@ -129,6 +129,8 @@ class Status:
     dataplane: DataplaneFacts
     peers: int
     """How many leases of other hosts are known; `GET /v1/peers` lists them."""
+    firewall: Mapping[str, object]
+    """Packet rules: the tool, how often they were repaired, what is wrong with them or ""."""
 
 
 def status_document(status: Status) -> dict[str, object]:

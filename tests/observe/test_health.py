@@ -1,0 +1,116 @@
+"""observe/health.py: what a probe gets, compared with what flanneld (Go's net/http) sends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from udpoverlay.errors import OperatorError
+from udpoverlay.observe.health import Health, health_server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def ask(port: int, path: str, method: str = "GET") -> tuple[str, dict[str, str], bytes]:
+    """Status line, headers in lower case, body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return status, dict(line.lower().split(": ", 1) for line in lines), body
+
+
+def served(scenario: Callable[[Health, int], Awaitable[None]]) -> None:
+    async def run() -> None:
+        port = free_port()
+        async with health_server("127.0.0.1", port) as health:
+            await scenario(health, port)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_healthz_is_flannelds_at_any_time_and_by_any_method(method: str) -> None:
+    async def scenario(_health: Health, port: int) -> None:
+        status, headers, body = await ask(port, "/healthz", method)
+        assert status == "HTTP/1.1 200 OK"
+        assert headers["content-type"] == "text/plain; charset=utf-8"
+        assert headers["content-length"] == "19"
+        assert body == (b"" if method == "HEAD" else b"flanneld is running")
+
+    served(scenario)
+
+
+def test_readyz_turns_with_readiness() -> None:
+    async def scenario(health: Health, port: int) -> None:
+        status, _, body = await ask(port, "/readyz")
+        assert (status, body) == ("HTTP/1.1 503 Service Unavailable", b"flanneld is not ready yet")
+        health.ready = True
+        status, _, body = await ask(port, "/readyz")
+        assert (status, body) == ("HTTP/1.1 200 OK", b"flanneld is ready")
+
+    served(scenario)
+
+
+def test_other_paths_are_gos_404() -> None:
+    async def scenario(_health: Health, port: int) -> None:
+        for path in ("/", "/metrics", "/healthz/"):
+            status, headers, body = await ask(port, path)
+            assert status == "HTTP/1.1 404 Not Found"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert body == b"404 page not found\n"
+
+    served(scenario)
+
+
+def test_statusz_says_more() -> None:
+    async def scenario(health: Health, port: int) -> None:
+        assert json.loads((await ask(port, "/statusz"))[2]) == {"ready": False}
+        health.details = lambda: {"peers": 3}
+        status, headers, body = await ask(port, "/statusz")
+        assert status == "HTTP/1.1 200 OK"
+        assert headers["content-type"].startswith("application/json")
+        assert json.loads(body) == {"ready": False, "peers": 3}
+
+    served(scenario)
+
+
+def test_port_zero_serves_nothing() -> None:
+    async def scenario() -> None:
+        async with health_server("256.0.0.0", 0) as health:
+            assert not health.ready
+
+    asyncio.run(scenario())
+
+
+def test_port_that_is_taken_is_named_with_the_fix() -> None:
+    async def scenario() -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(OperatorError, match=f"port {port}: Address already in use"):
+                async with health_server("127.0.0.1", port):
+                    pass
+
+    asyncio.run(scenario())
+
+
+def test_address_that_is_none_is_named() -> None:
+    async def scenario() -> None:
+        with pytest.raises(OperatorError, match=r"cannot serve health on 256\.0\.0\.1"):
+            async with health_server("256.0.0.1", free_port()):
+                pass
+
+    asyncio.run(scenario())
