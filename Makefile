@@ -1,9 +1,5 @@
-# Each target does all of its own set-up in .venv. Needs Python >= 3.10 with venv and a C compiler.
-#
-#   make lab     the main job: three hosts in namespaces, a real etcd, every pair proved
-#   make test    all tests (REQUIRE=1: a missing part of the machine is a failure)
-#   make bench   the overlay against kernel VXLAN and per-packet forwarding
-#   make build   the set-up alone; the commands are then in .venv/bin
+# Each target does all of its own set-up in .venv. Needs Python >= 3.10 with venv and a C compiler;
+# what is missing is told at once. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,47 +9,92 @@ SOURCES := setup.py pyproject.toml $(filter-out ext/_%.c,$(wildcard ext/*.[ch] e
 LAB_ARGS ?=
 BENCH_ARGS ?=
 TEST_ARGS ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: build lab test bench lint types ctest micro clean
+.PHONY: build help lab test bench micro lint format types ctest check coverage dist install uninstall clean
 
-build: $(STAMP)
+build: $(STAMP) ## the set-up alone; the commands are then in .venv/bin
 
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | sort | while IFS='	' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+# All that is missing at once, with the one command that installs it.
 $(VENV)/.installed: pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) on PATH: install Python 3.10 or newer, or run make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10: run make PYTHON=/path/to/newer/python3" >&2; exit 1; }
-	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: apt-get install gcc libc6-dev python3-dev" >&2; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { echo "$(PYTHON) has no Python.h to compile with: apt-get install python3-dev" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "python's venv module is missing: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip "setuptools>=77" wheel "Cython>=3.0,<4"
+	@missing='' packages=''; \
+	need() { missing="$$missing  $$1\n"; packages="$$packages $$2"; }; \
+	if ! command -v $(PYTHON) >/dev/null; then \
+	    need "$(PYTHON) on PATH: Python 3.10 or newer (or run make PYTHON=/path/to/python3)" "python3 python3-venv python3-dev"; \
+	elif ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then \
+	    need "Python 3.10 or newer: $(PYTHON) is older (run make PYTHON=/path/to/python3)" "python3 python3-venv python3-dev"; \
+	else \
+	    $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || need "Python's modules venv and ensurepip" python3-venv; \
+	    $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || need "Python.h, to compile with $(PYTHON)" python3-dev; \
+	fi; \
+	if ! command -v $${CC:-cc} >/dev/null; then need "a C compiler ($${CC:-cc})" "gcc libc6-dev"; \
+	elif ! echo '#include <stdlib.h>' | $${CC:-cc} -fsyntax-only -x c - 2>/dev/null; then need "the C library's headers" libc6-dev; fi; \
+	if [ -n "$$missing" ]; then \
+	    printf "To build, this machine lacks:\n$$missing"'On Debian or Ubuntu: sudo apt-get install%s\n' "$$packages" >&2; exit 1; \
+	fi
+	@echo "setting up $(VENV), about a minute …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --upgrade pip "setuptools>=77" wheel "Cython>=3.0,<4"
 	@touch $@
 
 $(STAMP): $(VENV)/.installed $(SOURCES)
+	@echo "building …"
 	@# The warning is setuptools' note that an editable install reads this folder: that is the point.
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-lab: build
+lab: build ## the main job: hosts in namespaces, a real etcd, every pair proved (LAB_ARGS=)
 	$(BIN)/udpoverlay lab $(LAB_ARGS)
 
-test: build
+test: build ## all tests (TEST_ARGS=; REQUIRE=1: a missing part of the machine is a failure)
 	REQUIRE=$(REQUIRE) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(TEST_ARGS)
 
-bench: build
+bench: build ## the overlay beside kernel VXLAN and other tunnels, as ratios (BENCH_ARGS=)
 	$(BIN)/udpoverlay bench $(BENCH_ARGS)
 
-micro: build
+micro: build ## the hot functions alone (pytest-benchmark)
 	$(BIN)/python -m pytest bench --benchmark-only -q $(TEST_ARGS)
 
-lint: build
+lint: build ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: build
+format: build ## write the format that lint asks for
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: build ## mypy --strict, and the stubs against the compiled modules
 	$(BIN)/mypy
 	$(BIN)/stubtest udpoverlay._fastpath udpoverlay._pure udpoverlay._traffic
 
-ctest:
+ctest: ## the C units under the sanitizers, the fuzzers for a bounded time
 	tests/c/run.sh
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info udpoverlay/*.so ext/_fastpath.c ext/_pure.c ext/_traffic.c
+check: lint types ctest test ## everything that must be green before a change lands
+
+coverage: build ## the tests with the lines they run: build/coverage/index.html (TEST_ARGS=)
+	$(BIN)/coverage erase
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/coverage run -m pytest $(TEST_ARGS); status=$$?; \
+	$(BIN)/coverage combine -q && $(BIN)/coverage html -q && $(BIN)/coverage report && exit $$status
+
+dist: build ## dist/: source and a wheel for this machine
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+install: build ## the commands and the systemd unit (PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=)
+	rm -rf build/wheel
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@PIP="$(abspath $(BIN))/pip" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" DESTDIR="$(DESTDIR)" \
+	    deploy/install.sh build/wheel/udpoverlay-*.whl $(PYTHON)
+
+uninstall: ## what install put there, but for the settings
+	@PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" DESTDIR="$(DESTDIR)" deploy/install.sh --uninstall
+
+clean: ## back to the checkout
+	rm -rf $(VENV) build dist *.egg-info udpoverlay/*.so ext/_fastpath.c ext/_pure.c ext/_traffic.c .coverage .coverage.*
