@@ -13,6 +13,10 @@ from udpoverlay.gocompat.net import parse_ip
 __all__ = ["public_address", "unreachable"]
 
 _BROADCAST = 0xFFFFFFFF
+_SPECIAL = {0: "an address of 0.0.0.0/8", 127: "a loopback address"} | dict.fromkeys(
+    range(224, 240), "a multicast address"
+)
+"""By the first octet of an IPv4 address."""
 
 
 def unreachable(address: IPAddress) -> str:
@@ -21,17 +25,14 @@ def unreachable(address: IPAddress) -> str:
     The special addresses of RFC 1122 3.2.1.3 and RFC 4291 2.4; link-local ones are good on one
     link, private ones anywhere.
     """
-    if int(address) == 0:
+    value: int = address.value
+    if value == 0:
         return "the unspecified address"
-    if address.version == 4 and int(address) >> 24 == 0:
-        return "an address of 0.0.0.0/8"
-    if address.is_loopback():
+    if address.version == 4:
+        return "the broadcast address" if value == _BROADCAST else _SPECIAL.get(value >> 24, "")
+    if value == 1:
         return "a loopback address"
-    if address.is_multicast():
-        return "a multicast address"
-    if address.version == 4 and int(address) == _BROADCAST:
-        return "the broadcast address"
-    return ""
+    return "a multicast address" if value >> 120 == 0xFF else ""
 
 
 def public_address(name: str, text: str, version: int) -> IPAddress | None:

@@ -14,13 +14,11 @@ from netaddr import IPAddress, IPNetwork
 from udpoverlay.model.endpoint import Way
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.place import Places
+from udpoverlay.model.public_address import unreachable
 from udpoverlay.model.refusal import Refusal
 
 __all__ = ["Admission"]
 
-_LOOPBACK = 127
-_MULTICAST = range(224, 240)
-_BROADCAST = 0xFFFFFFFF
 _BY_WAY = {
     Way.TUNNEL: Refusal.IN_OVERLAY,
     Way.LOCAL: Refusal.OWN_ADDRESS,
@@ -68,7 +66,7 @@ class Admission:
         value = address.value
         if value == 0:
             return Refusal.NO_ADDRESS
-        if value == _BROADCAST or value >> 24 == _LOOPBACK or value >> 24 in _MULTICAST:
+        if unreachable(address):
             return Refusal.NOT_A_HOST
         if value in self._own_addresses:
             return Refusal.OWN_ADDRESS
