@@ -124,7 +124,8 @@ bool probe_take(struct worker *worker, uint8_t *bytes, size_t length)
         return false;
     if (kind == PROBE_REQUEST)
         return answer(worker, bytes);
-    if (!probes_match(&worker->pump->probes, nonce, source_address(worker)))
+    if (!worker->inbound.source.known ||
+        !probes_match(&worker->pump->probes, nonce, &worker->inbound.source.address))
         return false;
     probes_ring(&worker->pump->probes);
     return true;

@@ -54,30 +54,20 @@ static bool read_name(struct address *address, const struct msghdr *message)
     return false;
 }
 
-static void identify(struct worker *worker)
-{
-    struct source *source = &worker->inbound.source;
-    struct address address = {{0}};
-    const bool named = read_name(&address, source->message);
-
-    if (source->known && memcmp(&address, &source->address, sizeof(address)) == 0)
-        return;
-    source->address = address;
-    source->known = true;
-    source->passed = SOURCE_NONE;
-    source->sender = named ? senders_lookup(routes_senders(worker->table), &address) : NULL;
-}
-
 bool source_message(struct worker *worker, const struct msghdr *message)
 {
     struct source *source = &worker->inbound.source;
+    struct address address = {{0}};
 
-    source->message = message;
-    if (worker->pump->source_check == SOURCE_CHECK_OFF) {
-        source->known = false; /* until somebody asks */
+    if (worker->pump->source_check == SOURCE_CHECK_OFF)
         return true;
+    const bool named = read_name(&address, message);
+    if (!source->known || memcmp(&address, &source->address, sizeof(address)) != 0) {
+        source->address = address;
+        source->known = true;
+        source->passed = SOURCE_NONE;
+        source->sender = named ? senders_lookup(routes_senders(worker->table), &address) : NULL;
     }
-    identify(worker);
     return source->sender || worker->pump->source_check != SOURCE_CHECK_ENFORCE;
 }
 
@@ -223,8 +213,8 @@ bool source_verified(struct worker *worker, const uint8_t *bytes, const struct p
 {
     if (worker->pump->source_check == SOURCE_CHECK_ENFORCE)
         return true; /* it would not have come so far */
-    identify(worker);
-    return find_objection(worker, bytes, packet) == VERDICT_INBOUND_DELIVERED;
+    return worker->inbound.source.known &&
+           find_objection(worker, bytes, packet) == VERDICT_INBOUND_DELIVERED;
 }
 
 bool source_answerable(const struct worker *worker, const uint8_t *bytes,
@@ -244,12 +234,6 @@ bool source_answerable(const struct worker *worker, const uint8_t *bytes,
 
 /* ---- what is remembered of it ----------------------------------------------------------------- */
 
-const struct address *source_address(struct worker *worker)
-{
-    identify(worker);
-    return &worker->inbound.source.address;
-}
-
 uint64_t source_now(struct worker *worker)
 {
     struct source *source = &worker->inbound.source;
@@ -266,11 +250,13 @@ void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *b
                    size_t length, uint32_t datagrams)
 {
     struct refused latest = {
-        .address = *source_address(worker),
+        .address = worker->inbound.source.address,
         .verdict = verdict,
         .seen_ns = source_now(worker),
     };
 
+    if (!worker->inbound.source.known)
+        return; /* it was not asked where it came from */
     if (length >= IPV4_HEADER_MIN && bytes[0] >> 4 == 4) {
         memcpy(latest.inner_source, bytes + IPV4_SOURCE, 4);
         memcpy(latest.inner_destination, bytes + IPV4_DESTINATION, 4);

@@ -31,10 +31,9 @@ struct worker;
 
 /* The message at hand; valid within a batch. */
 struct source {
-    const struct msghdr *message;
     struct address address;      /* where it came from */
     const struct sender *sender; /* NULL: no peer's */
-    bool known;                  /* `address` and `sender` are set */
+    bool known;                  /* both are set: not with SOURCE_CHECK_OFF */
     uint64_t passed;             /* inner source that passed last, from `sender`; SOURCE_NONE */
     uint64_t now_ns;             /* 0: not read in this batch */
     /* The pump's, ready to be compared with what is in a packet. */
@@ -52,8 +51,7 @@ void source_begin(struct worker *worker);
 /* The packets of this message come next. False: it is no peer's, and they are all refused. */
 bool source_message(struct worker *worker, const struct msghdr *message);
 
-/* Where the message at hand came from; the time of this batch, monotonic, in nanoseconds. */
-const struct address *source_address(struct worker *worker);
+/* The time of this batch, monotonic, in nanoseconds. */
 uint64_t source_now(struct worker *worker);
 
 /* Remembers whose datagrams were refused; `bytes` has one of them. */
