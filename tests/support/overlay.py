@@ -48,7 +48,7 @@ class Host:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.underlay = f"192.0.2.{number}"
+        self.underlay = self.public_ip = f"192.0.2.{number}"
         self.address = f"10.5.{number}.1"
         self.network = IPNetwork(f"10.5.{number}.0/24")
         self.namespace = -1
@@ -93,8 +93,17 @@ class Host:
 class Overlay:
     """Both hosts and their engines."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(
+        self, *, public_ips: tuple[str, str] = ("", ""), routes: bool = True, **settings: Any
+    ) -> None:
+        """`public_ips`: where the hosts say that they are reached, if not where they send from.
+
+        Without `routes` both know nothing of each other yet.
+        """
+        self.routes_at_start = routes
         self.hosts = (Host(1), Host(2))
+        for host, public_ip in zip(self.hosts, public_ips, strict=True):
+            host.public_ip = public_ip or host.underlay
         self.engines: list[Engine] = []
         self.a, self.b = self.hosts
         try:
@@ -118,11 +127,18 @@ class Overlay:
                 with IPRoute() as ipr:
                     index = ipr.link_lookup(ifname=name)[0]
                     ipr.addr("add", index=index, address=host.underlay, prefixlen=24)
+                    if host.public_ip != host.underlay:
+                        ipr.addr("add", index=index, address=host.public_ip, prefixlen=24)
                     ipr.addr("add", index=1, address=host.address, prefixlen=32)
                     for each in (1, index):
                         ipr.link("set", index=each, state="up")
 
             host.call(configure)
+
+    @staticmethod
+    def routes_of(other: Host) -> dict[IPNetwork, Endpoint]:
+        """What the host beside `other` knows."""
+        return {other.network: Endpoint(IPAddress(other.public_ip), PORT)}
 
     async def _start(self, host: Host, other: Host, settings: dict[str, Any]) -> Engine:
         engine = Engine.open(
@@ -130,7 +146,8 @@ class Overlay:
                 mtu=MTU,
                 tun_address=IPAddress(f"10.5.{host.number}.0"),
                 subnet=host.network,
-                bind=(host.underlay, PORT),
+                # From the first address of the interface, whichever it was sent to.
+                bind=(host.underlay if host.public_ip == host.underlay else "0.0.0.0", PORT),
                 **settings,
             )
         )
@@ -141,8 +158,9 @@ class Overlay:
                 await netlink.set_no_link_local(engine.tun_index)
                 await netlink.set_up(engine.tun_index)
                 await netlink.add_link_route(IPNetwork("10.5.0.0/16"), engine.tun_index)
-            engine.replace({other.network: Endpoint(IPAddress(other.underlay), PORT)})
             await engine.start()
+            if self.routes_at_start:
+                engine.replace(self.routes_of(other))
         except BaseException:
             await engine.stop()
             raise

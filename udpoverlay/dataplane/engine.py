@@ -136,17 +136,28 @@ class Engine:
         Raises MemoryError, also when the table would take more than 256 MiB.
         """
         self._publisher.publish(routes)
+        self._move_packets()
 
     def route_count(self) -> int:
         """Routes in the current table."""
         return len(self._table)
 
     async def start(self) -> None:
-        """Packets flow from here until stop()."""
+        """Packets flow from here, or from the first routes, until stop().
+
+        Without routes every peer would be an unknown sender, and every destination unreachable:
+        what comes before them waits in the socket and in the device.
+        """
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        self._threads.start(loop, self._failed)
         self._watching = loop.create_task(self._senders.run(), name="senders")
+        self._move_packets()
+
+    def _move_packets(self) -> None:
+        if self._ended is None or self._stopped or self._threads.started:
+            return
+        if self._table.generation > 0:
+            self._threads.start(self._ended.get_loop(), self._failed)
 
     async def wait(self) -> None:
         """Return after stop(); KernelError when packets stopped flowing by themselves."""

@@ -24,6 +24,12 @@ class WorkerThreads:
     def __init__(self, workers: list[fp.Worker]) -> None:
         self._workers = workers
         self._threads: list[threading.Thread] = []
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """Whether start() was called; stays true after stop()."""
+        return self._started
 
     def start(self, loop: asyncio.AbstractEventLoop, on_failure: OnFailure) -> None:
         """Begin; `on_failure` is called in `loop` when a worker ends by itself."""
@@ -35,6 +41,7 @@ class WorkerThreads:
                 with contextlib.suppress(RuntimeError):  # closed: nobody is left to be told
                     loop.call_soon_threadsafe(on_failure, error)
 
+        self._started = True
         for number, worker in enumerate(self._workers):
             thread = threading.Thread(
                 target=run, args=(worker,), name=f"udpoverlay-{number}", daemon=True
