@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Any bytes as a packet: check, TTL, and the ICMP errors about it. First byte: the IP versions that
- * are carried.
+ * Any bytes as a packet: check, TTL, the ICMP errors about it, and whether it is a probe. First
+ * byte: the IP versions that are carried.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "packet/checksum.h"
 #include "packet/icmp.h"
 #include "packet/packet.h"
+#include "packet/probe.h"
 
 #define MUST(condition) ((condition) ? (void)0 : abort())
 
@@ -28,6 +29,17 @@ static void check_error(enum icmp_error error, const uint8_t *bytes, const struc
     MUST(checksum_fold(checksum_add(0, out + 20, length - 20)) == 0xFFFF);
     /* Nothing is ever sent about what we sent. */
     MUST(icmp_error_build(out, error, source, out, &built) == 0);
+}
+
+static void check_probe(uint8_t *bytes, size_t size)
+{
+    uint64_t nonce, echoed;
+    if (probe_read(bytes, size, &nonce) != PROBE_REQUEST)
+        return;
+    probe_answer(bytes);
+    MUST(probe_read(bytes, size, &echoed) == PROBE_REPLY && echoed == nonce);
+    MUST(checksum_fold(checksum_add(0, bytes, 20)) == 0xFFFF);
+    MUST(checksum_fold(checksum_add(0, bytes + 20, size - 20)) == 0xFFFF);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -60,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(hops == (before ? before - 1 : 0));
         MUST(!valid || checksum_fold(checksum_add(0, bytes, packet.header_length)) == 0xFFFF);
     }
+    check_probe(bytes, size);
     free(bytes);
     return 0;
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.packets import icmp, ipv4, ipv6
 from tests.support.segments import Segment, super_packet
+from udpoverlay._fastpath import build_probe
 
 CORPUS = Path(__file__).parent / "corpus"
 BOTH = b"\x03"
@@ -19,6 +20,7 @@ PACKETS = {
     "options": BOTH + ipv4(b"x", options=b"\x01" * 40),
     "fragment": BOTH + ipv4(bytes(8), fragment=0x2001),
     "echo": BOTH + ipv4(icmp(8), protocol=1),
+    "probe": BOTH + build_probe(bytes([10, 1, 0, 0]), bytes([10, 2, 0, 0]), 1 << 40),
     "icmp-error": BOTH + ipv4(icmp(3), protocol=1),
     "trailing": BOTH + ipv4() + b"rubbish",
     "long-total": BOTH + ipv4(total_length=0xFFFF),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.twin.checksum import checksum
 
-__all__ = ["icmp", "ipv4", "ipv6"]
+__all__ = ["icmp", "ipv4", "ipv6", "reply_to"]
 
 
 def ipv4(
@@ -46,3 +46,20 @@ def icmp(kind: int, code: int = 0, rest: bytes = bytes(4)) -> bytes:
     """An ICMP message: its type, code and what follows the checksum."""
     message = bytes([kind, code, 0, 0]) + rest
     return message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
+
+
+def reply_to(request: bytes) -> bytes:
+    """What a kernel makes of an echo request without IP options."""
+    return ipv4(
+        icmp(0, 0, request[24:]),
+        source=_text(request[16:20]),
+        destination=_text(request[12:16]),
+        protocol=1,
+        identification=77,
+        fragment=0x4000,
+        ttl=62,
+    )
+
+
+def _text(address: bytes) -> str:
+    return ".".join(map(str, address))
