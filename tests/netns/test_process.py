@@ -104,6 +104,7 @@ def test_unread_log_stops_nothing(cluster: Cluster) -> None:
     wait_until(lambda: serves(node), "it serves")
     add_peer(cluster)
     wait_until(lambda: has_route_to_peer(node), "it follows etcd")
+    assert node.status()["log_lines_lost"] == 0  # all wait
     node.process.signal(signal.SIGTERM)
     assert run_to_end(node) == 0
     os.close(reading)

@@ -196,6 +196,23 @@ def test_wrong_request_is_told_so(request_: bytes, status: int) -> None:
     asyncio.run(scenario())
 
 
+def test_client_that_still_sends_sees_why_it_is_refused() -> None:
+    """Closing with bytes unread would reset the connection under its request."""
+
+    def post(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            head = f"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {BIG}\r\n\r\n"
+            client.sendall(head.encode() + bytes(BIG))
+            return client.recv(64)
+
+    async def scenario() -> None:
+        async with serving() as (_, port):
+            asked = asyncio.get_running_loop().run_in_executor(None, post, port)
+            assert (await asked).startswith(b"HTTP/1.1 413")
+
+    asyncio.run(scenario())
+
+
 def test_defect_of_ours_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with serving() as (_, port):

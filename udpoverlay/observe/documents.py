@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from udpoverlay._version import VERSION
+from udpoverlay.log import lines_lost
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.sender import RefusedSender
@@ -135,6 +136,7 @@ class Documents:
                 ),
                 peers=control.peer_count(),
                 firewall=self._firewall.facts(),
+                log_lines_lost=lines_lost(),
             )
         )
 

@@ -131,6 +131,8 @@ class Status:
     """How many leases of other hosts are known; `GET /v1/peers` lists them."""
     firewall: Mapping[str, object]
     """Packet rules: the tool, how often they were repaired, what is wrong with them or ""."""
+    log_lines_lost: int = 0
+    """Lines that standard error did not take."""
 
 
 def status_document(status: Status) -> dict[str, object]:
