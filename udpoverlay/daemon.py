@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
 from functools import partial
 
 from udpoverlay.aio import first_to_end
@@ -28,11 +29,11 @@ from udpoverlay.control import Control
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
-from udpoverlay.errors import KernelError, OperatorError, RegistryError
+from udpoverlay.errors import KernelError, RegistryError
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install
 from udpoverlay.firewall.policy import look_at_forwarding
-from udpoverlay.host import garbage, subnetfile, sysctl
+from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
 from udpoverlay.host.linkwatch import link_deleted
 from udpoverlay.host.netlink import configure_tunnel
@@ -41,9 +42,8 @@ from udpoverlay.host.underlay import find_interface
 from udpoverlay.host.ways import Ways
 from udpoverlay.log import Waiting, get_logger
 from udpoverlay.loop import run_until_signal
-from udpoverlay.model import subnetenv
 from udpoverlay.model.config import DaemonConfig
-from udpoverlay.model.lease import Lease, Subnet
+from udpoverlay.model.lease import Lease
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
@@ -102,32 +102,32 @@ async def _start(
     health = await enter(health_server(config.health.ip, config.health.port))
     manager.status("waiting for the network configuration")
     netconf = await _network_config(registry)
-    _look_at_bridge_netfilter(config, netconf)
-    choice = await _interface(config, netconf, registry)
-    backend = UdpBackend.of(netconf)
-    backend.warn_of_overlap(choice.address)
-    mtu = tunnel_mtu(choice)
+    if not netconf.enable_nftables:
+        sysctl.check_bridge_netfilter(
+            ipv4=netconf.enable_ipv4,
+            ipv6=netconf.enable_ipv6,
+            fatal=config.firewall.bridge_check,
+        )
+    plan = await _plan(config, netconf, registry)
     # Before the lease: no peer shall be told of a host that cannot carry packets.
-    Engine.check((str(choice.address), backend.port))
-    lease = await registry.acquire(
-        backend.lease_attrs(choice.public_ip), _previous_subnet(config.subnet_file)
-    )
-    engine = await enter(_engine(config, choice, backend, lease, mtu))
+    Engine.check(plan.bind)
+    attrs = plan.backend.lease_attrs(plan.choice.public_ip)
+    lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file))
+    engine = await enter(_engine(plan, lease))
     firewall = await install(netconf, lease.subnet, config.firewall)
-    written = _write_subnet_file(config, netconf, lease, mtu)
+    written = ownsubnet.publish(config, netconf, lease.subnet, plan.mtu)
     health.ready = written
     await engine.start()
     control = Control(
         registry,
         engine,
         lease,
-        _peers(config, netconf, choice, lease, backend.port),
+        _peers(plan, netconf, lease),
         renew_margin=config.subnet_lease_renew_margin * 60.0,
         on_first_routes=garbage.keep_for_good,
     )
-    node = _facts(config, choice, backend, engine, written=written)
     documents = Documents(
-        node,
+        _facts(plan, engine, written=written),
         registry_kind="kube" if config.kube_subnet_mgr else "etcd",
         registry=registry,
         control=control,
@@ -136,7 +136,7 @@ async def _start(
     )
     health.details = documents.health
     await enter(admin_socket(config.admin_socket, documents.by_path()))
-    _say_ready(manager, node, lease, time.monotonic() - started)
+    _say_ready(manager, plan, engine, lease, time.monotonic() - started)
     await first_to_end(
         _vanished(engine),
         engine.wait(),
@@ -145,7 +145,7 @@ async def _start(
         keep_blackhole(lease.subnet, config.firewall),
         manager.watch(engine.alive),
         _aside(_complete(registry, lease)),
-        _aside(look_at_forwarding(backend.network, engine.tun_name)),
+        _aside(look_at_forwarding(plan.backend.network, engine.tun_name)),
     )
 
 
@@ -185,22 +185,23 @@ async def _network_config(registry: Registry) -> NetConf:
         return netconf
 
 
-def _look_at_bridge_netfilter(config: DaemonConfig, netconf: NetConf) -> None:
-    """Without br_netfilter iptables does not see bridged packets: flanneld does not start."""
-    for version, enabled in ((4, netconf.enable_ipv4), (6, netconf.enable_ipv6)):
-        missing = sysctl.bridge_netfilter_missing(version)
-        if not missing or not enabled or netconf.enable_nftables:
-            continue
-        what = f"br_netfilter is not loaded: {missing} does not exist"
-        fix = "modprobe br_netfilter; echo br_netfilter > /etc/modules-load.d/br_netfilter.conf"
-        if config.firewall.bridge_check:
-            raise KernelError(
-                what, fix=f"{fix}; in a container that cannot see it: --no-br-netfilter-check"
-            )
-        _log.warning(what, fix=fix)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is settled before the lease."""
+
+    config: DaemonConfig
+    choice: Choice
+    backend: UdpBackend
+    mtu: int
+    """Of the tunnel device, in bytes."""
+
+    @property
+    def bind(self) -> tuple[str, int]:
+        """Address and port of the UDP socket."""
+        return str(self.choice.address), self.backend.port
 
 
-async def _interface(config: DaemonConfig, netconf: NetConf, registry: Registry) -> Choice:
+async def _plan(config: DaemonConfig, netconf: NetConf, registry: Registry) -> _Plan:
     """The public addresses that the registry has for this host win over the configured ones."""
     stack = Stack.of(netconf.enable_ipv4, netconf.enable_ipv6)
     stored = await registry.stored_public_ips()
@@ -211,32 +212,25 @@ async def _interface(config: DaemonConfig, netconf: NetConf, registry: Registry)
         public_ip=stored[0] or config.public_ip,
         public_ipv6=stored[1] or config.public_ipv6,
     )
-    return await find_interface(wanted, stack)
-
-
-def _previous_subnet(path: str) -> Subnet | None:
-    try:
-        text = subnetfile.read_text(path)
-    except OperatorError as error:
-        _log.warning("the previous subnet is not known", reason=str(error))
-        return None
-    return None if text is None else subnetenv.previous_subnet(text)
+    choice = await find_interface(wanted, stack)
+    backend = UdpBackend.of(netconf)
+    backend.warn_of_overlap(choice.address)
+    return _Plan(config, choice, backend, tunnel_mtu(choice))
 
 
 @contextlib.asynccontextmanager
-async def _engine(
-    config: DaemonConfig, choice: Choice, backend: UdpBackend, lease: Lease, mtu: int
-) -> AsyncIterator[Engine]:
+async def _engine(plan: _Plan, lease: Lease) -> AsyncIterator[Engine]:
     """The TUN device, up and routed, and the UDP socket; no packet moves yet."""
     assert lease.subnet.v4 is not None  # the backend has refused IPv6 alone
-    address = lease.subnet.v4.ip
+    config, network = plan.config, plan.backend.network
+    address, mtu = lease.subnet.v4.ip, plan.mtu
     engine = Engine.open(
         DataplaneConfig(
             mtu=mtu,
             tun_address=address,
             subnet=lease.subnet.v4,
-            bind=(str(choice.address), backend.port),
-            public_ip=choice.public_ip,
+            bind=plan.bind,
+            public_ip=plan.choice.public_ip,
             source_check=config.source_check,
             workers=config.workers,
             busy_poll_us=config.busy_poll_us,
@@ -245,45 +239,30 @@ async def _engine(
         )
     )
     try:
-        if not await configure_tunnel(engine.tun_index, address, mtu, backend.network):
-            _log.warning("a route to the network exists already and is kept", to=backend.network)
+        if not await configure_tunnel(engine.tun_index, address, mtu, network):
+            _log.warning("a route to the network exists already and is kept", network=network)
         _log.info("tunnel device", name=engine.tun_name, address=address, mtu=mtu)
         yield engine
     finally:
         await engine.stop()
 
 
-def _write_subnet_file(config: DaemonConfig, netconf: NetConf, lease: Lease, mtu: int) -> bool:
-    """False when it cannot be written: nothing else is wrong, but CNI will not find us."""
-    text = subnetenv.format_subnet_env(netconf, lease.subnet, mtu, config.firewall.masquerade)
-    try:
-        subnetfile.write_text(config.subnet_file, text)
-    except OperatorError as error:
-        _log.warning("the subnet file is not written", reason=str(error))
-        return False
-    _log.info("subnet file written", path=config.subnet_file)
-    return True
-
-
-def _peers(
-    config: DaemonConfig, netconf: NetConf, choice: Choice, lease: Lease, port: int
-) -> Peers:
+def _peers(plan: _Plan, netconf: NetConf, lease: Lease) -> Peers:
     """The table of peers. The kernel's routes decide about some: the device is up by now."""
     assert lease.subnet.v4 is not None
-    assert choice.address is not None
+    assert plan.choice.address is not None
     admission = Admission(
         # A podCIDR's length is not checked, as in flannel's Kubernetes manager.
-        Places.of(netconf, any_length=config.kube_subnet_mgr),
+        Places.of(netconf, any_length=plan.config.kube_subnet_mgr),
         lease,
-        own_addresses=[choice.address],
-        way=Ways(lease.subnet.v4.ip, port).to,
+        own_addresses=[plan.choice.address],
+        way=Ways(lease.subnet.v4.ip, plan.backend.port).to,
     )
-    return Peers(lease, admission, port=port)
+    return Peers(lease, admission, port=plan.backend.port)
 
 
-def _facts(
-    config: DaemonConfig, choice: Choice, backend: UdpBackend, engine: Engine, *, written: bool
-) -> NodeFacts:
+def _facts(plan: _Plan, engine: Engine, *, written: bool) -> NodeFacts:
+    choice, backend = plan.choice, plan.backend
     return NodeFacts(
         public_ip=str(choice.public_ip),
         interface=choice.name,
@@ -294,22 +273,24 @@ def _facts(
         network=str(backend.network),
         tun=engine.tun_name,
         tun_address=str(engine.config.tun_address),
-        mtu=engine.config.mtu,
-        source_check=engine.config.source_check,
-        subnet_file=config.subnet_file,
+        mtu=plan.mtu,
+        source_check=plan.config.source_check,
+        subnet_file=plan.config.subnet_file,
         subnet_file_written=written,
     )
 
 
-def _say_ready(manager: ServiceManager, node: NodeFacts, lease: Lease, seconds: float) -> None:
-    manager.ready(f"subnet {lease.subnet}, {node.tun}, MTU {node.mtu}")
+def _say_ready(
+    manager: ServiceManager, plan: _Plan, engine: Engine, lease: Lease, seconds: float
+) -> None:
+    manager.ready(f"subnet {lease.subnet}, {engine.tun_name}, MTU {plan.mtu}")
     _log.info(
         "ready",
         subnet=lease.subnet,
-        device=node.tun,
-        mtu=node.mtu,
-        public_ip=node.public_ip,
-        port=node.port,
+        device=engine.tun_name,
+        mtu=plan.mtu,
+        public_ip=plan.choice.public_ip,
+        port=plan.backend.port,
         seconds=seconds,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import io
 import signal
 import socket
@@ -126,6 +127,7 @@ def run_until_signal(program: Program, stopping: Callable[[str], None]) -> int:
     The first SIGINT or SIGTERM cancels it, after `stopping` was told the signal's name; the next
     one ends the process at once.
     """
+    gc.enable()  # off while modules were loaded
     status: int = uvloop.run(_until_signal(program, stopping), loop_factory=Loop)
     return status
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.daemonflags import config
-from udpoverlay.cli import daemon_command, main
+from udpoverlay.cli import daemon_command, entry, main
 from udpoverlay.cli.commands import COMMANDS
 from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, OWN_FLAGS
 from udpoverlay.errors import KernelError
@@ -244,7 +244,10 @@ def test_the_two_ways_to_start_the_daemon_are_one(
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     assert program(monkeypatch, "daemon", "-v=2") == 0
     monkeypatch.setattr(sys, "argv", ["/usr/bin/udpoverlayd", "-v=2"])
-    assert main.udpoverlayd() == 0
+    monkeypatch.setattr(entry, "_end", sys.exit)
+    monkeypatch.setattr(entry, "_begin", lambda: None)
+    with pytest.raises(SystemExit, match="0"):
+        entry.udpoverlayd()
     assert started[0].verbosity == started[1].verbosity == 2
 
 

@@ -15,6 +15,7 @@ from netaddr import IPAddress, IPNetwork
 
 from tests.support.leases import lease
 from udpoverlay import daemon
+from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
 from udpoverlay.firewall.manager import Firewall
@@ -264,6 +265,11 @@ def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -
     assert world.attrs == LeaseAttrs(IPAddress("203.0.113.9"))
 
 
+def planned(config: DaemonConfig) -> daemon._Plan:
+    choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
+    return daemon._Plan(config, choice, UdpBackend(CONF.network, 8285), 1472)
+
+
 @pytest.mark.parametrize(
     ("kube", "refused"),
     [(False, {"10.5.128.0/17": Refusal.TOO_WIDE, "10.5.9.7/32": Refusal.TOO_NARROW}), (True, {})],
@@ -273,9 +279,8 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
 ) -> None:
     """flannel's Kubernetes manager uses neither SubnetLen nor its bounds."""
     conf = parse_netconf('{"Network": "10.5.0.0/16", "SubnetLen": 24}')
-    choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
-    settings = DaemonConfig(kube_subnet_mgr=kube)
-    peers = daemon._peers(settings, conf if kube else conf.validated(), choice, OURS, 8285)
+    plan = planned(DaemonConfig(kube_subnet_mgr=kube))
+    peers = daemon._peers(plan, conf if kube else conf.validated(), OURS)
     nets = ("10.5.128.0/17", "10.5.9.7/32", "10.5.10.0/23", "10.6.0.0/24")
     peers.apply(Snapshot(tuple(lease(net, "192.0.2.7") for net in nets)), 0)
     found = {str(one.subnet): why for one, why in peers.leases() if why is not None}
@@ -284,8 +289,7 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
 
 def test_peer_with_our_interface_address_has_no_route() -> None:
     """Behind NAT the public IP differs from it; the kernel would hand us our own packets."""
-    choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
-    peers = daemon._peers(DaemonConfig(), CONF, choice, OURS, 8285)
+    peers = daemon._peers(planned(DaemonConfig()), CONF, OURS)
     peers.apply(Snapshot((lease("10.5.9.0/24", "192.0.2.10"),)), 0)
     assert peers.refused == 1
 
@@ -366,7 +370,7 @@ def test_a_registry_that_cannot_be_told_changes_nothing(
 
 @pytest.fixture
 def without_bridge_netfilter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysctl, "_BRIDGE", {4: "nowhere/4", 6: "nowhere/6"})
+    monkeypatch.setattr(sysctl, "_BRIDGE", "nowhere/")
 
 
 @pytest.mark.usefixtures("without_bridge_netfilter")

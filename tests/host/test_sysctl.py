@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from udpoverlay.host.sysctl import bridge_netfilter_missing, forwarding_off
+from udpoverlay.errors import KernelError
+from udpoverlay.host.sysctl import check_bridge_netfilter, forwarding_off
 
 
 @pytest.fixture
@@ -36,7 +37,11 @@ def test_unreadable_setting_counts_as_on(root: Path) -> None:
     assert forwarding_off("flannel0", root) == ""
 
 
-def test_missing_bridge_netfilter_is_named(root: Path) -> None:
+def test_missing_bridge_netfilter_is_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "net/bridge/bridge-nf-call-iptables").write_text("0\n")
-    assert bridge_netfilter_missing(4, root) == ""
-    assert bridge_netfilter_missing(6, root) == str(root / "net/bridge/bridge-nf-call-ip6tables")
+    check_bridge_netfilter(ipv4=True, ipv6=False, fatal=True, root=root)
+    check_bridge_netfilter(ipv4=True, ipv6=True, fatal=False, root=root)
+    (told,) = caplog.messages
+    assert "bridge-nf-call-ip6tables does not exist" in told
+    with pytest.raises(KernelError, match="modprobe br_netfilter"):
+        check_bridge_netfilter(ipv4=True, ipv6=True, fatal=True, root=root)

@@ -48,7 +48,7 @@ def test_two_capabilities_are_enough(cluster: Cluster) -> None:
     assert n1.process.stop() == 0
 
 
-def test_a_hundred_leases_need_less_than_60_mb(cluster: Cluster) -> None:
+def test_a_hundred_leases_need_less_than_40_mb(cluster: Cluster) -> None:
     n1 = cluster.start("n1")
     for number in range(100):
         cluster.etcd.put(
@@ -56,4 +56,4 @@ def test_a_hundred_leases_need_less_than_60_mb(cluster: Cluster) -> None:
             f'{{"PublicIP":"198.19.0.{number + 1}","PublicIPv6":null}}',
         )
     wait_until(lambda: n1.status()["dataplane"]["routes"] == 100, "all leases have a route")
-    assert resident_mb(n1) < 60
+    assert resident_mb(n1) < 40

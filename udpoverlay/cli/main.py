@@ -1,4 +1,4 @@
-"""The two programs: `udpoverlayd`, and `udpoverlay` with its commands.
+"""The program `udpoverlay` with its commands.
 
 Owns: how a command is found, called and ended. A command (commands.py) is a module of cli/ with
 `configure(parser)`, which adds arguments and an example, and `run(args) -> int`; it is imported
@@ -20,7 +20,7 @@ from udpoverlay.errors import UdpOverlayError
 from udpoverlay.log import escape
 from udpoverlay.redact import redact
 
-__all__ = ["udpoverlay", "udpoverlayd"]
+__all__ = ["udpoverlay"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,12 +28,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(escape(redact(message)))
-
-
-def udpoverlayd() -> int:
-    """Entry point of `udpoverlayd`."""
-    program = os.path.basename(sys.argv[0]) or "udpoverlayd"
-    return daemon_command.run(sys.argv[1:], os.environ, program)
 
 
 def udpoverlay() -> int:

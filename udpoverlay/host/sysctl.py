@@ -1,25 +1,39 @@
 """Settings of the kernel that the packets of containers depend on: looked at, never changed.
 
-Owns: their places below /proc/sys, what each means to us. Must not know: who is told.
+Owns: their places below /proc/sys, what each means to us. Must not know: who asks.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["bridge_netfilter_missing", "forwarding_off"]
+from udpoverlay.errors import KernelError
+from udpoverlay.log import get_logger
 
+__all__ = ["check_bridge_netfilter", "forwarding_off"]
+
+_log = get_logger(__name__)
 _PROC_SYS = Path("/proc/sys")
-_BRIDGE = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-call-ip6tables"}
+_BRIDGE = "net/bridge/bridge-nf-call-"
+_FIX = "modprobe br_netfilter; echo br_netfilter > /etc/modules-load.d/br_netfilter.conf"
 
 
-def bridge_netfilter_missing(version: int, root: Path = _PROC_SYS) -> str:
-    """The file that br_netfilter would make for IP `version`, "" where it is there.
+def check_bridge_netfilter(*, ipv4: bool, ipv6: bool, fatal: bool, root: Path = _PROC_SYS) -> None:
+    """Raise KernelError, or warn, where br_netfilter has not made its files.
 
-    flanneld demands it (main.go), though not that it says 1.
+    Without it iptables does not see bridged packets. flanneld demands the files (main.go), though
+    not that they say 1.
     """
-    path = root / _BRIDGE[version]
-    return "" if path.exists() else str(path)
+    for wanted, name in ((ipv4, "iptables"), (ipv6, "ip6tables")):
+        path = root / f"{_BRIDGE}{name}"
+        if not wanted or path.exists():
+            continue
+        what = f"br_netfilter is not loaded: {path} does not exist"
+        if fatal:
+            raise KernelError(
+                what, fix=f"{_FIX}; in a container that cannot see it: --no-br-netfilter-check"
+            )
+        _log.warning(what, fix=_FIX)
 
 
 def forwarding_off(device: str, root: Path = _PROC_SYS) -> str:
