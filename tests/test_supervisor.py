@@ -43,6 +43,8 @@ def supervised(clock: FakeClock) -> Supervisor:
     [
         (fails(KeyError("odd")), "KeyError: 'odd'"),
         (fails(RecursionError()), "RecursionError"),
+        (fails(OSError("https://u:hun/ter2@k:1")), "OSError: https://***@k:1"),
+        (fails(ValueError("x" * 10**6)), f"failed by ValueError: {'x' * 988}"),
         (fails(asyncio.CancelledError()), "CancelledError: cancelled by itself"),
         (lambda: None, "it returned"),
     ],

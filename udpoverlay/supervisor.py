@@ -15,6 +15,7 @@ from typing import Any
 
 from udpoverlay import aio
 from udpoverlay.log import get_logger
+from udpoverlay.redact import redact
 
 __all__ = ["Supervisor"]
 
@@ -26,6 +27,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """Seconds between an end and the next beginning; doubled in between."""
+_MOST_TEXT = 1000
+"""Characters of an error that are kept."""
 
 
 @dataclass(slots=True)
@@ -83,7 +86,8 @@ class Supervisor:
             fault = self._faults[name] = _Fault(aio.Backoff(FIRST_PAUSE, LONGEST_PAUSE))
         pause = fault.backoff.next()
         fault.times += 1
-        fault.why = f"{type(error).__name__}: {error}"
+        # Status documents show it, one of them on a TCP port.
+        fault.why = redact(f"{type(error).__name__}: {error}"[:_MOST_TEXT])
         fault.over_at = now + pause + LONGEST_PAUSE
         self.failures += 1
         _log.exception(

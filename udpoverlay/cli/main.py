@@ -93,4 +93,4 @@ def _unknown(name: str) -> str:
         return _usage()
     close = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
-    return f"udpoverlay: unknown command {escape(name)!r}: {hint}\n"
+    return f"udpoverlay: unknown command {escape(redact(name))!r}: {hint}\n"
