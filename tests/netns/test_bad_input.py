@@ -119,16 +119,29 @@ def test_a_port_that_is_taken(cluster: Cluster) -> None:
         refused(cluster, cluster.spawn("n1"), "8285", "Address already in use", "another process")
 
 
-def test_no_tun_device(cluster: Cluster) -> None:
-    hide = (
-        "import ctypes, os, sys\n"
-        "libc = ctypes.CDLL(None, use_errno=True)\n"
-        "assert libc.unshare(0x00020000) == 0\n"  # CLONE_NEWNS
-        "assert libc.mount(b'none', b'/dev/net', b'tmpfs', 0, None) == 0\n"
-        "os.execv(sys.argv[1], sys.argv[1:])\n"
-    )
-    program = [sys.executable, "-c", hide, *UDPOVERLAYD]
+HIDE_TUN = (
+    "import ctypes, os, sys\n"
+    "libc = ctypes.CDLL(None, use_errno=True)\n"
+    "assert libc.unshare(0x00020000) == 0\n"  # CLONE_NEWNS
+    "assert libc.mount(b'none', b'/dev/net', b'tmpfs', 0, None) == 0\n"
+)
+GO_ON = "os.execv(sys.argv[1], sys.argv[1:])\n"
+NO_MKNOD = "assert libc.prctl(24, 27, 0, 0, 0) == 0\n"  # PR_CAPBSET_DROP, CAP_MKNOD
+
+
+def test_no_tun_device_and_no_right_to_make_its_node(cluster: Cluster) -> None:
+    program = [sys.executable, "-c", HIDE_TUN + NO_MKNOD + GO_ON, *UDPOVERLAYD]
     refused(cluster, cluster.spawn("n1", program=program), "TUN", "/dev/net/tun")
+
+
+def test_container_without_the_tun_node_makes_a_private_one(cluster: Cluster) -> None:
+    """flannel's own manifest does not mount /dev/net/tun."""
+    program = [sys.executable, "-c", HIDE_TUN + GO_ON, *UDPOVERLAYD]
+    node = cluster.start("n1", program=program)
+    assert node.env["FLANNEL_MTU"] == "1472"
+    assert "flannel0" in links_of(node.host)
+    assert node.process.stop() == 0
+    node.host.run(["rm", SUBNET_FILE])
 
 
 def test_no_privilege(cluster: Cluster) -> None:

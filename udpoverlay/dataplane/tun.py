@@ -7,12 +7,16 @@ The device is not persistent: it vanishes when the last descriptor is closed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import socket
+import stat
 import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +28,8 @@ from udpoverlay.errors import KernelError
 __all__ = ["Tun", "check_tun", "open_tun"]
 
 TUN_PATH = "/dev/net/tun"
+_DEVICE = os.makedev(10, 200)
+"""Major and minor number of the TUN driver (Linux Documentation/admin-guide/devices.txt)."""
 _CAP_NET_ADMIN = 12
 """linux/capability.h."""
 
@@ -97,6 +103,27 @@ def open_tun(pattern: str, *, vnet_header: bool = False, uso: bool = False, queu
     return tun
 
 
+@contextlib.contextmanager
+def _node() -> Iterator[str]:
+    """The path of the driver's device node: /dev/net/tun, or a private one where that is missing.
+
+    flannel's own manifest does not mount it, and a container's /dev has none. Where the container
+    may make and open device nodes, one of ours that exists only while it is opened does as well.
+    """
+    if os.path.exists(TUN_PATH):
+        yield TUN_PATH
+        return
+    with contextlib.ExitStack() as undo:
+        path = TUN_PATH
+        try:
+            folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="udpoverlay-"))
+            os.mknod(f"{folder}/tun", stat.S_IFCHR | 0o600, _DEVICE)
+            path = f"{folder}/tun"
+        except OSError:
+            pass  # what opening the usual path says is what helps
+        yield path
+
+
 def check_tun() -> None:
     """Raise the KernelError that making a device would end with, as far as that can be foreseen."""
     try:
@@ -119,7 +146,8 @@ def _may_administer() -> bool:
 
 def _features() -> int:
     """IFF_* flags that this kernel's TUN knows (TUNGETFEATURES). Raises OSError."""
-    fd = os.open(TUN_PATH, os.O_RDWR | os.O_CLOEXEC)
+    with _node() as path:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         return int(struct.unpack("I", fcntl.ioctl(fd, fp.TUNGETFEATURES, bytes(4)))[0])
     finally:
@@ -140,7 +168,8 @@ def _refused(what: str, code: int, text: str) -> KernelError:
 
 def _open_queue(name: str, flags: int) -> pytun.TunTapDevice:
     try:
-        queue = pytun.TunTapDevice(name=name, flags=flags, dev=TUN_PATH)
+        with _node() as path:
+            queue = pytun.TunTapDevice(name=name, flags=flags, dev=path)
     except pytun.Error as error:
         code, text = error.args[0], error.args[-1]
         number = code if isinstance(code, int) else 0
