@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import UDPOVERLAYD, Node, Readiness, peers_of, wait_until
-from tests.support.kubecluster import flannel_annotations
+from tests.support.kubecluster import PREFIX, flannel_annotations
 from tests.support.wire import ping, transfer
 from udpoverlay.errors import KernelError
 from udpoverlay.lab.actions import files, web
@@ -76,9 +76,18 @@ class KubeHosts:
         found: dict[str, Any] = json.loads(self.ask("GET", f"{NODES}/{name}")[1])
         return found
 
-    def register(self, name: str, pod_cidr: str = "") -> None:
+    def register(self, name: str, pod_cidr: str = "", public_ip: str = "") -> None:
+        """A Node; with `public_ip` it looks as a daemon leaves it that runs elsewhere."""
         spec = {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
-        code, text = self.ask("POST", NODES, {"metadata": {"name": name}, "spec": spec})
+        metadata: dict[str, Any] = {"name": name}
+        if public_ip:
+            metadata["annotations"] = {
+                f"{PREFIX}kube-subnet-manager": "true",
+                f"{PREFIX}backend-type": "",
+                f"{PREFIX}backend-data": "null",
+                f"{PREFIX}public-ip": public_ip,
+            }
+        code, text = self.ask("POST", NODES, {"metadata": metadata, "spec": spec})
         assert code == 201, text
 
     def give(self, name: str, pod_cidr: str) -> None:
@@ -195,3 +204,27 @@ def test_packets_flow_while_the_api_server_is_away(hosts: KubeHosts) -> None:
 
     wait_until(annotated, "both nodes are annotated again")
     assert ping(n2.host, n2.address, n1.address) is not None
+
+
+def test_pod_cidr_of_any_length_is_a_peer_and_a_shared_address_is_none(hosts: KubeHosts) -> None:
+    """flanneld uses no SubnetLen here; on Vagrant all nodes publish 10.0.2.15."""
+    hosts.register("n1", "10.244.1.0/24")
+    hosts.register("n2", "10.244.128.0/17")
+    hosts.register("outside", "10.99.0.0/24", "198.18.0.77")
+    hosts.register("same", "10.244.3.0/24", hosts.fabric.address("n1"))
+    hosts.register("inside", "10.244.4.0/24", "10.244.4.5")
+    n1, n2 = hosts.start("n1"), hosts.start("n2")
+    refused = {"10.99.0.0/24": "outside_network", "10.244.3.0/24": "own_address",
+               "10.244.4.0/24": "in_overlay", "10.244.128.0/17": ""}  # fmt: skip
+
+    def reasons() -> dict[str, str]:
+        return {peer["subnet"]: peer["refused"] for peer in n1.ask("/v1/peers")["peers"]}
+
+    wait_until(lambda: reasons() == refused, "n1 knows n2 alone")
+    assert n1.status()["control"]["leases_refused"] == 3
+    [line] = n1.lines("lease refused", "10.244.3.0/24")
+    assert line.startswith("E")
+    assert "--iface or --public-ip" in line
+    assert ping(n1.host, n1.address, n2.address) is not None
+    assert ping(n1.host, n1.address, "10.244.4.7", seconds=0.3) is None
+    assert n1.counters()["outbound_sent"] < 20
