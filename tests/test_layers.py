@@ -23,7 +23,7 @@ FLOORS = {
     "log": 1,
     "clock": 2,
     "aio": 1,
-    "supervisor": 2,
+    "supervisor": 3,
     "loop": 3,
     "peers": 3,
     "registry": 3,

@@ -35,7 +35,7 @@ def fails(error: BaseException) -> Callable[[], None]:
 
 
 def supervised(clock: FakeClock) -> Supervisor:
-    return Supervisor(sleep=clock.sleep, clock=clock.monotonic)
+    return Supervisor(clock)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ Must not know: what the work is.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from udpoverlay import aio
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.log import get_logger
 from udpoverlay.redact import redact
 
@@ -43,23 +43,16 @@ class _Fault:
 class Supervisor:
     """The owner of some tasks. Use inside a running event loop; `aclose` it."""
 
-    def __init__(
-        self,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`sleep` and `clock` (seconds that never run backwards) are parameters for tests."""
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self.failures = 0
         """How often any work ended by itself, since start."""
-        self._sleep = sleep
         self._clock = clock
         self._faults: dict[str, _Fault] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def troubles(self) -> dict[str, str]:
         """What failed lately, by name of the work; a minute without a failure clears it."""
-        now = self._clock()
+        now = self._clock.monotonic()
         return {
             name: f"failed {fault.times} times, last by {fault.why}"
             if fault.times > 1
@@ -76,11 +69,11 @@ class Supervisor:
         """Run `work` in the caller's task, again and again; only cancellation ends it."""
         while True:
             error = await _end_of(work())
-            await self._sleep(self.failed(name, error))
+            await self._clock.sleep(self.failed(name, error))
 
     def failed(self, name: str, error: BaseException) -> float:
         """Log and count an error that nobody foresaw: seconds to wait before trying again."""
-        now = self._clock()
+        now = self._clock.monotonic()
         fault = self._faults.get(name)
         if fault is None or now >= fault.over_at:
             fault = self._faults[name] = _Fault(aio.Backoff(FIRST_PAUSE, LONGEST_PAUSE))

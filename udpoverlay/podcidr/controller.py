@@ -58,7 +58,7 @@ class PodCidrController:
         self._pools = tuple(pools)
         self._remove_taints = remove_taints
         self._clock = clock
-        self._supervisor = Supervisor(sleep=clock.sleep, clock=clock.monotonic)
+        self._supervisor = Supervisor(clock)
         self._report = RateLimited(_log, clock.monotonic, per_minute=2)
         self._feed: NodeFeed | None = None
         self._term: Term | None = None

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.aio import at_end, collecting, in_thread, run
+from tests.support.clock import FakeClock
 from tests.support.etcd import EtcdServer
 from tests.support.leases import attrs, subnet
 from tests.support.network import EtcdNetwork
@@ -188,8 +189,9 @@ def test_flanneld_renewing_our_entry_is_still_us(server: EtcdServer) -> None:
 def test_the_term_that_somebody_else_gave_our_entry_is_asked_for(server: EtcdServer) -> None:
     async def scenario() -> None:
         network = EtcdNetwork(server)
-        now = 1000.0
-        registry = network.registry(clock=lambda: now)
+        clock = FakeClock()
+        now = clock.monotonic()
+        registry = network.registry(clock=clock)
         lease = await registry.acquire(attrs("1.2.3.4"), None)
         assert lease.expires_at == now + 86400
         async with collecting(registry.watch_own(lease)) as own:

@@ -25,10 +25,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import RegistryConflict, RegistryError, RegistryUnavailable
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.acquire import RACE_RETRIES, Create, Delete, Listing, Reuse, decide
@@ -73,7 +73,7 @@ class EtcdRegistry:
         self,
         config: EtcdConfig,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
         term: int = LEASE_SECONDS,
         timeouts: EtcdTimeouts = _TIMEOUTS,
@@ -87,9 +87,9 @@ class EtcdRegistry:
         self._ids = random.SystemRandom()
         self._term = term
         self._timing = timing
-        self._limited = RateLimited(_log, clock)
+        self._limited = RateLimited(_log, clock.monotonic)
         self._granted: dict[int, float] = {}
-        self._supervisor = Supervisor(clock=clock)
+        self._supervisor = Supervisor(clock)
         self._followers: dict[str, Follower[Listed]] = {}
         self._loose: dict[int, None] = {}
         """etcd leases that hold no key of ours, or may hold none; the oldest first."""
@@ -246,7 +246,7 @@ class EtcdRegistry:
         self._loose[grant] = None
         while len(self._loose) > _MOST_LOOSE:
             del self._loose[next(iter(self._loose))]
-        started = self._clock()
+        started = self._clock.monotonic()
         try:
             seconds = await self._client.grant(grant, self._term)
         except EtcdPrecondition:
@@ -326,7 +326,7 @@ class EtcdRegistry:
                             yield event
             except Exception as error:
                 follower.begin_again()
-                await asyncio.sleep(self._supervisor.failed(name, error))
+                await self._clock.sleep(self._supervisor.failed(name, error))
 
     async def _own_events(
         self, item: Reset[Listed] | Changes, subnet: Subnet, reader: LeaseReader
@@ -356,7 +356,7 @@ class EtcdRegistry:
         """Fill in when an entry runs out that somebody else wrote for us: one request, own key."""
         if lease.expires_at is not None or not lease.registry_lease:
             return lease
-        started = self._clock()
+        started = self._clock.monotonic()
         try:
             seconds, _ = await self._client.time_to_live(lease.registry_lease)
         except RegistryError as error:
@@ -384,6 +384,7 @@ class EtcdRegistry:
             report=self._report,
             written_at=written_at,
             timing=timing,
+            clock=self._clock,
         )
 
     def _report(self, event: str, error: RegistryError) -> None:

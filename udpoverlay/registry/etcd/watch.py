@@ -24,14 +24,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from udpoverlay.aio import Backoff
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from udpoverlay.registry.etcd.channel import within
 from udpoverlay.registry.etcd.client import EtcdClient
@@ -153,7 +154,7 @@ class Follower(Generic[E]):
         report: Callable[[str, RegistryError], None],
         written_at: int = 0,
         timing: FollowTiming = FollowTiming(),
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """`collect()` makes what the next listing is read into.
 
@@ -168,7 +169,7 @@ class Follower(Generic[E]):
         self._counters = counters
         self._report = report
         self._timing = timing
-        self._sleep = sleep
+        self._clock = clock
         self._known: dict[bytes, int] = {followed.key: written_at} if written_at else {}
         self._seen = written_at
         self._cluster = 0
@@ -185,9 +186,9 @@ class Follower(Generic[E]):
 
     async def follow(self) -> AsyncGenerator[Reset[E] | Changes, None]:
         """Yield a Reset first, then Changes and Resets, for ever; only cancellation ends it."""
-        delay = self._timing.first_retry
+        backoff = Backoff(self._timing.first_retry, self._timing.max_retry)
         while True:
-            opened = time.monotonic()
+            opened = self._clock.monotonic()
             received = self._received
             try:
                 history = await self._history()
@@ -221,12 +222,10 @@ class Follower(Generic[E]):
                 self._report("compacted", error)
             except RegistryError as error:
                 self._broken(error)
-            lived = time.monotonic() - opened
+            lived = self._clock.monotonic() - opened
             if self._received != received or lived > self._timing.max_retry:
-                delay = self._timing.first_retry
-            # Up to a quarter more: thousands of hosts lose one etcd in the same moment.
-            await self._sleep(delay * random.uniform(1.0, 1.25))  # noqa: S311 - spread, no secret
-            delay = min(delay * 2, self._timing.max_retry)
+                backoff.reset()
+            await self._clock.sleep(backoff.next())
 
     def _broken(self, error: RegistryError) -> None:
         """Note the end of a watch, or why there was none."""
@@ -362,7 +361,7 @@ class Follower(Generic[E]):
             if stream.endpoint in self._no_progress:
                 pause *= _PATIENCE
             heard = stream.heard
-            await self._sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spread, no secret
+            await self._clock.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spread, no secret
             if stream.heard != heard or await self._is_alive(stream):
                 continue
             self._counters["watch_stalls"] += 1
@@ -376,7 +375,7 @@ class Follower(Generic[E]):
         try:
             for _ in range(2):  # etcd drops the request of a watch that has yet to catch up
                 await stream.ask()
-                await self._sleep(self._timing.answer / 2)
+                await self._clock.sleep(self._timing.answer / 2)
                 if stream.heard != heard:
                     self._no_progress.discard(stream.endpoint)
                     return True

@@ -167,7 +167,7 @@ class KubeRegistry:
         self._names = names
         self._timing = timing
         self._clock = clock
-        self._supervisor = Supervisor(sleep=clock.sleep, clock=clock.monotonic)
+        self._supervisor = Supervisor(clock)
         self._report = RateLimited(_log, clock.monotonic, per_minute=2)
         self._feed: NodeFeed | None = None
         if conf.backend_type != NO_INFORMER:
