@@ -18,7 +18,7 @@ import signal
 
 import pytest
 
-from tests.support import aio, need
+from tests.support import aio, need, patience
 from tests.support.kubecluster import double, kube, real_apiserver  # noqa: F401 - fixtures
 
 PARTS = {
@@ -59,7 +59,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
     }
     mark = pyfuncitem.get_closest_marker("deadline")
-    aio.run(pyfuncitem.obj(**arguments), mark.args[0] if mark else aio.DEADLINE)
+    aio.run(pyfuncitem.obj(**arguments), mark.args[0] if mark else patience.DEADLINE)
     return True
 
 

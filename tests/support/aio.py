@@ -10,11 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import uvloop
 
+from tests.support.patience import DEADLINE
+
 T = TypeVar("T")
-
-DEADLINE = 60.0
-"""Seconds after which what must come has not come; far above what any machine needs."""
-
 
 _cleanups: list[Callable[[], Awaitable[None]]] = []
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from netaddr import IPNetwork
 
+from tests.support.patience import DEADLINE
 from udpoverlay.lab.actions import files, links, web
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
@@ -36,7 +37,7 @@ ADMIN_SOCKET = "/run/udpoverlay/admin.sock"
 NETCONF = {"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
     """Poll `condition` until it holds; fails with `what` when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -193,7 +194,7 @@ def links_of(host: Host) -> dict[str, dict[str, Any]]:
     return {link["name"]: link for link in host.call(links.links)}
 
 
-def run_to_end(node: Node, seconds: float = 60.0) -> int:
+def run_to_end(node: Node, seconds: float = DEADLINE) -> int:
     """Exit status of a daemon that ends by itself."""
     status = node.process.wait(seconds)
     if status is None:

@@ -23,11 +23,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.patience import DEADLINE
 from udpoverlay.errors import OperatorError
 from udpoverlay.lab.etcd import find_etcd
-
-DEADLINE = 60.0
-"""Seconds after which a condition that must come has not come."""
 
 
 @functools.cache

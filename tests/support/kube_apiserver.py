@@ -13,7 +13,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.support.etcd import DEADLINE, EtcdServer, free_port
+from tests.support.etcd import EtcdServer, free_port
+from tests.support.patience import DEADLINE
 
 ADMIN = "token-admin"
 USERS = {f"token-{i}": f"tester-{i}" for i in range(100)}

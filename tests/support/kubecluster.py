@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.support.etcd import DEADLINE
 from tests.support.kube_apiserver import USERS, KubeApiServer
 from tests.support.kubeapi import KubeApi
 from tests.support.kubeapi.rbac import DAEMON, GROUPS, Rule
+from tests.support.patience import DEADLINE
 from udpoverlay.model.config import KubeConfigSource
 
 Json = dict[str, Any]
@@ -314,7 +314,7 @@ def run_on_double(directory: Path, scenario: Scenario) -> None:
 
     async def main() -> None:
         async with KubeApi() as api:
-            await scenario(Cluster(directory, api, None))
+            await asyncio.wait_for(scenario(Cluster(directory, api, None)), DEADLINE)
 
     uvloop.run(main())
 
@@ -339,7 +339,7 @@ def kube(request: pytest.FixtureRequest, tmp_path: Path) -> Kube:
     async def main(scenario: Scenario) -> None:
         cluster = Cluster(tmp_path, None, server)
         try:
-            await scenario(cluster)
+            await asyncio.wait_for(scenario(cluster), 2 * DEADLINE)
         finally:
             await cluster.clean()
 

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.support.patience import DEADLINE
+
 __all__ = ["adopted", "eventually", "everyone", "with_mark"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 """linux/prctl.h"""
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
     """Wait until the condition holds; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -22,6 +22,7 @@ import uvloop
 from netaddr import IPAddress, IPNetwork
 from pyroute2 import IPRoute
 
+from tests.support.patience import DEADLINE
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.host.netlink import Netlink
@@ -35,7 +36,7 @@ CLONE_NEWNET = 0x40000000
 PORT = 8285
 UNDERLAY_MTU = 1500
 MTU = UNDERLAY_MTU - 28
-SECONDS = 30.0
+SECONDS = DEADLINE / 2
 
 
 def _namespace(call: str, argument: int, *more: int) -> None:

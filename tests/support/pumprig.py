@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support.packets import ipv4
+from tests.support.patience import DEADLINE
 from tests.support.twin.packet import decrease_ttl
 from udpoverlay import _fastpath as fp
 
@@ -38,8 +39,6 @@ __all__ = [
 MTU = 1400
 NET = "10.5.99.0"
 OWN = "10.5.72.0"
-DEADLINE = 60.0
-"""Seconds after which a condition that is awaited counts as never met."""
 
 
 def names() -> tuple[list[str], list[str]]:

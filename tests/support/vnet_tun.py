@@ -16,6 +16,7 @@ from pathlib import Path
 
 from netaddr import IPAddress, IPNetwork
 
+from tests.support.patience import DEADLINE
 from udpoverlay.host.netlink import Netlink
 
 __all__ = ["ALL_OFFLOADS", "VnetTun", "allow_forwarding", "vnet_tun"]
@@ -25,7 +26,6 @@ IFF_TUN_NO_PI_VNET_HDR = 0x1001 | 0x4000
 CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6 = 1, 2, 4, 8, 0x20, 0x40
 ALL_OFFLOADS = CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6
 READ_BYTES = 10 + 65536
-DEADLINE = 60.0
 
 
 @dataclass
