@@ -185,6 +185,12 @@ def test_a_dual_stack_expression_needs_both_families_on_one_interface() -> None:
     )
 
 
+def test_a_regex_looks_at_all_addresses_before_any_name() -> None:
+    """A name that matches counts only where no address of any interface does."""
+    choice = choose(Wanted(iface_regex=(r"^eth0$|^198\.51",)))
+    assert (choice.name, choice.address) == ("eth1", IPAddress("198.51.100.7"))
+
+
 def test_a_half_match_leaves_no_address_behind_for_a_name_that_matches() -> None:
     # eth0 matches by its IPv4 address alone, eth1 by its name: eth1 must not get eth0's address.
     choice = choose(Wanted(iface_regex=(r"^192\.0\.2|^eth1$",)), Stack.DUAL)

@@ -89,6 +89,14 @@ def test_a_candidate_overlapping_a_lease_of_any_length_is_not_free() -> None:
     assert picked == {f"10.3.{n}.0/24" for n in range(17, 26)}
 
 
+def test_narrow_lease_inside_a_wide_one_frees_nothing() -> None:
+    """Whichever begins first: the wide one holds all of its range."""
+    for narrow in ("10.3.1.128/25", "10.3.2.0/30", "10.3.0.0/25"):
+        taken = [v4("10.3.0.0/20"), v4(narrow), v4("10.3.16.0/24")]
+        picked = {str(pick_subnet(CONF, taken, random.Random(n))) for n in range(200)}
+        assert picked == {f"10.3.{n}.0/24" for n in range(17, 26)}
+
+
 def test_each_family_is_drawn_from_its_own_range() -> None:
     subnet = pick_subnet(DUAL, [], RNG)
     assert subnet.v4 in IPNetwork("10.3.0.0/16")
