@@ -9,12 +9,13 @@ SOURCES := setup.py pyproject.toml $(filter-out ext/_%.c,$(wildcard ext/*.[ch] e
 LAB_ARGS ?=
 BENCH_ARGS ?=
 TEST_ARGS ?=
+MUTANTS ?=
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: build help lab test bench micro lint format types ctest check coverage dist install uninstall clean
+.PHONY: build help lab test bench micro lint format types ctest mutants check coverage dist install uninstall clean
 
 build: $(STAMP) ## the set-up alone; the commands are then in .venv/bin
 
@@ -75,6 +76,10 @@ types: build ## mypy --strict, and the stubs against the compiled modules
 
 ctest: ## the C units under the sanitizers, the fuzzers for a bounded time
 	tests/c/run.sh
+
+# MUTANTS=quick: one of each room; MUTANTS="routes ttl-*": rooms or names.
+mutants: build ## plant realistic bugs, see that a test notices each (MUTANTS=)
+	$(BIN)/python -m tests.mutants $(if $(filter quick,$(MUTANTS)),--quick,$(foreach name,$(MUTANTS),--only '$(name)'))
 
 check: lint types ctest test ## everything that must be green before a change lands
 

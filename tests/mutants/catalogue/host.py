@@ -1,0 +1,120 @@
+"""What is asked of the host: interfaces, netlink, the subnet file, readiness."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_INTERFACES = "udpoverlay/host/interfaces.py"
+_NETLINK = "udpoverlay/host/netlink.py"
+_NOTIFY = "udpoverlay/host/notify.py"
+_SUBNETFILE = "udpoverlay/host/subnetfile.py"
+
+MUTANTS = (
+    Mutant(
+        name="mtu-without-udp-header",
+        bug="the tunnel's MTU is 8 bytes too large: full packets are fragmented on the underlay",
+        file=_INTERFACES,
+        old="ENCAPSULATION_BYTES = 28",
+        new="ENCAPSULATION_BYTES = 20",
+        tests=("tests/host/test_interfaces.py",),
+    ),
+    Mutant(
+        name="public-ip-not-published",
+        bug="behind NAT peers are told the private address instead of --public-ip",
+        file=_INTERFACES,
+        old="public_ip=public_v4 or found.v4,",
+        new="public_ip=found.v4,",
+        tests=("tests/host/test_interfaces.py",),
+    ),
+    Mutant(
+        name="deprecated-address-used",
+        bug="the tunnel is bound to a deprecated address that is about to vanish",
+        file=_INTERFACES,
+        old="        and not address.deprecated\n",
+        new="",
+        tests=("tests/host/test_interfaces.py",),
+    ),
+    Mutant(
+        name="link-local-preferred",
+        bug="169.254.x.y is published although the interface has a routable address",
+        file=_INTERFACES,
+        old="return (address.ip.is_link_local(), not address.permanent, address.temporary)",
+        new="return (not address.permanent, address.temporary, address.ip.is_link_local())",
+        tests=("tests/host/test_interfaces.py",),
+    ),
+    Mutant(
+        name="regex-prefers-names",
+        bug="--iface-regex picks an interface by its name although another's address matches",
+        file=_INTERFACES,
+        old="        v4 = _first_match(regex, _usable(link, 4))\n",
+        new="        if regex.search(link.name):\n            return _Found(link)\n"
+        "        v4 = _first_match(regex, _usable(link, 4))\n",
+        tests=("tests/host/test_interfaces.py",),
+    ),
+    Mutant(
+        name="second-start-fails-on-route",
+        bug="a daemon does not start when the route to the network exists already",
+        file=_NETLINK,
+        old="proto=_RTPROT_BOOT,\n                ),\n            )\n"
+        "        except KernelError as error:\n            if error.errno == errno.EEXIST:",
+        new="proto=_RTPROT_BOOT,\n                ),\n            )\n"
+        "        except KernelError as error:\n            if error.errno == errno.ENOENT:",
+        tests=("tests/host/test_netlink.py",),
+    ),
+    Mutant(
+        name="tunnel-address-brings-a-subnet",
+        bug="the TUN's address is set as /24: containers of this host are looked for in the tunnel",
+        file=_NETLINK,
+        old="prefixlen=32 if address.version == 4 else 128,",
+        new="prefixlen=24 if address.version == 4 else 128,",
+        tests=("tests/host/test_netlink.py",),
+    ),
+    Mutant(
+        name="default-route-of-another-table",
+        bug="the interface of a VPN's policy table is chosen instead of the default route's",
+        file=_NETLINK,
+        old='(message["dst_len"], table, message["type"]) == (0, _RT_TABLE_MAIN, _RTN_UNICAST)',
+        new='(message["dst_len"], message["type"]) == (0, _RTN_UNICAST)',
+        tests=("tests/host/test_netlink_choice.py",),
+    ),
+    Mutant(
+        name="point-to-point-peer-address",
+        bug="on a point-to-point link the other end's address is taken for our own",
+        file=_NETLINK,
+        old='text = message.get("local") or message.get("address")',
+        new='text = message.get("address") or message.get("local")',
+        tests=("tests/host/test_netlink_choice.py",),
+    ),
+    Mutant(
+        name="lost-notices-not-looked-up",
+        bug="when the kernel drops link notices the daemon ends instead of looking again",
+        file="udpoverlay/host/linkwatch.py",
+        old="            if error.errno != errno.ENOBUFS:\n                raise\n",
+        new="            raise\n",
+        tests=("tests/host/test_linkwatch_overflow.py",),
+    ),
+    Mutant(
+        name="subnet-file-unreadable",
+        bug="subnet.env has mode 0600: a CNI plugin that is not root cannot read it",
+        file=_SUBNETFILE,
+        old="            os.fchmod(file.fileno(), mode)\n",
+        new="",
+        tests=("tests/host/test_subnetfile.py",),
+    ),
+    Mutant(
+        name="subnet-file-written-in-place",
+        bug="a CNI plugin that reads during a restart sees half a subnet.env",
+        file=_SUBNETFILE,
+        old="        os.replace(temporary, target)\n",
+        new="        target.write_text(text)\n        os.unlink(temporary)\n",
+        tests=("tests/host/test_subnetfile.py",),
+    ),
+    Mutant(
+        name="readiness-to-a-file-called-at",
+        bug="READY=1 never reaches a service manager that uses an abstract socket (@name)",
+        file=_NOTIFY,
+        old='name = "\\0" + address[1:] if address[0] == "@" else address',
+        new="name = address",
+        tests=("tests/host/test_notify.py",),
+    ),
+)
