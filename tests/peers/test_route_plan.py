@@ -15,7 +15,8 @@ class Host:
         self.plan = RoutePlan(OWN.subnet, PORT)
 
     def add(self, v4: str, public_ip: str, v6: str | None = None) -> bool:
-        return bool(self.plan.place(lease(v4, public_ip, v6=v6)))
+        claim = lease(v4, public_ip, v6=v6)
+        return bool(self.plan.place(claim.subnet.key, claim))
 
     def remove(self, v4: str, v6: str | None = None) -> bool:
         return bool(self.plan.drop(lease(v4, "192.0.2.1", v6=v6).subnet.key))

@@ -51,14 +51,14 @@ class Places:
 
     def refusal(self, net: IPNetwork) -> Refusal | None:
         """Why `net` is no host's subnet; None when it may be one."""
-        version, value, length = net.version, net.value, net.prefixlen
+        version, length = net.version, net.prefixlen
         network = self.network if version == 4 else self.ipv6_network
         if network is None:
             return Refusal.OUTSIDE_NETWORK
-        common = min(length, network.prefixlen)
-        if (value ^ network.value) >> (WIDTH[version] - common):
+        outer = network.prefixlen
+        if (net.value ^ network.value) >> (WIDTH[version] - min(length, outer)):
             return Refusal.OUTSIDE_NETWORK
-        if length < network.prefixlen + (0 if self.any_length else SPARE_BITS):
+        if length < outer + (0 if self.any_length else SPARE_BITS):
             return Refusal.TOO_WIDE
         if length > LONGEST[version] and not self.any_length:
             return Refusal.TOO_NARROW
@@ -67,6 +67,8 @@ class Places:
     def part(self, subnet: Subnet) -> Subnet | None:
         """What of `subnet` takes a place: both families, one, or nothing (None)."""
         v4, v6 = self._placed(subnet.v4), self._placed(subnet.v6)
+        if v4 is subnet.v4 and v6 is subnet.v6:
+            return subnet
         return Subnet(v4, v6) if v4 is not None or v6 is not None else None
 
     def _placed(self, net: IPNetwork | None) -> IPNetwork | None:

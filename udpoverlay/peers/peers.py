@@ -222,9 +222,9 @@ class Peers:
         if peer.refusal is not None:
             changes.routes = self._drop(key)
         else:
-            for displaced in self._displaced(lease):
+            for displaced in self._displaced(key, lease):
                 changes.add(self._remove(displaced))
-            changes.routes += self._plan.place(lease)
+            changes.routes += self._plan.place(key, lease)
         self._judged.append(key)
         return changes
 
@@ -235,12 +235,11 @@ class Peers:
                 self._peers[change.lease.subnet.key].told = None
         return changes
 
-    def _displaced(self, lease: Lease) -> list[SubnetKey]:
+    def _displaced(self, key: SubnetKey, lease: Lease) -> list[SubnetKey]:
         """Held subnets that `lease`, which is news, shows to be given up."""
         if not self._holdover:
             return []
         rivals = (*self._holdover.of_address(lease), *self._plan.holders(lease.subnet))
-        key = lease.subnet.key
         return [rival for rival in rivals if rival in self._holdover and rival != key]
 
     def _refusal(self, key: SubnetKey, peer: _Peer) -> Refusal | None:

@@ -87,9 +87,11 @@ class RoutePlan:
         found = self._active.heads(Subnet(v4=subnet.v4))
         return [key for key in found if key in self._claims]
 
-    def place(self, lease: Lease) -> list[RouteChange]:
-        """Take in a claim, or what changed in one; it has an IPv4 network and a usable address."""
-        key = lease.subnet.key
+    def place(self, key: SubnetKey, lease: Lease) -> list[RouteChange]:
+        """Take in a claim, or what changed in one; it has an IPv4 network and a usable address.
+
+        `key` is its subnet's.
+        """
         claim = self._claims.get(key)
         if claim is not None:
             claim.lease = lease
