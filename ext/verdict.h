@@ -85,6 +85,7 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
     X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (folded writes)")         \
     X(INBOUND_PLAIN_PACKETS, INBOUND, "packets delivered one write each")                          \
+    X(INBOUND_PAUSES, INBOUND, "turns given to the readers of UDP packets between two writes")      \
     X(WARNED_UNKNOWN_SENDER, INBOUND, "accepted with source-check warn: unknown sender")           \
     X(WARNED_FOREIGN_DESTINATION, INBOUND, "accepted with source-check warn: foreign destination") \
     X(WARNED_FOREIGN_SOURCE, INBOUND, "accepted with source-check warn: foreign source")           \

@@ -71,6 +71,7 @@ struct inbound {
     } names[PUMP_BATCH_MAX]; /* where each message came from */
     struct source source;
     struct refused_table refused;
+    uint32_t undigested; /* receive buffer that delivered UDP packets take, in bytes */
 };
 
 struct worker {

@@ -19,7 +19,14 @@ from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
 from tests.support.namespace import in_new_namespace, run_in_new_namespace, tun
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import DefaultRoute, Link
-from udpoverlay.host.netlink import Netlink, _error_message, _Socket, configure_tunnel, host_view
+from udpoverlay.host.netlink import (
+    TUN_QUEUE_PACKETS,
+    Netlink,
+    _error_message,
+    _Socket,
+    configure_tunnel,
+    host_view,
+)
 
 pytestmark = pytest.mark.root
 
@@ -43,6 +50,10 @@ async def configured_tun_is_seen_as_it_was_configured() -> None:
             assert await configure_tunnel(index, IPAddress("10.5.72.0"), 1472, network)
             link = await link_called(netlink, name)
             assert (link.mtu, link.up) == (1472, True)
+            shown = await asyncio.create_subprocess_exec(
+                "ip", "link", "show", name, stdout=asyncio.subprocess.PIPE
+            )
+            assert f"qlen {TUN_QUEUE_PACKETS}".encode() in (await shown.communicate())[0]
             assert link.of_family(6) == ()
             assert link.of_family(4) == (IPAddress("10.5.72.0"),)
             assert link.addresses[0].prefixlen == 32

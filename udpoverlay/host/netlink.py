@@ -31,7 +31,7 @@ from netaddr import IPAddress, IPNetwork
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link, RouteAnswer
 
-__all__ = ["ROUTE_PROTOCOL", "Netlink", "configure_tunnel", "host_view"]
+__all__ = ["ROUTE_PROTOCOL", "TUN_QUEUE_PACKETS", "Netlink", "configure_tunnel", "host_view"]
 
 
 def _import_rtnetlink() -> tuple[ModuleType, ModuleType]:
@@ -66,6 +66,9 @@ _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _RTPROT_BOOT = 3
 _RTN_BLACKHOLE = 6
+TUN_QUEUE_PACKETS = 2000
+"""The kernel gives a TUN 500: less than a flooding sender makes in its turn of the scheduler, so
+that where sender and worker share a CPU most packets died there (docs/performance.md)."""
 ROUTE_PROTOCOL = 82
 """Marks routes that outlive us as ours; not used by others (/etc/iproute2/rt_protos)."""
 _RT_SCOPE_UNIVERSE = 0
@@ -228,6 +231,12 @@ class Netlink:
         """Set the MTU of link `index`, in bytes."""
         await self._do(f"set MTU {mtu}", self._ipr.link("set", index=index, mtu=mtu))
 
+    async def set_queue_length(self, index: int, packets: int) -> None:
+        """Set how many packets the device holds for its reader before it drops."""
+        await self._do(
+            f"set the queue length {packets}", self._ipr.link("set", index=index, txqlen=packets)
+        )
+
     async def set_no_link_local(self, index: int) -> bool:
         """Keep the kernel from giving link `index`, still down, an IPv6 link-local address.
 
@@ -383,6 +392,7 @@ async def configure_tunnel(index: int, address: IPAddress, mtu: int, network: IP
     async with Netlink() as netlink:
         await netlink.add_address(index, address)
         await netlink.set_mtu(index, mtu)
+        await netlink.set_queue_length(index, TUN_QUEUE_PACKETS)
         await netlink.set_no_link_local(index)
         await netlink.set_up(index)
         return await netlink.add_link_route(network, index)
