@@ -11,7 +11,7 @@ from netaddr import IPNetwork
 
 from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import NODES, Cluster, until
-from udpoverlay.clock import SYSTEM_CLOCK
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.kubernetes.cidr_set import Pool, pools_of
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.kubeconfig import load_access
@@ -45,6 +45,7 @@ async def controller(
     taints: Sequence[str] = (),
     access: KubeConfigSource | None = None,
     periods: ElectionPeriods = PERIODS,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> AsyncIterator[PodCidrController]:
     client = KubeClient(load_access(access or await source(cluster)))
     leadership = Leadership(
@@ -53,9 +54,9 @@ async def controller(
         name="podcidr",
         identity=identity,
         periods=periods,
-        clock=SYSTEM_CLOCK,
+        clock=clock,
     )
-    replica = PodCidrController(client, leadership, pools, taints, SYSTEM_CLOCK)
+    replica = PodCidrController(client, leadership, pools, taints, clock)
     task = asyncio.ensure_future(replica.run())
     try:
         yield replica

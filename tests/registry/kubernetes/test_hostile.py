@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,8 @@ import pytest
 
 from tests.support.kubecluster import Cluster, Kube, flannel_annotations, until
 from tests.support.kubehostile import HOSTILE, Asked, HostileApi
-from tests.support.kuberegistry import ATTRS, NoonClock, Told, opened, watching
+from tests.support.kuberegistry import ATTRS, Told, opened, watching
+from tests.support.kubestorm import Hurry, rounds
 from udpoverlay.errors import RegistryError
 from udpoverlay.kubernetes.client import MAX_PAGE
 from udpoverlay.kubernetes.node import NodeView
@@ -22,13 +22,6 @@ from udpoverlay.registry.kubernetes.registry import KubeRegistry
 
 BEFORE = {"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.2"}
 AFTER = {"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.22", "10.244.3.0/24": "192.0.2.3"}
-
-
-class Hurry(NoonClock):
-    """Pauses are short, deadlines are not."""
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds if seconds > 20 else min(seconds, 0.02))
 
 
 @asynccontextmanager
@@ -159,6 +152,13 @@ def test_a_damaged_node_in_a_list_loses_no_peer(double: Kube) -> None:
             await cluster.annotate("n2", public_ip="192.0.2.22")
             await told.become(AFTER)
             assert registry.troubles() == {}
+
+    double(scenario)
+
+
+def test_a_storm_of_damaged_replies_leaves_nothing_wrong(double: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await rounds(cluster, seconds=3.0, seed=7)
 
     double(scenario)
 
