@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.netns.test_kube_two_hosts import KubeHosts
 from tests.support import kube_apiserver
 from tests.support.cluster import UDPOVERLAYD, wait_until
 from tests.support.kubecluster import flannel_annotations
+from tests.support.kubehosts import KubeHosts
 from udpoverlay.errors import KernelError
 from udpoverlay.lab.actions import files, web
 from udpoverlay.lab.etcd import Etcd

@@ -1,132 +1,27 @@
 """Two hosts with --kube-subnet-mgr: podCIDRs in, annotations out, packets between.
 
 n1 flannel0 ── udpoverlayd ── eth0 ══ UDP 8285 ══ eth0 ── udpoverlayd ── flannel0 n2
-                    └──── Kubernetes API (a double) ─────┘
+                    └─── Kubernetes API (double, real) ──┘
 """
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.cluster import UDPOVERLAYD, Node, Readiness, peers_of, wait_until
-from tests.support.kubecluster import PREFIX, flannel_annotations
+from tests.support.cluster import Node, peers_of, wait_until
+from tests.support.kubecluster import flannel_annotations
+from tests.support.kubehosts import KubeHosts
 from tests.support.wire import ping, transfer
-from udpoverlay.errors import KernelError
-from udpoverlay.lab.actions import files, web
-from udpoverlay.lab.hosts import Fabric, Process
 
 pytestmark = pytest.mark.root
 
-SUBNET_FILE = "/run/flannel/subnet.env"
-PORT = 6443
-NODES = "/api/v1/nodes"
 
-
-class KubeHosts:
-    """Hosts joined by one switch, a Kubernetes API in it, and the daemons that were started."""
-
-    def __init__(self, *names: str, directory: Path) -> None:
-        self.fabric = Fabric(names, mtu=1500)
-        self.address = f"{Fabric.GATEWAY}:{PORT}"
-        kubeconfig = {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://{self.address}"}}],
-            "users": [{"name": "u", "user": {"token": "daemon"}}],
-        }
-        self.kubeconfig = directory / "kubeconfig"
-        self.kubeconfig.write_text(json.dumps(kubeconfig))
-        self.net_conf = directory / "net-conf.json"
-        self.net_conf.write_text('{"Network": "10.244.0.0/16", "Backend": {"Type": "udp"}}')
-        try:
-            self.api = self.start_api()
-        except BaseException:
-            self.fabric.close()
-            raise
-
-    def start_api(self) -> Process:
-        argv = [sys.executable, "-m", "tests.support.kubeapi", self.address]
-        process = self.fabric.switch.popen(argv)
-
-        def answers() -> bool:
-            assert process.poll() is None, process.log()
-            try:
-                return self.ask("GET", "/readyz")[0] == 200
-            except KernelError:
-                return False
-
-        wait_until(answers, "the API answers")
-        return process
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
-        options: dict[str, Any] = {} if body is None else {"body": json.dumps(body)}
-        code, text = self.fabric.switch.call(
-            web.request, address=self.address, method=method, path=path, **options
-        )
-        return code, text
-
-    def node(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ask("GET", f"{NODES}/{name}")[1])
-        return found
-
-    def register(self, name: str, pod_cidr: str = "", public_ip: str = "") -> None:
-        """A Node; with `public_ip` it looks as a daemon leaves it that runs elsewhere."""
-        spec = {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
-        metadata: dict[str, Any] = {"name": name}
-        if public_ip:
-            metadata["annotations"] = {
-                f"{PREFIX}kube-subnet-manager": "true",
-                f"{PREFIX}backend-type": "",
-                f"{PREFIX}backend-data": "null",
-                f"{PREFIX}public-ip": public_ip,
-            }
-        code, text = self.ask("POST", NODES, {"metadata": metadata, "spec": spec})
-        assert code == 201, text
-
-    def give(self, name: str, pod_cidr: str) -> None:
-        node = self.node(name)
-        node["spec"] |= {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]}
-        code, text = self.ask("PUT", f"{NODES}/{name}", node)
-        assert code == 200, text
-
-    def spawn(self, name: str, **env: str) -> Node:
-        argv = [
-            *UDPOVERLAYD,
-            "--kube-subnet-mgr",
-            f"--kubeconfig-file={self.kubeconfig}",
-            f"--net-config-path={self.net_conf}",
-        ]
-        host = self.fabric.hosts[name]
-        log = f"{name}-{time.monotonic_ns()}.log"
-        return Node(name, host, host.popen(argv, env={"NODE_NAME": name, **env}, log=log))
-
-    def start(self, name: str) -> Node:
-        readiness = Readiness(self.fabric.hosts[name], f"notify-{time.monotonic_ns()}")
-        try:
-            node = self.spawn(name, NOTIFY_SOCKET=readiness.address)
-
-            def come() -> bool:
-                assert node.process.poll() is None or readiness.come(), node.process.log()
-                return readiness.come()
-
-            wait_until(come, f"{name} is ready")
-        finally:
-            readiness.close()
-        text = node.host.call(files.read_text, path=SUBNET_FILE)
-        node.env = dict(line.split("=", 1) for line in text.splitlines())
-        return node
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[KubeHosts]:
-    kube = KubeHosts("n1", "n2", directory=tmp_path)
+@pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.kube)])
+def hosts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KubeHosts]:
+    kube = KubeHosts("n1", "n2", directory=tmp_path, real=request.param == "real")
     try:
         yield kube
     finally:
@@ -210,9 +105,9 @@ def test_pod_cidr_of_any_length_is_a_peer_and_a_shared_address_is_none(hosts: Ku
     """flanneld uses no SubnetLen here; on Vagrant all nodes publish 10.0.2.15."""
     hosts.register("n1", "10.244.1.0/24")
     hosts.register("n2", "10.244.128.0/17")
-    hosts.register("outside", "10.99.0.0/24", "198.18.0.77")
-    hosts.register("same", "10.244.3.0/24", hosts.fabric.address("n1"))
-    hosts.register("inside", "10.244.4.0/24", "10.244.4.5")
+    hosts.register("outside", "10.99.0.0/24", public_ip="198.18.0.77")
+    hosts.register("same", "10.244.3.0/24", public_ip=hosts.fabric.address("n1"))
+    hosts.register("inside", "10.244.4.0/24", public_ip="10.244.4.5")
     n1, n2 = hosts.start("n1"), hosts.start("n2")
     refused = {"10.99.0.0/24": "outside_network", "10.244.3.0/24": "own_address",
                "10.244.4.0/24": "in_overlay", "10.244.128.0/17": ""}  # fmt: skip

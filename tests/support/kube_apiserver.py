@@ -1,14 +1,20 @@
 """A real kube-apiserver with a real etcd behind it, where KUBEBUILDER_ASSETS or PATH has one.
 
 The same face as tests.support.kubeapi.KubeApi for what both can do, so that one suite asks both.
+
+python -m tests.support.kube_apiserver ADDRESS:PORT DIRECTORY
+
+is one for hosts in namespaces: plain HTTP at that address, every request an administrator's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -124,3 +130,18 @@ class KubeApiServer:
     def close(self) -> None:
         self.stop()
         self.etcd.kill()
+
+
+async def main(listen: str, directory: Path) -> None:
+    """Serve until killed."""
+    from tests.support.kubeproxy import Front  # noqa: PLC0415 - which imports this module
+
+    server = KubeApiServer(directory)
+    server.start()
+    address, _, port = listen.rpartition(":")
+    async with Front(server.url, address, int(port), token=ADMIN):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
