@@ -19,8 +19,9 @@ from udpoverlay.registry.kubernetes.annotations import (
 )
 
 NAMES = AnnotationNames.from_prefix("flannel.alpha.coreos.com")
-V4 = StackNeeds(v4=True, v6=False)
-DUAL = StackNeeds(v4=True, v6=True)
+V4 = StackNeeds.of(True, False, "udp")
+UDP_DUAL = StackNeeds(v4=True, v6=False, v6_range=True)
+DUAL = StackNeeds(v4=True, v6=True, v6_range=True)
 ATTRS = LeaseAttrs(IPAddress("192.0.2.1"))
 UDP = {
     NAMES.backend_data: "null",
@@ -122,7 +123,7 @@ def test_an_unusable_node_says_why(said: dict[str, str], cidrs: list[str], why: 
 
 def test_udp_peers_need_no_ipv6_even_when_it_is_enabled() -> None:
     needs = StackNeeds.of(True, True, "UDP")
-    assert needs == V4
+    assert needs == UDP_DUAL
     assert lease_of_node(node(UDP, "10.1.2.0/24", "fd00::/64"), NAMES, needs) is not None
 
 

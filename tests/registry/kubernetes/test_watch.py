@@ -95,8 +95,19 @@ def test_udp_peers_are_seen_with_ipv6_enabled_too(kube: Kube) -> None:
         await cluster.node("n2", "10.244.2.0/24", "fd00:10:0:2::/64", annotations=said)
         source = await cluster.source("n1", net_config_path=str(conf))
         async with opened(source) as registry, watching(registry) as told:
-            await registry.acquire(ATTRS, None)
-            await told.become({"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.2"})
+            lease = await registry.acquire(ATTRS, None)
+            assert str(lease.subnet) == "10.244.1.0/24&fd00:10:0:1::/64"
+            one, two = str(lease.subnet), "10.244.2.0/24&fd00:10:0:2::/64"
+            await told.become({one: "192.0.2.1", two: "192.0.2.2"})
+            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+            three = "10.244.3.0/24"
+            await told.become({one: "192.0.2.1", two: "192.0.2.2", three: "192.0.2.3"})
+            # Another IPv6 range makes no second claim of what carries packets.
+            await cluster.node("n4", "10.244.2.0/24", "fd00:10:0:4::/64", annotations=said)
+            await cluster.delete_node("n2")
+            four = "10.244.2.0/24&fd00:10:0:4::/64"
+            await told.become({one: "192.0.2.1", four: "192.0.2.2", three: "192.0.2.3"})
+            assert [str(e.subnet) for e in told.events if isinstance(e, Removed)] == [two]
 
     kube(scenario)
 

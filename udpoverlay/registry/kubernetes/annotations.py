@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from netaddr import IPAddress
+from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import net as goip
@@ -87,21 +87,39 @@ class AnnotationNames:
 
 @dataclass(frozen=True, slots=True)
 class StackNeeds:
-    """Which address families a peer must offer to be one.
+    """Which address families a peer must offer to be one, and which of its ranges are its lease.
 
     flannel demands a `public-ipv6` of every peer as soon as EnableIPv6 is on; its udp and alloc
     backends never write one, so all their peers were ignored. Here those backends, which carry
-    IPv4 alone, ask for IPv4 alone (docs/deviations.md).
+    IPv4 alone, ask for IPv4 alone (docs/deviations.md). An IPv6 range is still a part of the lease
+    where there is one: CNI gives pods addresses of both families.
     """
 
     v4: bool
     v6: bool
+    v6_range: bool
 
     @classmethod
     def of(cls, enable_ipv4: bool, enable_ipv6: bool, backend_type: str) -> StackNeeds:
         """The needs of a network configuration; `backend_type` in any case."""
         v4_only = backend_type.lower() in V4_ONLY_BACKENDS
-        return cls(v4=enable_ipv4 or (enable_ipv6 and v4_only), v6=enable_ipv6 and not v4_only)
+        return cls(
+            v4=enable_ipv4 or (enable_ipv6 and v4_only),
+            v6=enable_ipv6 and not v4_only,
+            v6_range=enable_ipv6,
+        )
+
+    def subnet(self, v4: IPNetwork | None, v6: IPNetwork | None) -> Subnet:
+        """The lease's part of a Node's ranges; NotALease when a needed one is missing."""
+        if self.v4 and v4 is None:
+            raise NotALease("it has no IPv4 podCIDR")
+        if self.v6 and v6 is None:
+            raise NotALease("it has no IPv6 podCIDR")
+        return Subnet(v4 if self.v4 else None, v6 if self.v6_range else None)
+
+    def claim(self, subnet: Subnet) -> Subnet:
+        """What of a lease's subnet no two leases may have: the ranges that carry packets."""
+        return Subnet(subnet.v4 if self.v4 else None, subnet.v6 if self.v6 else None)
 
 
 def lease_of_node(node: NodeView, names: AnnotationNames, needs: StackNeeds) -> Lease | None:
@@ -114,14 +132,10 @@ def lease_of_node(node: NodeView, names: AnnotationNames, needs: StackNeeds) -> 
     public_ipv6: IPAddress | None = None
     if needs.v4:
         public_ip = _address(said.get(names.public_ip, ""), 4, names.public_ip)
-        if v4 is None:
-            raise NotALease("it has no IPv4 podCIDR")
     if needs.v6:
         public_ipv6 = _address(said.get(names.public_ipv6, ""), 6, names.public_ipv6)
-        if v6 is None:
-            raise NotALease("it has no IPv6 podCIDR")
     return Lease(
-        subnet=Subnet(v4 if needs.v4 else None, v6 if needs.v6 else None),
+        subnet=needs.subnet(v4, v6),
         attrs=LeaseAttrs(
             public_ip=public_ip,
             public_ipv6=public_ipv6,

@@ -49,7 +49,7 @@ class NodeLeases:
         for name, lease in read.items():
             if lease is not None:
                 self._write(name, nodes[name].uid, lease)
-        leases = tuple(self._believed(subnet) for subnet in self._claims)
+        leases = tuple(self._believed(claim) for claim in self._claims)
         return Snapshot(
             tuple(lease for lease in leases if lease is not None), revision, lost_history
         )
@@ -63,16 +63,18 @@ class NodeLeases:
             known = self._leases.get(name)
             view = nodes.get(name)
             lease = self._read(view, known) if view is not None else None
-            for subnet in {held.subnet for held in (known[1] if known else None, lease) if held}:
-                before.setdefault(subnet, self._believed(subnet))
+            for held in (known[1] if known else None, lease):
+                if held is not None:
+                    claim = self._needs.claim(held.subnet)
+                    before.setdefault(claim, self._believed(claim))
             self._forget(name)
             if view is not None and lease is not None:
                 self._write(name, view.uid, lease)
-        for subnet, old in before.items():
-            new = self._believed(subnet)
-            if new is None and old is not None:
-                removed.append(Removed(subnet))
-            elif new is not None and new != old:
+        for claim, old in before.items():
+            new = self._believed(claim)
+            if old is not None and (new is None or new.subnet != old.subnet):
+                removed.append(Removed(old.subnet))
+            if new is not None and new != old:
                 added.append(Added(new))
         return removed + added
 
@@ -87,7 +89,7 @@ class NodeLeases:
 
     def _write(self, name: str, uid: str, lease: Lease) -> None:
         self._leases[name] = (uid, lease)
-        claims = self._claims.setdefault(lease.subnet, set())
+        claims = self._claims.setdefault(self._needs.claim(lease.subnet), set())
         claims.add(name)
         if len(claims) > 1:
             self._odd.append((name, f"{lease.subnet} is claimed by {', '.join(sorted(claims))}"))
@@ -96,12 +98,13 @@ class NodeLeases:
         known = self._leases.pop(name, None)
         if known is None:
             return
-        claims = self._claims[known[1].subnet]
+        claim = self._needs.claim(known[1].subnet)
+        claims = self._claims[claim]
         claims.discard(name)
         if not claims:
-            del self._claims[known[1].subnet]
+            del self._claims[claim]
 
-    def _believed(self, subnet: Subnet) -> Lease | None:
-        """The lease of a subnet; of several claims that of the first name: all hosts agree."""
-        claims = self._claims.get(subnet)
+    def _believed(self, claim: Subnet) -> Lease | None:
+        """Whose a range is; of several claims that of the first name: all hosts agree."""
+        claims = self._claims.get(claim)
         return self._leases[min(claims)][1] if claims else None

@@ -138,20 +138,12 @@ class OwnNode:
     def subnet(self, view: NodeView) -> Subnet:
         """The part of a Node's podCIDRs that the enabled families use.
 
-        With EnableIPv6 our IPv6 range belongs to it even where the backend carries IPv4 alone: CNI
-        gives pods addresses of both (flannel pkg/subnet/kube/kube.go, AcquireLease). Peers' do not.
-
         Raises NotALease when a needed family is missing, OperatorError when Network has it not.
         """
-        v4, v6 = pod_networks(view)
-        if self._needs.v4 and v4 is None:
-            raise NotALease("it has no IPv4 podCIDR and EnableIPv4 is on")
-        if self._needs.v6 and v6 is None:
-            raise NotALease("it has no IPv6 podCIDR and EnableIPv6 is on")
-        v4, v6 = (v4 if self._needs.v4 else None), (v6 if self._conf.enable_ipv6 else None)
-        self._check_inside(v4, self._conf.network, "Network")
-        self._check_inside(v6, self._conf.ipv6_network, "IPv6Network")
-        return Subnet(v4, v6)
+        subnet = self._needs.subnet(*pod_networks(view))
+        self._check_inside(subnet.v4, self._conf.network, "Network")
+        self._check_inside(subnet.v6, self._conf.ipv6_network, "IPv6Network")
+        return subnet
 
     def _check_inside(self, cidr: IPNetwork | None, network: IPNetwork | None, key: str) -> None:
         if cidr is None or (network is not None and cidr in network):
