@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,10 +33,7 @@ def run_preloaded(
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler to build the preloaded library with")
-    library, shared = directory / "preload.so", directory / "shared"
-    subprocess.run(
-        [compiler, "-O1", "-shared", "-fPIC", "-o", library, ROOT / "tests/c" / source], check=True
-    )
+    library, shared = _library(compiler, source), directory / "shared"
     shared.write_bytes(bytes(4096))
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -51,3 +50,18 @@ def run_preloaded(
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, shared.read_bytes()
+
+
+@functools.cache
+def _library(compiler: str, source: str) -> Path:
+    """tests/c/`source` as a shared library, built once a run."""
+    library = Path(_folder().name) / f"{source}.so"
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", "-o", library, ROOT / "tests/c" / source], check=True
+    )
+    return library
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()

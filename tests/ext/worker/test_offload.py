@@ -45,6 +45,7 @@ def test_a_super_packet_leaves_as_the_datagrams_the_kernel_would_have_made(
         assert counts["outbound_sent"] == len(expected)
         assert counts["tun_super_packets"] == 1
         fast = len(expected) if udp_segment and len(expected) > 1 else 0
+        assert counts["outbound_bytes"] == sum(map(len, expected))
         # 60,000 bytes in segments of 1,300 are 46 + a rest and more than one send takes.
         assert counts.get("outbound_fast_packets", 0) == fast
 
@@ -76,6 +77,7 @@ def test_a_super_packet_whose_sending_is_blocked_goes_on_where_it_was() -> None:
             came += received(r.peer)
             r.step(fp.OUTBOUND, 4)
         assert came == expected
+        assert r.counts()["outbound_bytes"] == sum(map(len, expected))
 
 
 def test_what_was_not_cut_yet_at_the_end_is_counted() -> None:

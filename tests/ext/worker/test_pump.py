@@ -159,6 +159,7 @@ def test_runs_of_equal_packets_arrive_as_the_same_packets(udp_segment: bool) -> 
         assert receive(r.peer, len(packets)) == [forwarded(packet) for packet in packets]
         counts = r.counts()
         assert counts["outbound_sent"] == len(packets)
+        assert counts["outbound_bytes"] == sum(map(len, packets))
         assert counts.get("outbound_fast_packets", 0) == (77 if udp_segment else 0)
         assert counts["udp_send_calls"] == 2
 
@@ -197,6 +198,7 @@ def test_packets_to_a_peer_out_of_reach_are_counted_and_do_not_hold_up_the_other
         r.step()
         assert len(receive(r.peer, 2)) == 2
         assert r.verdicts() == {"outbound_sent": 2, "outbound_send_failed": 2}
+        assert r.counts()["outbound_bytes"] == 2 * 60, "of those that went alone"
 
 
 def test_a_refused_run_goes_out_one_by_one_and_the_peer_is_remembered() -> None:
@@ -234,6 +236,7 @@ def test_a_full_socket_loses_nothing_and_stops_reading_the_device(batch: int) ->
             r.step(fp.OUTBOUND, 200)
         assert came == [forwarded(packet) for packet in packets]
         assert r.verdicts() == {"outbound_sent": 200}
+        assert r.counts()["outbound_bytes"] == sum(map(len, packets))
 
 
 def test_routes_may_be_replaced_while_packets_wait() -> None:
