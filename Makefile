@@ -15,7 +15,7 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: build help lab test bench micro lint format types ctest mutants check coverage dist install uninstall clean
+.PHONY: build help lab test bench micro lint format types ctest sanitize mutants check coverage dist install uninstall clean
 
 build: $(STAMP) ## the set-up alone; the commands are then in .venv/bin
 
@@ -74,6 +74,9 @@ types: build ## mypy --strict, and the stubs against the compiled modules
 	$(BIN)/mypy
 	$(BIN)/stubtest udpoverlay._fastpath udpoverlay._pure udpoverlay._traffic
 
+sanitize: build ## pump, data plane and offloads with the extension under ASan and UBSan (TEST_ARGS=)
+	PATH="$(abspath $(BIN)):$$PATH" REQUIRE=$(REQUIRE) tests/sanitize.sh $(TEST_ARGS)
+
 ctest: ## the C units under the sanitizers, the fuzzers for a bounded time
 	tests/c/run.sh
 
@@ -81,7 +84,7 @@ ctest: ## the C units under the sanitizers, the fuzzers for a bounded time
 mutants: build ## plant realistic bugs, see that a test notices each (MUTANTS=)
 	$(BIN)/python -m tests.mutants $(if $(filter quick,$(MUTANTS)),--quick,$(foreach name,$(MUTANTS),--only '$(name)'))
 
-check: lint types ctest test ## everything that must be green before a change lands
+check: lint types ctest sanitize test ## everything that must be green before a change lands
 
 coverage: build ## the tests with the lines they run: build/coverage/index.html (TEST_ARGS=)
 	$(BIN)/coverage erase

@@ -5,10 +5,15 @@ UDPOVERLAY_ASAN=1    AddressSanitizer and UBSan (tests of the C code)
 """
 
 import os
+import subprocess
+import tempfile
 from glob import glob
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.sysconfig import customize_compiler
 
 # No -march and no instruction-set flag: wide code is chosen at run time (ext/packet/checksum.c).
 CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
@@ -17,8 +22,33 @@ if os.environ.get("UDPOVERLAY_STRICT") == "1":
     # Cython's own output is not ours to mend: unused helpers and sign games are its style.
     CFLAGS += ["-Werror", "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-sign-compare"]
 if os.environ.get("UDPOVERLAY_ASAN") == "1":
-    CFLAGS += ["-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    CFLAGS += ["-g", "-O1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    CFLAGS += ["-fno-sanitize-recover=all"]
     LDFLAGS += ["-fsanitize=address,undefined"]
+
+ATOMIC = """#include <stdatomic.h>
+#include <stdint.h>
+int main(int count, char **words) {
+    static _Atomic uint64_t whole;
+    (void)words;
+    return (int)(atomic_fetch_add(&whole, (uint64_t)count) + atomic_load(&whole)); }"""
+
+
+def links(*flags: str) -> bool:
+    """Whether a program with 64-bit atomics becomes executable with these linker flags."""
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "atomic.c"), Path(folder, "atomic")
+        source.write_text(ATOMIC)
+        command = [*compiler.linker_exe, *CFLAGS, source, "-o", program, *LDFLAGS, *flags]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+# A CPU without 64-bit atomics (32-bit ARM, MIPS, PowerPC) calls libatomic for them. A shared
+# library links without it all the same and then cannot be loaded: hence a whole program.
+if not links() and links("-latomic"):
+    LDFLAGS += ["-latomic"]
 
 
 def extension(name: str, *units: str) -> Extension:

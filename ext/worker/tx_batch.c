@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "worker/clock.h"
 #include "worker/worker.h"
@@ -219,13 +221,24 @@ static int keep(struct outbox *outbox, int end)
     return end;
 }
 
+/* The system call itself: musl's sendmmsg is a loop of sendmsg. Its structures are the kernel's
+ * where the padding is zero, which prepare() sees to. */
+static int send_messages(int fd, struct mmsghdr *messages, unsigned count)
+{
+#ifdef __GLIBC__
+    return sendmmsg(fd, messages, count, MSG_DONTWAIT);
+#else
+    return (int)syscall(SYS_sendmmsg, fd, messages, count, MSG_DONTWAIT);
+#endif
+}
+
 int outbox_flush(struct worker *worker)
 {
     struct outbox *outbox = &worker->outbound.outbox;
 
     while (!outbox_empty(outbox)) {
         unsigned count = prepare(outbox, worker->pump->batch);
-        int sent = sendmmsg(worker->udp_fd, outbox->headers, count, MSG_DONTWAIT);
+        int sent = send_messages(worker->udp_fd, outbox->headers, count);
         int error = errno;
         worker_tally(worker, TALLY_UDP_SEND_CALLS, 1);
         for (int i = 0; i < sent; i++)

@@ -4,7 +4,7 @@
 # The C units (ext/) under the sanitizers: every tests/c/test_*.c with AddressSanitizer and UBSan,
 # those that start threads with ThreadSanitizer too, and every tests/fuzz/fuzz_NAME.c from the seeds
 # in tests/fuzz/corpus/NAME if there are any, with libFuzzer where clang brings it and by replay
-# everywhere.
+# everywhere. With musl-gcc on PATH all of it is built and run with musl, too.
 #
 #   CC            the compiler (cc)
 #   FUZZ_SECONDS  of libFuzzer for each harness (2; 0: replay alone)
@@ -89,15 +89,44 @@ works() {
     "$@" "$BUILD/probe.c" -o "$BUILD/probe" 2> /dev/null
 }
 
+# What a program with 64-bit atomics needs to be linked with on a CPU that has none (setup.py).
+atomic_library() {
+    echo '#include <stdatomic.h>
+          #include <stdint.h>
+          int main(int n, char **w) { static _Atomic uint64_t x; (void)w;
+                                      return (int)atomic_fetch_add(&x, (uint64_t)n); }' > "$BUILD/atomic.c"
+    "$@" "$BUILD/atomic.c" -o "$BUILD/atomic" 2> /dev/null || echo -latomic
+}
+
 # ---- another CPU: byte order, word size, its own vector instructions
 if [ -n "${RUNNER:-}" ]; then
     if library plain $CC $WARNINGS $COMMON -O2; then
+        WRAP="$WRAP $(atomic_library $CC $COMMON -static)"
         run_tests plain "$RUNNER" "$(ls tests/c/test_*.c)" $CC $WARNINGS $COMMON -O2 -static
     else
         fail "plain: the units do not build"
     fi
     echo "$passed passed, $failed failed"
     exit $((failed > 0))
+fi
+
+# ---- another C library; the kernel's headers stand beside its own
+if command -v musl-gcc > /dev/null; then
+    MUSL="musl-gcc $WARNINGS $COMMON -O2 -static -idirafter /usr/include"
+    MUSL="$MUSL -idirafter /usr/include/$($CC -dumpmachine)"
+    if library musl $MUSL; then
+        run_tests musl "" "$(ls tests/c/test_*.c)" $MUSL
+        # There it is a loop of sendmsg: each datagram would be a system call.
+        if nm "$BUILD/musl/units.a" 2> /dev/null | grep -qw 'U sendmmsg'; then
+            fail "musl: the units send with musl's sendmmsg"
+        else
+            passed=$((passed + 1))
+        fi
+    else
+        fail "musl: the units do not build"
+    fi
+else
+    missing "musl-gcc"
 fi
 
 # ---- memory and undefined behaviour

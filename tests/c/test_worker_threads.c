@@ -60,7 +60,7 @@ static void publish(bool other)
         CHECK(endpoint_set(&routes[i].endpoint, loopback, sizeof(loopback),
                            i ? 9 : ntohs(rig.peer_address.sin_port)) == 0);
     }
-    CHECK(routes_publish(&rig.routes, routes, other ? 2 : 1, &encap_udp) == 0);
+    CHECK(routes_publish(&rig.routes, routes, other ? 2 : 1, NULL, 0, &encap_udp) == 0);
 }
 
 static void open_rig(uint32_t busy_poll_us)
@@ -89,6 +89,7 @@ static void open_rig(uint32_t busy_poll_us)
         .busy_poll_us = busy_poll_us,
         .tun_address = {10, 9, 0, 0},
     };
+    CHECK(probes_init(&rig.pump.probes, PROBE_RATE_DEFAULT, PROBE_BURST_DEFAULT) == 0);
     CHECK(icmp_limiter_init(&rig.pump.icmp_limiter, 1000, 1000) == 0);
     if (setsockopt(rig.udp, SOL_UDP, UDP_GRO, &one, sizeof(one)) == 0)
         rig.pump.levers |= PUMP_UDP_GRO;
@@ -108,6 +109,7 @@ static void close_rig(void)
     }
     close(rig.udp);
     close(rig.peer);
+    probes_destroy(&rig.pump.probes);
     CHECK(routes_collect(&rig.routes) == 0);
     route_slot_destroy(&rig.routes);
 }
