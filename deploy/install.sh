@@ -29,7 +29,8 @@ if [ "${1:-}" = --uninstall ]; then
     for name in $commands; do rm -f "$destdir$prefix/bin/$name"; done
     rm -f "$destdir$units/udpoverlayd.service"
     rm -rf "$destdir$home" "$destdir$doc"
-    told "kept: $sysconfdir/default/udpoverlayd, /run/flannel" "now: systemctl daemon-reload"
+    told "kept: $sysconfdir/default/udpoverlayd, /run/flannel" \
+        "now: systemctl disable --now udpoverlayd; systemctl daemon-reload"
     exit 0
 fi
 wheel=$1 python=$2
@@ -52,7 +53,8 @@ mv "$destdir$home.new" "$destdir$home"
 rm -rf "$destdir$home.old"
 
 for name in $commands; do ln -sf "../lib/udpoverlay/bin/$name" "$destdir$prefix/bin/$name"; done
-sed "s|/usr/local/bin/|$prefix/bin/|; s|/usr/share/doc/udpoverlay/|$doc/|" \
+sed "s|/usr/local/bin/|$prefix/bin/|; s|/usr/share/doc/udpoverlay/|$doc/|
+    s|/etc/default/|$sysconfdir/default/|" \
     deploy/systemd/udpoverlayd.service > "$destdir$units/udpoverlayd.service"
 [ -e "$destdir$sysconfdir/default/udpoverlayd" ] ||
     install -m 0644 deploy/systemd/udpoverlayd.default "$destdir$sysconfdir/default/udpoverlayd"

@@ -128,6 +128,7 @@ def test_install_over_an_older_one_keeps_the_settings_and_uninstall_leaves_only_
     settings.write_text("FLANNELD_V=7\n")
     unit = (prefix / "lib/systemd/system/udpoverlayd.service").read_text()
     assert f"ExecStart={prefix}/bin/udpoverlayd\n" in unit
+    assert f"EnvironmentFile=-{settings}\n" in unit
     make(checkout, "install", *words)
     assert settings.read_text() == "FLANNELD_V=7\n"
     make(checkout, "uninstall", *words)
