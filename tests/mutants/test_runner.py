@@ -11,6 +11,7 @@ from tests.mutants import outcomes
 from tests.mutants.mutant import CatalogueError, Mutant
 from tests.mutants.tree import Tree
 from tests.mutants.trial import Baseline, BaselineError, Trial, Verdict
+from tests.support.cluster import wait_until
 
 PROGRAM = '''\
 """One function."""
@@ -114,7 +115,14 @@ def test_process_that_a_test_left_behind_is_ended(project: Project) -> None:
     start = f"import subprocess; p = subprocess.Popen(['sleep', '600']); open({str(number)!r}, 'w')"
     assert project.attempt(f"{start}.write(str(p.pid)); return 8")[0] is Verdict.SURVIVED
     state = Path("/proc", number.read_text(), "stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+    def has_ended() -> bool:
+        try:
+            return state.read_text().split()[2] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_until(has_ended, "the process that was left behind ends")  # it was killed a moment ago
 
 
 def test_failure_without_a_bug_is_named(project: Project) -> None:
