@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from tests.support.kubeclient import (
     server_tls,
     user_of,
 )
+from tests.support.kubecluster import Cluster, Kube, until
 from udpoverlay.errors import OperatorError, RegistryDenied
 from udpoverlay.kubernetes.auth import TokenFile
+from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.errors import KubeUnauthorized
 from udpoverlay.kubernetes.kubeconfig import load_access
+from udpoverlay.kubernetes.nodes import FeedTiming, NodeFeed
 from udpoverlay.model.config import KubeConfigSource
 
 # ---------------------------------------------------------------------- where
@@ -211,6 +215,84 @@ def test_a_token_that_is_rotated_on_disk_is_read_again(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "odd", [b"\xff\xfe", b"two words", b"a\nb", b"\x00", "t\u00f6ken".encode(), b""], ids=str
+)
+def test_an_odd_token_file_keeps_the_last_good_one_until_it_is_good(
+    tmp_path: Path, odd: bytes
+) -> None:
+    now = [0.0]
+    file = tmp_path / "token"
+    file.write_bytes(odd)
+    with pytest.raises(OperatorError, match="token file"):
+        TokenFile(file, lambda: now[0])
+    file.write_text("old")
+
+    async def scenario() -> None:
+        token = TokenFile(file, lambda: now[0])
+        file.write_bytes(odd)
+        now[0] = 60.0
+        assert await token.header() == "Bearer old"
+        assert not token.refused()
+        file.write_text("new")
+        assert await token.header() == "Bearer new", "it is looked at again at once"
+
+    run(scenario())
+
+
+def test_an_odd_token_is_an_operators_error(tmp_path: Path) -> None:
+    for odd in ("two words", "a\nb", "t\u00f6ken"):
+        with pytest.raises(OperatorError) as caught:
+            load_access(config(tmp_path, {"server": "http://x:1"}, {"token": odd}))
+        assert "token" in str(caught.value)
+        assert odd not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"exec": "x"},
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "c", "args": 7}},
+        {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "c", "env": ["x"]}},
+        ["token"],
+    ],
+    ids=str,
+)
+def test_a_kubeconfig_with_odd_fields_is_an_operators_error(tmp_path: Path, user: Any) -> None:
+    with pytest.raises(OperatorError, match="kubeconfig"):
+        load_access(config(tmp_path, {"server": "http://x:1"}, users=[{"name": "u", "user": user}]))
+
+
+def test_a_token_file_that_is_odd_for_a_moment_ends_no_following(
+    tmp_path: Path, double: Kube
+) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        file = tmp_path / "token"
+        file.write_text(cluster.admin_token)
+        source = config(tmp_path, {"server": cluster.url}, {"tokenFile": str(file)})
+        made = KubeClient(load_access(source))
+        feed = NodeFeed(made, frozenset(), timing=FeedTiming(0.01, 0.05, 0.05))
+        task = asyncio.ensure_future(feed.run())
+        try:
+            await cluster.node("n1")
+            await until(lambda: "n1" in feed.nodes, "n1 is known")
+            file.write_bytes(b"\xff\xfe")
+            cluster.api.faults.refuse(401, lambda call: call.user == "admin", times=3)
+            cluster.api.cut_watches()
+            await until(lambda: isinstance(feed.trouble, KubeUnauthorized), "it is refused")
+            file.write_text(cluster.admin_token)
+            await until(lambda: feed.trouble is None, "it follows again")
+            await cluster.node("n2")
+            await until(lambda: "n2" in feed.nodes, "n2 is known")
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await made.aclose()
+
+    double(scenario)
+
+
 def test_a_401_reads_the_token_again_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with KubeApi() as api:
@@ -262,6 +344,11 @@ def test_an_exec_plugin_runs_again_when_its_credential_ran_out(tmp_path: Path) -
         ({}, {}, 0, "neither a token nor a client certificate"),
         ({"command": "/nowhere/x", "installHint": "apt install x"}, {}, 0, "apt install x"),
         ({"args": ["-c", "print(1)"]}, {}, 0, "did not print an ExecCredential"),
+        ({"args": ["-c", "print('[' * 100000)"]}, {}, 0, "did not print an ExecCredential"),
+        ({"args": ["-c", "while True: print('x' * 9999)"]}, {}, 0, "printed more than 1 MB"),
+        ({}, {"token": "two words"}, 0, "a token that is none"),
+        ({}, {"token": "t", "expirationTimestamp": "soon"}, 0, "not a time"),
+        ({}, {"token": "t", "expirationTimestamp": "2026-01-01T00:00:00"}, 0, "time zone"),
     ],
 )
 def test_an_exec_plugin_that_fails_says_how(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,42 @@ def test_the_name_in_the_servers_certificate_is_checked_and_can_be_given(tmp_pat
             assert await user_of(config(tmp_path, cluster, {"token": "token-of-u"}), api) == "u"
             insecure = {"server": api.url, "insecure-skip-tls-verify": True}
             assert await user_of(config(tmp_path, insecure, {"token": "token-of-u"}), api) == "u"
+
+    run(scenario())
+
+
+def test_a_rotated_certificate_that_cannot_be_used_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No room for the file that OpenSSL reads it from: every request failed."""
+    authority = Authority(tmp_path)
+    server = authority.issue("server")
+    joe, ann = authority.issue("joe"), authority.issue("ann")
+    now = [0.0]
+
+    async def scenario() -> None:
+        async with KubeApi(server_tls(server, authority)) as api:
+            api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
+            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+            user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
+            access = load_access(config(tmp_path, cluster, user))
+            made = KubeClient(access, clock=lambda: now[0])
+            try:
+                await made.node_version()
+                joe.cert.write_bytes(ann.cert.read_bytes())
+                joe.key.write_bytes(ann.key.read_bytes())
+                monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+                now[0] = 60.0
+                await made.node_version()
+                assert "cannot be handed to OpenSSL" in str(caplog.records[-1].fields)  # type: ignore[attr-defined]
+                monkeypatch.undo()
+                now[0] = 120.0
+                await made.node_version()
+                await api.restart()
+                await made.node_version()
+                assert api.calls[-1].user == "ann"
+            finally:
+                await made.aclose()
 
     run(scenario())
 

@@ -258,6 +258,8 @@ class ExecPlugin:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            # Its pipes, too, whoever else still holds their ends; asyncio has no public way.
+            process._transport.close()  # type: ignore[attr-defined]
         if code:
             text = err.decode("utf-8", "replace").strip()[-200:]
             raise self._failed(f"ended with code {code}: {text}")

@@ -35,7 +35,7 @@ MERGE = "application/merge-patch+json"
 PAGE = 250
 """Nodes a page: a Node is 5–30 kB of JSON, and a page is held whole."""
 
-MAX_PAGE = 32 << 20
+MAX_PAGE = 8 << 20
 """Bytes of a page; one that is larger is asked for again with half as many Nodes."""
 
 MAX_NODES = 100_000

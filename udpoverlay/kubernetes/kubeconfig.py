@@ -58,7 +58,13 @@ def load_access(
     clock: _Clock = time.monotonic,
 ) -> KubeAccess:
     """Find the API server. Raises OperatorError naming the file, the field and the fix."""
-    access = _find(source, service_account, clock)
+    try:
+        access = _find(source, service_account, clock)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        # Its fields may be of any type; what they hold may be a secret.
+        raise OperatorError(
+            f"the kubeconfig has a field of a wrong type ({type(error).__name__})", fix=_HELP
+        ) from None
     return replace(access, proxy=access.proxy or _proxy(access.server, source.environment))
 
 

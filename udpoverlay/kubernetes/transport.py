@@ -42,8 +42,8 @@ _MAX_LINE = 8 << 20
 _MAX_REFUSAL = 1 << 20
 """Bytes of the body of a refusal."""
 
-_INFLATE = 16 << 10
-"""Compressed bytes at a time: even a bomb (1 : 1,032) gives a bounded piece."""
+_PIECE = 256 << 10
+"""Bytes that are decompressed at a time, whatever a bomb would give at once."""
 
 _TLS_LOOK = 60.0
 """Seconds between two looks whether certificate files were rotated."""
@@ -320,11 +320,13 @@ class Transport:
             if inflate is None:
                 yield chunk
                 continue
-            for start in range(0, len(chunk), _INFLATE):
+            piece = b"more"
+            while piece:
                 try:
-                    piece = inflate.decompress(chunk[start : start + _INFLATE])
+                    piece = inflate.decompress(chunk, _PIECE)
                 except zlib.error as error:
                     raise KubeUndecodable(f"{what}: the answer is not gzip: {error}") from None
+                chunk = inflate.unconsumed_tail
                 if piece:
                     yield piece
 

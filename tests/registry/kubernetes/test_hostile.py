@@ -5,15 +5,18 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.kubeclient import client, config
 from tests.support.kubecluster import Cluster, Kube, flannel_annotations, until
 from tests.support.kubehostile import HOSTILE, Asked, HostileApi
 from tests.support.kuberegistry import ATTRS, Told, opened, watching
 from tests.support.kubestorm import Hurry, rounds
 from udpoverlay.errors import RegistryError
+from udpoverlay.kubernetes import client as kube_client
 from udpoverlay.kubernetes.client import MAX_PAGE
 from udpoverlay.kubernetes.node import NodeView
 from udpoverlay.registry.kubernetes.annotations import lease_of_node
@@ -262,19 +265,41 @@ def test_an_unforeseen_error_in_keeping_our_node_is_survived(
 
 
 @pytest.mark.parametrize("name", ["gzip bomb", "an endless line", "a refusal that is a bomb"])
-def test_a_reply_costs_no_more_memory_than_a_page_may(double: Kube, name: str) -> None:
+def test_a_reply_costs_no_more_memory_than_a_page_may(
+    double: Kube, tmp_path: Path, name: str
+) -> None:
     async def scenario(cluster: Cluster) -> None:
-        async with following(cluster) as (registry, _told, hostile):
+        async with HostileApi(cluster.api) as hostile:
             hostile.reply = lambda asked: HOSTILE[name]
-            await hostile.cut()
-            tracemalloc.start()
-            try:
-                for _ in range(2):
-                    with pytest.raises(RegistryError):
-                        await registry._client.node_version()
-                _, peak = tracemalloc.get_traced_memory()
-            finally:
-                tracemalloc.stop()
-            assert peak < 2.5 * MAX_PAGE + len(HOSTILE[name]) * 2
+            async with client(config(tmp_path, {"server": hostile.url})) as made:
+                tracemalloc.start()
+                try:
+                    for _ in range(2):
+                        with pytest.raises(RegistryError):
+                            await made.node_version()
+                    _, peak = tracemalloc.get_traced_memory()
+                finally:
+                    tracemalloc.stop()
+        assert peak < 3 * MAX_PAGE + 2 * len(HOSTILE[name])
+
+    double(scenario)
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
+    double: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_client, "MAX_PAGE", 20_000)
+
+    async def scenario(cluster: Cluster) -> None:
+        for index in range(30):
+            await cluster.node(f"n{index}", annotations={"a.b/c": "x" * 3000})
+        user = {"token": cluster.admin_token}
+        async with client(config(tmp_path, {"server": cluster.url}, user)) as made:
+            names = [
+                view.name async for page in made.node_pages(frozenset()) for view in page.nodes
+            ]
+        assert sorted(names) == sorted(f"n{index}" for index in range(30))
+        limits = [call.query["limit"] for call in cluster.api.calls if call.verb == "list"]
+        assert limits[:7] == ["250", "125", "62", "31", "15", "7", "3"]
 
     double(scenario)
