@@ -35,8 +35,16 @@ class Busy:
 
         transport.send = counted  # type: ignore[method-assign]  # that is the point
 
-    def calm(self) -> bool:
-        return self._requests <= self._hanging()
+    async def calm(self) -> None:
+        """Wait until nothing is under way but what hangs."""
+        while True:
+            await until(lambda: self._requests <= self._hanging())
+            if not self._hanging():
+                return
+            # A server takes a moment to see that the client of a hanging request has gone.
+            await asyncio.sleep(0.03)
+            if self._requests <= self._hanging():
+                return
 
 
 class KubeClock:
@@ -73,5 +81,5 @@ class KubeClock:
 
     async def _calm(self) -> None:
         await settle()
-        await until(self._busy.calm)
+        await self._busy.calm()
         await settle()
