@@ -347,7 +347,7 @@ static void want(struct worker *worker, size_t bytes, uint32_t count)
 static void refuse_message(struct worker *worker, uint8_t *bytes, size_t length, size_t size)
 {
     const size_t header = worker->pump->encap->header_length;
-    const uint8_t *refused = NULL;
+    struct iovec first = {.iov_base = NULL};
     uint32_t count = 0;
 
     do {
@@ -357,15 +357,15 @@ static void refuse_message(struct worker *worker, uint8_t *bytes, size_t length,
             worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
         } else {
             worker_verdict(worker, VERDICT_INBOUND_UNKNOWN_SENDER, &all, 1);
-            refused = bytes;
-            count++;
+            if (count++ == 0)
+                first = all;
         }
         bytes += one;
         length -= one;
     } while (length > 0);
     if (count > 0)
-        source_refuse(worker, VERDICT_INBOUND_UNKNOWN_SENDER, refused + header,
-                      size > header ? size - header : 0, count);
+        source_refuse(worker, VERDICT_INBOUND_UNKNOWN_SENDER, (uint8_t *)first.iov_base + header,
+                      first.iov_len > header ? first.iov_len - header : 0, count);
 }
 
 /* What one message holds: a datagram, or equal ones that the kernel merged. */

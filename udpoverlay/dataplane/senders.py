@@ -183,7 +183,8 @@ class SenderWatch:
                 if self._verification.answered(place, address, now):
                     changed = True
                     self._counters["senders_proved"] += 1
-                    _log.info(
+                    self._limited.info(
+                        "proved",
                         "a peer sends from another address than its public IP",
                         public_ip=_text(probe.public_ip),
                         address=_text(address),

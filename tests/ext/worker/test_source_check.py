@@ -326,6 +326,23 @@ def test_a_row_has_the_latest_datagrams_addresses_and_time() -> None:
         assert before <= seen <= time.monotonic_ns()
 
 
+def test_a_short_last_piece_borrows_no_addresses() -> None:
+    """Of merged datagrams the last may be too short for a header; what lies behind it is old."""
+    with strict(udp_gro=True) as r:
+        r.udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((STRANGER, 0))
+            sender.setsockopt(fp.SOL_UDP, fp.UDP_SEGMENT, len(GOOD))
+            sender.sendto(GOOD * 3 + b"short", r.udp.getsockname())
+        r.step(fp.INBOUND)
+        [(_, _, datagrams, source, *_)] = r.worker.refused()
+        assert (datagrams, source) == (4, socket.inet_aton("10.5.99.7"))
+        send(r, b"E", STRANGER)
+        r.step(fp.INBOUND)
+        [(_, _, datagrams, source, *_)] = r.worker.refused()
+        assert (datagrams, source) == (5, bytes(4))
+
+
 def alarm(r: Rig) -> bool:
     """Whether the eventfd was written; reads it."""
     if not select.select([r.pump.alarm_fd], [], [], 0)[0]:
