@@ -2,7 +2,7 @@
  *
  * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
  *
- *     receive -> whole? -> sender -> encapsulation check -> check -> probe? -> source check -> TTL
+ *     receive -> sender -> whole? -> encapsulation check -> check -> probe? -> source check -> TTL
  *             -> fold -> write
  *
  * flannel looks at no address: any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
@@ -375,11 +375,6 @@ static void take_apart(struct worker *worker, const struct mmsghdr *message)
     uint8_t *bytes = header.msg_iov->iov_base;
     size_t length = message->msg_len;
 
-    if (header.msg_flags & MSG_TRUNC) {
-        const struct iovec seen = {.iov_base = bytes, .iov_len = length};
-        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
-        return;
-    }
     size_t size = merged_size(&header);
     if (size == 0)
         size = length;
@@ -387,6 +382,11 @@ static void take_apart(struct worker *worker, const struct mmsghdr *message)
         worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
     if (!source_message(worker, &message->msg_hdr)) {
         refuse_message(worker, bytes, length, size);
+        return;
+    }
+    if (header.msg_flags & MSG_TRUNC) {
+        const struct iovec seen = {.iov_base = bytes, .iov_len = length};
+        worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
         return;
     }
     do { /* an empty datagram is one, too */

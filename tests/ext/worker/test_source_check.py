@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.packets import icmp, ipv4, reply_to
-from tests.support.pumprig import NET, OWN, Rig, forwarded, from_peer, received, rig
+from tests.support.pumprig import MTU, NET, OWN, Rig, forwarded, from_peer, received, rig
 from udpoverlay import _fastpath as fp
 
 SUBNET = (socket.inet_aton(OWN), 24)
@@ -150,6 +150,13 @@ def test_merged_datagrams_of_a_stranger_are_all_refused() -> None:
         [(address, verdict, datagrams, *_)] = r.worker.refused()
         assert (address, verdict) == (socket.inet_aton(STRANGER), VERDICT["inbound_unknown_sender"])
         assert datagrams == 21
+
+
+@pytest.mark.parametrize("length", [0, 1, 19, MTU + 1, 9000])
+def test_what_a_stranger_sends_is_a_strangers_whatever_else_is_wrong_with_it(length: int) -> None:
+    with strict() as r:
+        assert verdict_of(r, bytes(length), STRANGER) == "inbound_unknown_sender"
+        assert [row[0] for row in r.worker.refused()] == [socket.inet_aton(STRANGER)]
 
 
 def test_a_longer_prefix_of_another_peer_is_not_the_senders() -> None:
