@@ -109,9 +109,15 @@ def test_an_inner_source_must_be_the_senders(source: str) -> None:
 
 @pytest.mark.parametrize("destination", DESTINATIONS)
 def test_an_inner_destination_must_be_ours(destination: str) -> None:
+    verdict = DESTINATIONS[destination]
     with strict() as r:
-        assert verdict_of(r, GOOD) == "inbound_delivered"
-        assert verdict_of(r, from_peer(destination=destination)) == DESTINATIONS[destination]
+        assert verdict_of(r, from_peer(destination=destination)) == verdict
+        # And behind a good one of the same source, in one batch.
+        before = r.verdicts().get(verdict, 0)
+        send(r, GOOD)
+        send(r, from_peer(destination=destination))
+        r.step(fp.INBOUND, 1)
+        assert r.verdicts()[verdict] == before + (2 if verdict == "inbound_delivered" else 1)
 
 
 def test_one_batch_may_hold_everything() -> None:
@@ -313,6 +319,28 @@ def test_who_sends_steadily_keeps_its_place_in_a_flood_of_addresses() -> None:
         assert len(rows) <= 256
         assert rows[socket.inet_aton(STRANGER)] >= steady - 1
         assert r.verdicts()["inbound_unknown_sender"] == 5000 + steady
+
+
+def test_a_stray_datagram_takes_no_steady_senders_place() -> None:
+    """Where all places of a set are taken by senders of many, one of one does not get in."""
+
+    def many(number: int) -> str:
+        return f"127.{10 + number // 200}.{number % 200}.9"
+
+    with strict(udp_gro=True) as r:
+        r.udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, 1)
+        for number in range(1000):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.bind((many(number), 0))
+                sender.setsockopt(fp.SOL_UDP, fp.UDP_SEGMENT, len(GOOD))
+                sender.sendto(GOOD * 40, r.udp.getsockname())
+            r.step(fp.INBOUND)
+        steady = {row[0] for row in r.worker.refused()}
+        assert len(steady) == 256
+        for number in range(300):
+            send(r, GOOD, f"127.100.{number}.9" if number < 250 else f"127.101.{number - 250}.9")
+        r.step(fp.INBOUND, 9)
+        assert {row[0] for row in r.worker.refused()} == steady
 
 
 def test_a_row_has_the_latest_datagrams_addresses_and_time() -> None:

@@ -141,9 +141,7 @@ MUTANTS = (
             "    }\n"
         ),
         new="",
-        tests=(
-            "tests/ext/worker/test_source_check.py::test_who_sends_steadily_keeps_its_place_in_a_flood_of_addresses",
-        ),
+        tests=("tests/ext/worker/test_source_check.py",),
     ),
     Mutant(
         name="refused-not-remembered",
