@@ -40,7 +40,7 @@ from udpoverlay.host.netlink import configure_tunnel
 from udpoverlay.host.notify import ServiceManager
 from udpoverlay.host.underlay import find_interface
 from udpoverlay.host.ways import Ways
-from udpoverlay.log import Waiting, get_logger
+from udpoverlay.log import get_logger
 from udpoverlay.loop import run_until_signal
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.lease import Lease
@@ -54,13 +54,11 @@ from udpoverlay.peers.admission import Admission
 from udpoverlay.peers.peers import Peers
 from udpoverlay.registry.base import Registry
 from udpoverlay.registry.etcd.registry import EtcdRegistry
+from udpoverlay.registry.waiting import network_config
 
 __all__ = ["run"]
 
 _log = get_logger(__name__)
-
-CONFIG_RETRY_SECONDS = 1.0
-"""Pause between two attempts to read the network configuration (flannel main.go, getConfig)."""
 
 
 def run(config: DaemonConfig, manager: ServiceManager | None = None) -> int:
@@ -101,7 +99,7 @@ async def _start(
     registry = await enter(_registry(config))
     health = await enter(health_server(config.health.ip, config.health.port))
     manager.status("waiting for the network configuration")
-    netconf = await _network_config(registry)
+    netconf = await network_config(registry)
     if not netconf.enable_nftables:
         sysctl.check_bridge_netfilter(
             ipv4=netconf.enable_ipv4,
@@ -163,26 +161,6 @@ async def _registry(config: DaemonConfig) -> AsyncIterator[Registry]:
         registry = EtcdRegistry(config.etcd)
     async with contextlib.aclosing(registry):
         yield registry
-
-
-async def _network_config(registry: Registry) -> NetConf:
-    """Ask every second until there is one; one that is wrong is fatal."""
-    waiting = Waiting(_log, time.monotonic, "waiting for the network configuration")
-    while True:
-        try:
-            netconf = await registry.network_config()
-        except RegistryError as error:
-            waiting.still(str(error))
-            await asyncio.sleep(CONFIG_RETRY_SECONDS)
-            continue
-        _log.info(
-            "network configuration",
-            network=netconf.network,
-            subnet_len=netconf.subnet_len,
-            backend=netconf.backend_type,
-            backend_settings=dict(netconf.backend),
-        )
-        return netconf
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(daemon, "link_deleted", world.deleted)
     monkeypatch.setattr(daemon, "look_at_forwarding", world.look_at_forwarding)
     monkeypatch.setattr(underlay, "host_view", world.view)
-    monkeypatch.setattr(daemon, "CONFIG_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("udpoverlay.registry.waiting.RETRY_SECONDS", 0.0)
 
     def write(path: str, text: str) -> None:
         world.note("write subnet file")
