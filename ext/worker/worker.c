@@ -16,7 +16,13 @@
 
 #include "worker/clock.h"
 
-enum { RETRY_MS = 1 };
+enum {
+    RETRY_MS = 1,
+    /* A socket that is full counts as writable when half of its buffer is free (net/core/sock.c,
+     * sock_writeable). What waits for peers that are gone may hold more than that for seconds, and
+     * there is room for the others all the same: so look again. */
+    ROOM_MS = 5,
+};
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
@@ -176,10 +182,11 @@ static int sleep_until_ready(struct worker *worker, int state)
                  .events = POLLIN},
         [UDP] = {.fd = room | datagrams ? worker->udp_fd : -1, .events = room | datagrams},
     };
+    const int timeout = state & WORKER_RETRY ? RETRY_MS : state & WORKER_BLOCKED ? ROOM_MS : -1;
     int directions = waiting ? WORKER_OUTBOUND : 0;
 
     route_reader_offline(&worker->reader);
-    int ready = poll(watched, DESCRIPTORS, state & WORKER_RETRY ? RETRY_MS : -1);
+    int ready = poll(watched, DESCRIPTORS, timeout);
     int error = errno;
     route_reader_online(&worker->reader);
     worker_tally(worker, TALLY_SLEEPS, 1);

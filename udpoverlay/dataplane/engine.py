@@ -25,7 +25,7 @@ from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
-from udpoverlay.dataplane.udp import open_icmp, open_udp
+from udpoverlay.dataplane.udp import fit_send_buffer, open_icmp, open_udp
 from udpoverlay.errors import KernelError
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.sender import RefusedSender
@@ -136,6 +136,7 @@ class Engine:
         Raises MemoryError, also when the table would take more than 256 MiB.
         """
         self._publisher.publish(routes)
+        fit_send_buffer(self._udp, self._table.peers)
         self._move_packets()
 
     def route_count(self) -> int:

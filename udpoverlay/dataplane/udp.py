@@ -10,14 +10,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from pathlib import Path
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.errors import KernelError
 
-__all__ = ["open_icmp", "open_udp"]
+__all__ = ["fit_send_buffer", "open_icmp", "open_udp"]
 
 BUFFER_BYTES = 8 << 20
 """Asked for in each direction; a burst of 64 super-packets waits here rather than being lost."""
+
+NEIGHBOUR_BYTES_FILE = Path("/proc/sys/net/ipv4/neigh/default/unres_qlen_bytes")
+NEIGHBOUR_BYTES = 212992
+"""Its value in Linux where it cannot be read."""
+NEIGHBOURS_MAX = 1024
+"""More than these the kernel does not keep unless it is told to (gc_thresh3)."""
 
 
 def open_udp(address: str, port: int) -> socket.socket:
@@ -45,6 +52,25 @@ def open_udp(address: str, port: int) -> socket.socket:
     return udp
 
 
+def fit_send_buffer(udp: socket.socket, peers: int) -> None:
+    """Make the send buffer large enough that peers which are gone do not starve those that live.
+
+    A datagram to a host whose link address is not known waits in the kernel and is charged to our
+    socket: up to `unres_qlen_bytes` for each such host, for about three seconds
+    (net/core/neighbour.c, __neigh_event_send). A few dozen of them fill any fixed buffer, and then
+    nothing leaves for anybody. So what all peers can hold there comes on top of what we want in
+    flight for those that live.
+    """
+    try:
+        each = int(NEIGHBOUR_BYTES_FILE.read_text())
+    except (OSError, ValueError):
+        each = NEIGHBOUR_BYTES
+    # The kernel doubles what it is told (net/core/sock.c, SO_SNDBUFFORCE).
+    wanted = BUFFER_BYTES + min(peers, NEIGHBOURS_MAX) * each // 2
+    if udp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) != 2 * wanted:
+        _enlarge(udp, fp.SO_SNDBUFFORCE, socket.SO_SNDBUF, wanted)
+
+
 def open_icmp() -> socket.socket | None:
     """A send-only raw IPv4 socket that takes whole packets; None without CAP_NET_RAW.
 
@@ -64,10 +90,10 @@ def open_icmp() -> socket.socket | None:
     return raw
 
 
-def _enlarge(udp: socket.socket, forced: int, plain: int) -> None:
+def _enlarge(udp: socket.socket, forced: int, plain: int, wanted: int = BUFFER_BYTES) -> None:
     """Set a buffer beyond the system's limit where we may, else up to the limit."""
     try:
-        udp.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+        udp.setsockopt(socket.SOL_SOCKET, forced, wanted)
     except PermissionError:
         with contextlib.suppress(OSError):  # the default size works too
-            udp.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+            udp.setsockopt(socket.SOL_SOCKET, plain, wanted)

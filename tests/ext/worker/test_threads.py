@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import threading
 import time
@@ -94,6 +95,19 @@ def test_a_thread_blocked_by_a_full_socket_goes_on_when_there_is_room_and_still_
         assert receive(r.device, 1) == [forwarded(from_peer())]
         assert receive(r.peer, 100) == [forwarded(to_peer(bytes([i]) * 200)) for i in range(100)]
         eventually(lambda: r.counts()["outbound_sent"] == 100)
+
+
+def test_worker_sends_as_soon_as_there_is_room_although_poll_does_not_tell() -> None:
+    """poll calls a socket writable only when a good part of its buffer is free."""
+    with rig(narrow=True) as r, Running(r):
+        for i in range(100):
+            r.device.send(to_peer(bytes([i]) * 200))
+        eventually(lambda: r.counts().get("udp_send_blocked"))
+        for _ in range(5):
+            sent = r.counts()["outbound_sent"]
+            r.peer.recv(2000)
+            eventually(lambda sent=sent: r.counts()["outbound_sent"] > sent)
+            assert not select.select([], [r.udp], [], 0)[1], "poll tells of it"
 
 
 def test_device_that_is_gone_ends_the_worker_with_its_errno() -> None:

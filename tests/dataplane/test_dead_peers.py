@@ -1,0 +1,64 @@
+"""Peers that do not exist any more: what waits for them does not starve those that do.
+
+A datagram to a host whose link address is not known waits in the kernel, charged to our socket: up
+to unres_qlen_bytes for each of them, for three seconds (net/core/neighbour.c).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+from netaddr import IPAddress, IPNetwork
+
+from tests.support.overlay import PORT, Overlay, overlay
+from tests.support.patience import DEADLINE
+from udpoverlay.model.endpoint import Endpoint
+
+DEAD = 100
+ROUNDS = 900
+PAYLOAD = bytes(1400)
+
+
+def add_dead_peers(o: Overlay) -> list[str]:
+    """Routes of the first host to so many that are not there; an address behind each."""
+    routes = {o.b.network: Endpoint(IPAddress(o.b.underlay), PORT)}
+    for i in range(DEAD):
+        routes[IPNetwork(f"10.5.{100 + i}.0/24")] = Endpoint(IPAddress(f"192.0.2.{100 + i}"), PORT)
+    o.engines[0].replace(routes)
+    return [f"10.5.{100 + i}.1" for i in range(DEAD)]
+
+
+class Receiver:
+    """Counts the datagrams that come to the living peer until one says that it was the last."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.count = 0
+        self._sock = sock
+        self.thread = threading.Thread(target=self._receive)
+        self.thread.start()
+
+    def _receive(self) -> None:
+        while self._sock.recv(100) != b"end":
+            self.count += 1
+
+
+@pytest.mark.root
+def test_living_peer_loses_nothing_beside_a_hundred_dead_ones() -> None:
+    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+        dead = add_dead_peers(o)
+        living = right.getsockname()
+        receiver = Receiver(right)
+        for _ in range(ROUNDS):
+            for address in dead:
+                left.sendto(PAYLOAD, (address, 9))
+            left.sendto(b"alive", living)
+            time.sleep(0.002)  # the TUN's queue holds 500 packets
+        end = time.monotonic() + DEADLINE
+        while receiver.thread.is_alive():
+            assert time.monotonic() < end, o.counters(0)
+            left.sendto(b"end", living)
+            receiver.thread.join(0.1)
+        assert receiver.count >= 0.99 * ROUNDS, o.counters(0)
