@@ -161,13 +161,15 @@ def test_a_subnet_file_that_cannot_be_written_is_a_warning_and_seen_in_the_statu
     node = cluster.spawn("n1", "--subnet-file=/proc/nowhere/subnet.env")
     wait_until(lambda: node.host.call(files.exists, path=ADMIN_SOCKET), "it runs")
     assert node.status()["node"]["subnet_file_written"] is False
-    assert len(node.lines("subnet file is not written", "/proc/nowhere/subnet.env")) == 1
+    told = ("subnet file is not written", "/proc/nowhere/subnet.env")
+    wait_until(lambda: len(node.lines(*told)) == 1, "it is told")
     assert node.process.stop() == 0
 
 
 def test_an_admin_socket_that_cannot_be_had_is_a_warning(cluster: Cluster) -> None:
     node = cluster.start("n1", "--admin-socket=/proc/nowhere.sock")
-    assert len(node.lines("no admin socket", "/proc/nowhere.sock")) == 1
+    # The log is written beside the program, not before it goes on.
+    wait_until(lambda: len(node.lines("no admin socket", "/proc/nowhere.sock")) == 1, "it is told")
     assert node.process.stop() == 0
     node.host.run(["rm", SUBNET_FILE])
 
