@@ -57,3 +57,14 @@ def test_a_mapping_that_cannot_be_published_leaves_the_old_table() -> None:
     with pytest.raises(OverflowError):
         publisher.publish({IPNetwork("10.5.2.0/24"): endpoint("192.0.2.2", 1 << 40)})
     assert lookup(table, "10.5.1.9") == "192.0.2.1:8285"
+
+
+def test_a_mapping_that_cannot_be_published_is_not_what_is_known() -> None:
+    table = fp.RouteTable()
+    publisher = Publisher(table)
+    publisher.publish({IPNetwork("10.5.1.0/24"): endpoint("192.0.2.1")})
+    with pytest.raises(OverflowError):
+        publisher.publish({IPNetwork("10.5.2.0/24"): endpoint("192.0.2.2", 1 << 40)})
+    publisher.publish_aliases([(IPAddress("198.51.100.1").packed, IPAddress("192.0.2.1").packed)])
+    assert lookup(table, "10.5.1.9") == "192.0.2.1:8285"
+    assert publisher.holder(IPAddress("10.5.2.9").packed) is None
