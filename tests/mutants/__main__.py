@@ -1,7 +1,7 @@
 """`python -m tests.mutants`: plants each bug of the catalogue and sees that a test notices.
 
 Owns: the options, the order of a run, the exit status. Must not know: how a bug is planted
-(tree.py) or noticed (trial.py).
+(tree.py) or noticed (trial.py), what runs side by side (crew.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fnmatch
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -21,16 +22,16 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.mutants import report
-from tests.mutants.build import Extensions
+from tests.mutants.crew import Crew, Result
 from tests.mutants.mutant import CatalogueError, Mutant, check, load
-from tests.mutants.report import Result
-from tests.mutants.tree import Tree
-from tests.mutants.trial import Baseline, BaselineError, Outcome, Trial, Verdict
+from tests.mutants.trial import BaselineError, Verdict
 
 ROOT = Path(__file__).parents[2]
 SCRATCH = ROOT / "build" / "mutants"
 
 ALL_NOTICED, NOT_NOTICED, CANNOT_SAY = 0, 1, 2
+_MOST_JOBS = 4
+"""By default: more of them make tests that measure time fail by themselves."""
 
 EPILOG = """\
 exit status: 0 each bug was noticed, 1 one was not, 2 the list or the tests are not in order
@@ -46,13 +47,15 @@ examples:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line `words`; the exit status."""
     options = _parser().parse_args(words)
+    # As by an interrupt: what was begun is undone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         mutants = _selected(load(), options.only, options.quick, options.seed)
         if options.list:
             print(report.listing(mutants))
             return ALL_NOTICED
         with _lock(SCRATCH), _output(options.json) as output:
-            return _run(mutants, output)
+            return _run(mutants, output, options.jobs)
     except (CatalogueError, BaselineError) as error:
         print(f"mutants: {error}", file=sys.stderr)
         return CANNOT_SAY
@@ -83,8 +86,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", default=None, help="what --quick chooses by (default: the present commit)"
     )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=min(_MOST_JOBS, len(os.sched_getaffinity(0))),
+        metavar="N",
+        help="mutants at a time, each in a scratch copy of its own (default: %(default)s)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _selected(
@@ -123,7 +140,7 @@ def _commit() -> str:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One run at a time: there is one scratch tree."""
+    """One run at a time: they would plant in the same scratch copies."""
     folder.mkdir(parents=True, exist_ok=True)
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -146,53 +163,34 @@ def _output(path: str | None) -> Iterator[TextIO | None]:
         yield file
 
 
-def _run(mutants: Sequence[Mutant], output: TextIO | None) -> int:
+def _run(mutants: Sequence[Mutant], output: TextIO | None, jobs: int) -> int:
     began = time.monotonic()
     check(mutants, ROOT)
-    tree = Tree(ROOT, SCRATCH / "tree")
-    extensions = Extensions(tree.path, SCRATCH)
-    trial = Trial(tree.path, SCRATCH)
-
-    _say(f"scratch copy and extensions in {SCRATCH.relative_to(ROOT)} …")
-    tree.sync()
-    extensions.prepare()
-    selections = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-    _say(f"the tests without any bug ({len(selections)} selections) …")
-    baseline = trial.baseline(selections)
-    for mutant in mutants:
-        if missing := baseline.missing(mutant.tests):
-            raise CatalogueError(f"{mutant.name}: there is no test {', '.join(missing)}")
-
     results: list[Result] = []
-    try:
+    with Crew(ROOT, SCRATCH, min(jobs, len(mutants))) as crew:
+        _say(f"scratch copies and extensions in {SCRATCH.relative_to(ROOT)} …")
+        crew.prepare()
+        selections = dict.fromkeys(test for mutant in mutants for test in mutant.tests)
+        _say(f"the tests without any bug ({len(selections)} selections) …")
+        baseline = crew.baseline(selections)
         for mutant in mutants:
-            started = time.monotonic()
-            outcome = _attempt(mutant, tree, extensions, trial, baseline)
-            results.append(Result(mutant, outcome, time.monotonic() - started))
-            _say(report.progress(len(results), len(mutants), results[-1]))
-    finally:
-        seconds = time.monotonic() - began
-        if output is not None:
-            json.dump(report.document(results, seconds), output, indent=2)
-            output.write("\n")
+            if missing := baseline.missing(mutant.tests):
+                raise CatalogueError(f"{mutant.name}: there is no test {', '.join(missing)}")
+        try:
+            for result in crew.attempts(mutants, baseline):
+                results.append(result)
+                _say(report.progress(len(results), len(mutants), result))
+        finally:
+            results.sort(key=lambda result: mutants.index(result.mutant))
+            seconds = time.monotonic() - began
+            if output is not None:
+                json.dump(report.document(results, seconds), output, indent=2)
+                output.write("\n")
     _say("\n" + report.summary(results, seconds))
     verdicts = {result.outcome.verdict for result in results}
     if Verdict.BROKEN in verdicts:
         return CANNOT_SAY
     return NOT_NOTICED if Verdict.SURVIVED in verdicts else ALL_NOTICED
-
-
-def _attempt(
-    mutant: Mutant, tree: Tree, extensions: Extensions, trial: Trial, baseline: Baseline
-) -> Outcome:
-    try:
-        with tree.planted(mutant) as changed:
-            if not mutant.compiled:
-                return trial.attempt(mutant.tests, baseline)
-            with extensions.rebuilt(changed):
-                return trial.attempt(mutant.tests, baseline)
-    except CatalogueError as error:
-        return Outcome(Verdict.BROKEN, why=str(error))
 
 
 def _say(text: str) -> None:

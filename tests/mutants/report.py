@@ -9,24 +9,15 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from tests.mutants.crew import Result
 from tests.mutants.mutant import Mutant
-from tests.mutants.trial import Outcome, Verdict
+from tests.mutants.trial import Verdict
 
-__all__ = ["Result", "document", "listing", "progress", "summary"]
+__all__ = ["document", "listing", "progress", "summary"]
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One mutant's end; `seconds` include building."""
-
-    mutant: Mutant
-    outcome: Outcome
-    seconds: float
 
 
 def listing(mutants: Sequence[Mutant]) -> str:
