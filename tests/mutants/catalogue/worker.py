@@ -76,7 +76,9 @@ MUTANTS = (
         file=_WORKER,
         old="    if (now - start > longest * SPIN_FORGET)\n",
         new="    if (now - start > UINT64_MAX / 2)\n",
-        tests=("tests/dataplane/test_offloads.py",),
+        tests=(
+            "tests/dataplane/test_offloads.py::test_busy_polling_catches_answers_and_an_idle_tunnel_does_not_spin",
+        ),
     ),
     Mutant(
         name="send-of-128-segments",
@@ -262,7 +264,9 @@ MUTANTS = (
         file=_INBOUND,
         old="        return VERDICT_INBOUND_DEVICE_DOWN;\n",
         new="        return VERDICT_INBOUND_QUEUE_FULL;\n",
-        tests=("tests/dataplane/test_engine.py",),
+        tests=(
+            "tests/dataplane/test_engine.py::test_a_device_that_is_down_is_counted_without_spinning",
+        ),
     ),
     Mutant(
         name="flow-on-two-queues",
@@ -343,7 +347,9 @@ MUTANTS = (
         file=_REPLY,
         old="    if (pump->icmp_fd >= 0 && send_raw(pump->icmp_fd, out, length))\n",
         new="    if (pump->icmp_fd > 1 << 20 && send_raw(pump->icmp_fd, out, length))\n",
-        tests=("tests/dataplane/test_engine.py",),
+        tests=(
+            "tests/dataplane/test_engine.py::test_the_local_sender_hears_that_no_peer_has_the_destination",
+        ),
     ),
     Mutant(
         name="icmp-limit-not-asked",

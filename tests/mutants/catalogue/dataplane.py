@@ -1,0 +1,160 @@
+"""dataplane/: the device, the socket, workers and what becomes of their ends; daemon, tasks."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_AIO = "udpoverlay/aio.py"
+_DAEMON = "udpoverlay/daemon.py"
+_ENGINE = "udpoverlay/dataplane/engine.py"
+_FEATURES = "udpoverlay/dataplane/features.py"
+_SINK = "udpoverlay/dataplane/sink.py"
+_SUPERVISOR = "udpoverlay/supervisor.py"
+_TUN = "udpoverlay/dataplane/tun.py"
+
+
+MUTANTS = (
+    Mutant(
+        name="moved-endpoint-not-published",
+        bug="a peer that moved is sent packets at its old address",
+        file=_SINK,
+        old="            if known is None or known[1] is not endpoint:\n",
+        new="            if known is None:\n",
+        tests=("tests/dataplane/test_sink.py",),
+    ),
+    Mutant(
+        name="failed-table-remembered",
+        bug="a table that could not be built stands in the way of every later change of senders",
+        file=_SINK,
+        old="        self._table.publish([flat for _, _, flat in made.values()], self._aliases)\n"
+        "        self._made = made\n",
+        new="        self._made = made\n"
+        "        self._table.publish([flat for _, _, flat in made.values()], self._aliases)\n",
+        tests=("tests/dataplane/test_sink.py",),
+    ),
+    Mutant(
+        name="aliases-lost-by-a-change-of-routes",
+        bug="a peer behind a NAT is cut off whenever some route changes",
+        file=_SINK,
+        old="[flat for _, _, flat in made.values()], self._aliases)\n",
+        new="[flat for _, _, flat in made.values()], ())\n",
+        tests=(
+            "tests/dataplane/test_sink.py",
+            "tests/dataplane/test_senders.py",
+        ),
+    ),
+    Mutant(
+        name="dead-worker-not-noticed",
+        bug="no packet moves any more, and the daemon goes on as if nothing had happened",
+        file=_ENGINE,
+        old="        self._ended.set_exception(failure)\n",
+        new="",
+        tests=(
+            "tests/dataplane/test_engine.py::test_a_device_that_is_removed_ends_the_engine_with_an_error",
+        ),
+    ),
+    Mutant(
+        name="stopped-engine-keeps-its-device",
+        bug="a daemon that ends leaves its TUN device and routes behind",
+        file=_ENGINE,
+        old="        self._tun.close()\n        self._udp.close()\n",
+        new="        self._udp.close()\n",
+        tests=(
+            "tests/dataplane/test_engine.py::test_stopping_twice_is_fine_and_takes_the_device_away",
+        ),
+    ),
+    Mutant(
+        name="failed-open-leaves-the-device",
+        bug="a start that fails on a taken port leaves a TUN device",
+        file=_ENGINE,
+        old="            undo.callback(tun.close)\n            engine = cls(config, tun, udp, icmp,"
+        " features)\n            undo.pop_all()\n",
+        new="            undo.pop_all()\n            engine = cls(config, tun, udp, icmp,"
+        " features)\n",
+        tests=("tests/dataplane/test_descriptors.py",),
+    ),
+    Mutant(
+        name="switched-off-lever-used",
+        bug="--offload-off has no effect: what an operator switched off to get around a bug stays",
+        file=_FEATURES,
+        old="        off = LEVERS.keys() if config.per_packet else config.offloads_off\n",
+        new="        off = LEVERS.keys() if config.per_packet else frozenset()\n",
+        tests=(
+            "tests/dataplane/test_offloads.py::test_features_tell_what_is_on_what_is_off_and_why",
+        ),
+    ),
+    Mutant(
+        name="gro-left-on",
+        bug="udp-gro switched off is told as off, but the socket merges datagrams",
+        file=_FEATURES,
+        old='udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, int(self.on("udp-gro")))',
+        new="udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, 1)",
+        tests=("tests/dataplane/test_offloads.py::test_the_same_bytes_arrive[no-udp-gro]",),
+    ),
+    Mutant(
+        name="two-threads-receive",
+        bug="with three workers the packets of one peer overtake each other",
+        file=_ENGINE,
+        old="    return [(fp.INBOUND, queues), *((fp.OUTBOUND, [queue]) for queue in queues)]\n",
+        new="    return [(fp.INBOUND | fp.OUTBOUND, [queue]) for queue in queues]\n",
+        tests=("tests/dataplane/test_descriptors.py",),
+    ),
+    Mutant(
+        name="counters-gone-after-stop",
+        bug="the counts of a worker that ended are missing in the last status",
+        file="ext/_fastpath.pyx",
+        old="            self.last = self.counts()\n",
+        new="            self.last = ([0] * VERDICT_COUNT, [0] * TALLY_COUNT)\n",
+        tests=("tests/ext/worker/test_threads.py",),
+    ),
+    Mutant(
+        name="device-without-close-on-exec",
+        bug="a program that the daemon starts keeps the TUN device alive after its end",
+        file=_TUN,
+        old="    os.set_inheritable(queue.fileno(), False)\n",
+        new="",
+        tests=("tests/dataplane/test_descriptors.py",),
+    ),
+    Mutant(
+        name="odd-subnet-file-found-out-late",
+        bug="a --subnet-file that is a device is refused only when the lease is taken",
+        file=_DAEMON,
+        old="    check_tun()\n    subnetfile.check(config.subnet_file)\n",
+        new="    check_tun()\n",
+        tests=(
+            "tests/netns/test_bad_input.py::test_subnet_file_that_is_no_regular_file_is_refused_before_etcd_is_asked",
+        ),
+    ),
+    Mutant(
+        name="task-ends-in-silence",
+        bug="after one unforeseen error nothing follows the registry any more, and nothing says so",
+        file=_SUPERVISOR,
+        old="            await self._clock.sleep(self.failed(name, error))\n",
+        new="            await asyncio.Event().wait()\n",
+        tests=("tests/test_supervisor.py",),
+    ),
+    Mutant(
+        name="supervisor-without-back-off",
+        bug="a task that fails at once fails a thousand times a second",
+        file=_SUPERVISOR,
+        old="            await self._clock.sleep(self.failed(name, error))\n",
+        new="            self.failed(name, error)\n            await self._clock.sleep(0)\n",
+        tests=("tests/test_supervisor.py",),
+    ),
+    Mutant(
+        name="all-hosts-come-back-at-once",
+        bug="a registry that was away is hit by every host in the same moment",
+        file=_AIO,
+        old="self._next * random.uniform(1.0, 1.0 + self._jitter)",
+        new="self._next * random.uniform(1.0, 1.0)",
+        tests=("tests/test_aio.py",),
+    ),
+    Mutant(
+        name="error-of-a-part-swallowed",
+        bug="a part of the daemon that fails is taken for one that ended in order: exit status 0",
+        file=_AIO,
+        old="            if task.done():\n                task.result()\n",
+        new="            if task.done():\n                task.exception()\n",
+        tests=("tests/test_aio.py",),
+    ),
+)

@@ -1,0 +1,81 @@
+"""The admin socket, the health server and the HTTP server under both."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_ADMIN = "udpoverlay/observe/admin.py"
+_DOCUMENTS = "udpoverlay/observe/documents.py"
+_HEALTH = "udpoverlay/observe/health.py"
+_HTTP = "udpoverlay/observe/http.py"
+
+_ADMIN_TESTS = ("tests/observe/test_admin.py",)
+_HTTP_TESTS = ("tests/observe/test_http.py",)
+
+MUTANTS = (
+    Mutant(
+        name="any-user-may-ask",
+        bug="where the socket's permissions were loosened, any user reads peers and leases",
+        file=_ADMIN,
+        old="        if request.uid not in {0, os.geteuid()}:\n",
+        new="        if request.uid is None:\n",
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="admin-socket-for-all",
+        bug="the admin socket is made with the mode that the umask leaves",
+        file=_ADMIN,
+        old="                os.fchmod(sock.fileno(), stat.S_IRUSR | stat.S_IWUSR)\n",
+        new="",
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="socket-of-a-living-daemon-taken",
+        bug="a second daemon takes the admin socket of the first",
+        file=_ADMIN,
+        old="                if error.errno != errno.ECONNREFUSED:\n                    raise\n"
+        "                os.unlink(self._path)\n                return\n",
+        new="                pass\n            os.unlink(self._path)\n            return\n",
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="dead-socket-in-the-way",
+        bug="after a kill the admin socket cannot be had until somebody removes the file",
+        file=_ADMIN,
+        old="                if error.errno != errno.ECONNREFUSED:\n",
+        new="                if error.errno:\n",
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="successors-socket-removed",
+        bug="a daemon that ends takes the admin socket of its successor along",
+        file=_ADMIN,
+        old="                if _identity(self._path) == inode:\n",
+        new="                if _identity(self._path):\n",
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="ready-before-it-is",
+        bug="/readyz says ready while the daemon still waits for its lease",
+        file=_HEALTH,
+        old="            if self.ready:\n",
+        new="            if True:\n",
+        tests=("tests/observe/test_health.py",),
+    ),
+    Mutant(
+        name="refused-lease-looks-reachable",
+        bug="`peers` shows a lease without a route like any other",
+        file=_DOCUMENTS,
+        old='                    "" if refusal is None else refusal.value,\n',
+        new='                    "",\n',
+        tests=_ADMIN_TESTS,
+    ),
+    Mutant(
+        name="half-open-requests-held",
+        bug="a hundred half-open requests take the descriptors that etcd needs",
+        file=_HTTP,
+        old="min(self._limits.connections, max(1, _descriptors() // 8))",
+        new="max(1, _descriptors())",
+        tests=_HTTP_TESTS,
+    ),
+)
