@@ -280,6 +280,12 @@ class EtcdServer:
         reply = json.loads(self.etcdctl("get", key, "-w", "json"))
         return int(reply["kvs"][0].get("lease", 0))
 
+    def is_leader(self) -> bool:
+        status = self.call("/maintenance/status", {})
+        header = status["header"]
+        assert isinstance(header, dict)
+        return bool(status["leader"] == header["member_id"])
+
     def revision(self) -> int:
         return int(json.loads(self.etcdctl("get", "/", "-w", "json"))["header"]["revision"])
 
@@ -318,3 +324,29 @@ def cluster(
     finally:
         for server in servers:
             server.kill()
+
+
+@contextlib.contextmanager
+def grpc_proxy(server: EtcdServer) -> Iterator[str]:
+    """etcd's own proxy before a server; its URL."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [server.binary, "grpc-proxy", "start", f"--endpoints={server.url}"]
+    with subprocess.Popen(
+        [*command, f"--listen-addr={address}", f"--data-dir={server.directory / 'proxy'}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as proxy:
+        try:
+            _wait_for(address, time.monotonic() + DEADLINE)
+            yield f"http://{address}"
+        finally:
+            proxy.kill()
+
+
+def _wait_for(address: str, deadline: float) -> None:
+    host, port = address.split(":")
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nobody listens at {address}")

@@ -68,6 +68,11 @@ class Host:
     def lease(self) -> Lease:
         return self.control.lease
 
+    @property
+    def serving(self) -> str:
+        """The endpoint that answers."""
+        return self.registry._client.endpoint
+
     def count(self, name: str) -> int:
         return self.registry.counters()[name]
 

@@ -98,6 +98,27 @@ def test_a_connection_cut_between_two_requests_is_not_an_error(server: EtcdServe
     run(scenario())
 
 
+@pytest.mark.etcd
+def test_a_cancellation_in_the_moment_of_a_failure_is_not_lost(server: EtcdServer) -> None:
+    """Who stops a follower must not find that it took the failure for all there was."""
+
+    async def scenario() -> None:
+        proxy = await proxy_to(server.url)
+        etcd = client(proxy.url)
+        for _ in range(50):
+            await patiently(etcd)
+            proxy.mute()
+            request = asyncio.ensure_future(etcd.range(b"/x"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            etcd.leave(etcd.endpoint)
+            request.cancel()
+            await asyncio.wait({request})
+            assert request.cancelled()
+
+    run(scenario())
+
+
 def test_when_all_endpoints_are_dead_each_is_named() -> None:
     async def scenario() -> None:
         one, two = nowhere(), nowhere()

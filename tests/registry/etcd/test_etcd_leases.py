@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.proxy import Proxy
 from udpoverlay.errors import RegistryDenied, RegistryUnavailable
 from udpoverlay.model.lease import Lease
 from udpoverlay.registry.etcd.client import EtcdTimeouts
+from udpoverlay.registry.etcd.messages import TxnReply
 from udpoverlay.registry.etcd.registry import EtcdRegistry
 
 pytestmark = pytest.mark.etcd
@@ -113,27 +115,36 @@ def test_a_refused_claim_leaves_no_etcd_lease(server: EtcdServer) -> None:
 
 
 class Interrupted:
-    """A host behind a proxy that goes mute between the grant of an etcd lease and the put."""
+    """A host behind a proxy that goes mute while a put is under way."""
 
     def __init__(self, network: EtcdNetwork, proxy: Proxy) -> None:
         self.proxy = proxy
         self.registry: EtcdRegistry = network.registry(endpoints=(proxy.url,), timeouts=HASTY)
-        self._client = self.registry._client
-        self._grant = self._client.grant
         self.granted = 0
+        """The etcd lease of the put."""
 
-    def interrupt(self) -> None:
+    def interrupt(self, *, for_good: bool) -> None:
+        """Let the next put be carried out, and no try of it be answered."""
+        etcd = self.registry._client
+        real_grant, real_txn = etcd.grant, etcd.txn
+
         async def grant(lease_id: int, ttl: int) -> int:
-            seconds = await self._grant(lease_id, ttl)
             self.granted = lease_id
+            return await real_grant(lease_id, ttl)
+
+        async def txn(*operations: Any) -> TxnReply:
             self.proxy.mute()
             self.proxy.deaf = True
-            return seconds
+            try:
+                return await real_txn(*operations)
+            finally:
+                etcd.grant, etcd.txn = real_grant, real_txn  # type: ignore[method-assign]
+                if not for_good:
+                    await self.restore()
 
-        self._client.grant = grant  # type: ignore[method-assign]  # a test's interception
+        etcd.grant, etcd.txn = grant, txn  # type: ignore[method-assign, assignment]  # a test's
 
     async def restore(self) -> None:
-        self._client.grant = self._grant  # type: ignore[method-assign]  # a test's interception
         self.proxy.deaf = False
         await self.proxy.cut()
 
@@ -145,13 +156,31 @@ async def carried_out(network: EtcdNetwork, lease: Lease, grant: int) -> None:
         pass
 
 
-def test_a_renewal_whose_answer_is_lost_keeps_the_entry(server: EtcdServer) -> None:
+def test_a_renewal_whose_answers_are_lost_is_found_carried_out(server: EtcdServer) -> None:
+    """A stalled disk: both tries run into their time-out, then etcd answers again."""
+
+    async def scenario() -> None:
+        network = EtcdNetwork(server)
+        before = leases(server)
+        host = Interrupted(network, await proxy_to(server.url))
+        lease = await host.registry.acquire(US, subnet("10.5.6.0/24"))
+        host.interrupt(for_good=False)
+        renewed = await host.registry.renew(lease)
+        assert renewed.registry_lease == host.granted
+        assert network.value("10.5.6.0/24") is not None, "not revoked with its etcd lease"
+        assert server.lease_of(network.key("10.5.6.0/24")) == host.granted
+        assert leases(server) - before == {host.granted}
+
+    run(scenario())
+
+
+def test_a_renewal_that_cannot_be_read_back_keeps_the_entry(server: EtcdServer) -> None:
     async def scenario() -> None:
         network = EtcdNetwork(server)
         before = leases(server)
         host = Interrupted(network, await proxy_to(server.url))
         lease = await host.registry.acquire(US, subnet("10.5.7.0/24"))
-        host.interrupt()
+        host.interrupt(for_good=True)
         with pytest.raises(RegistryUnavailable):
             await host.registry.renew(lease)
         await host.restore()
@@ -169,7 +198,7 @@ def test_a_renewal_that_a_signal_cuts_short_keeps_the_entry(server: EtcdServer) 
         network = EtcdNetwork(server)
         host = Interrupted(network, await proxy_to(server.url))
         lease = await host.registry.acquire(US, subnet("10.5.8.0/24"))
-        host.interrupt()
+        host.interrupt(for_good=True)
         renewal = asyncio.ensure_future(host.registry.renew(lease))
         await until(lambda: host.granted)
         await carried_out(network, lease, host.granted)
@@ -178,8 +207,8 @@ def test_a_renewal_that_a_signal_cuts_short_keeps_the_entry(server: EtcdServer) 
         assert renewal.cancelled()
         await host.restore()
         await host.registry.aclose()
+        assert network.value("10.5.8.0/24") is not None, "not revoked with its etcd lease"
         assert server.lease_of(network.key("10.5.8.0/24")) == host.granted
-        assert network.value("10.5.8.0/24") is not None
         # The next start finds its subnet, and one etcd lease is left.
         again = network.registry()
         at_end(again.aclose)
@@ -194,7 +223,7 @@ def test_a_claim_whose_answer_is_lost_is_found_by_the_next_start(server: EtcdSer
         network = EtcdNetwork(server)
         before = leases(server)
         host = Interrupted(network, await proxy_to(server.url))
-        host.interrupt()
+        host.interrupt(for_good=True)
         with pytest.raises(RegistryUnavailable):
             await host.registry.acquire(US, subnet("10.5.9.0/24"))
         await host.restore()

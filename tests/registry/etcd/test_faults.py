@@ -8,6 +8,7 @@ In every one: no working peer loses its route, and in the end routes and registr
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.aio import in_thread, run, until
-from tests.support.etcd import EtcdServer, cluster, running
+from tests.support.etcd import EtcdServer, cluster, grpc_proxy, running
 from tests.support.host import (
     HASTY,
     PEERS,
@@ -28,8 +29,13 @@ from tests.support.host import (
 )
 from tests.support.network import QUICK, EtcdNetwork, plain_value
 from udpoverlay.model.events import Snapshot
+from udpoverlay.registry.etcd.client import EtcdTimeouts
+from udpoverlay.registry.etcd.watch import FollowTiming
 
 pytestmark = pytest.mark.etcd
+
+SECONDS = 25.0
+"""What a frozen member may cost: a check of the watch, its answer, an election, a slow machine."""
 
 
 @pytest.fixture
@@ -286,6 +292,21 @@ def test_a_quiet_watch_is_left_alone(server: EtcdServer) -> None:
     run(scenario())
 
 
+def test_a_proxy_that_knows_no_progress_request_is_used(server: EtcdServer) -> None:
+    """etcd's own gRPC proxy: silence is no reason to leave it, a change that it holds back is."""
+
+    async def scenario() -> None:
+        timing = replace(QUICK, check_every=0.05, answer=0.2)
+        with grpc_proxy(server) as url:
+            host = await host_with_peers(server, endpoints=(url,), timing=timing)
+            await until(lambda: host.count("watch_checks") > 3)
+            assert host.count("watch_stalls") == 0
+            assert host.count("watch_breaks") == 0
+            await host.routes({**PEERS, **await new_peer(host)})
+
+    run(scenario())
+
+
 def test_the_leader_dies(tmp_path: Any, binary: str) -> None:
     async def scenario(members: list[EtcdServer]) -> None:
         urls = tuple(member.url for member in members)
@@ -319,6 +340,41 @@ def test_a_member_cut_off_from_the_others_lets_the_watch_go(tmp_path: Any, binar
 
     with cluster(tmp_path, binary=binary) as members:
         run(scenario(members), deadline=90)
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_frozen_member_costs_seconds(tmp_path: Any, binary: str, role: str) -> None:
+    """SIGSTOP: its connections stand and say nothing. With the daemon's own times."""
+
+    async def scenario(members: list[EtcdServer]) -> None:
+        leads = [await in_thread(member.is_leader) for member in members]
+        victim = members[leads.index(role == "leader")]
+        others = [member for member in members if member is not victim]
+        urls = tuple(member.url for member in (victim, *others))
+        host = await host_with_peers(
+            others[0], endpoints=urls, timing=FollowTiming(), timeouts=EtcdTimeouts()
+        )
+        expected = dict(PEERS)
+        frozen = victim
+        for number in (60, 61):  # then the one that served meanwhile, and the first serves again
+            await in_thread(frozen.pause)
+            host.network.server = next(each for each in members if each is not frozen)
+            expected |= await patiently(host, number)
+            started = time.monotonic()
+            await host.routes(expected)
+            await host.registry.renew(host.lease)
+            took = time.monotonic() - started
+            assert took < SECONDS, f"{took:.0f} s"
+            await in_thread(frozen.resume)
+            frozen = next(
+                each
+                for each in members
+                if each.url == host.registry._client.endpoints[host.registry._client._preferred]
+            )
+        assert host.sink.lost == []
+
+    with cluster(tmp_path, binary=binary) as members:
+        run(scenario(members), deadline=110)
 
 
 def test_lines_in_the_log_do_not_pile_up(

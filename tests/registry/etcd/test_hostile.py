@@ -5,13 +5,18 @@ In every one: no working peer loses its route, and in the end routes and registr
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.aio import in_thread, run, until
 from tests.support.etcd import EtcdServer, running
+from tests.support.etcdclient import client
 from tests.support.host import (
     PEERS,
     Host,
@@ -22,6 +27,7 @@ from tests.support.host import (
 )
 from tests.support.network import EtcdNetwork, plain_value
 from udpoverlay.errors import RegistryConflict
+from udpoverlay.registry.etcd.messages import put_op
 
 pytestmark = pytest.mark.etcd
 
@@ -105,6 +111,67 @@ def test_huge_values_fit_neither_a_lease_nor_our_memory(server: EtcdServer) -> N
         assert host.count("entries_skipped") >= 31
 
     run(scenario())
+
+
+FOLLOWER = """
+import asyncio, sys
+from netaddr import IPAddress
+from udpoverlay.model.config import EtcdConfig
+from udpoverlay.model.lease import LeaseAttrs
+from udpoverlay.registry.etcd.registry import EtcdRegistry
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+async def main():
+    before = peak()
+    registry = EtcdRegistry(EtcdConfig(endpoints=(sys.argv[1],), prefix=sys.argv[2]))
+    await registry.acquire(LeaseAttrs(IPAddress("192.0.2.101")), None)
+    async for event in registry.watch():
+        print(type(event).__name__, len(getattr(event, "leases", "1")), peak() - before, flush=True)
+
+asyncio.run(main())
+"""
+JUNK = b"x" * 1_450_000
+PIECES = 130
+
+
+async def write_junk(server: EtcdServer, network: EtcdNetwork, name: str) -> None:
+    etcd = client(server.url)
+    for number in range(PIECES):
+        key = network.key(name.format(number)).encode()
+        await etcd.txn([], [put_op(key, JUNK, 0)])
+
+
+@pytest.mark.parametrize("name", ["10.5.{}.0-24", "junk-{}"])
+def test_190_mb_of_junk_cost_neither_memory_nor_the_start(tmp_path: Path, name: str) -> None:
+    """What is there at the start, and again what comes while the watch is open."""
+    with running(tmp_path) as server:
+        network = EtcdNetwork(server)
+        for net, ip in PEERS.items():
+            network.claim(net, ip)
+        run(write_junk(server, network, name.replace("{}", "1{}")))
+        started = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-c", FOLLOWER, server.url, network.prefix],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as daemon:
+            try:
+                assert daemon.stdout is not None
+                kind, leases, growth = daemon.stdout.readline().split()
+                assert time.monotonic() - started < 15
+                assert (kind, int(leases)) == ("Snapshot", len(PEERS) + 1)
+                assert float(growth) < 20, "MB"
+                run(write_junk(server, network, name.replace("{}", "2{}")))
+                network.claim("10.5.4.0/24", "192.0.2.4")
+                kind, _, growth = daemon.stdout.readline().split()
+                assert kind == "Added"
+                assert float(growth) < 20, "MB"
+            finally:
+                daemon.kill()
 
 
 def test_duplicate_and_overlapping_claims(server: EtcdServer) -> None:

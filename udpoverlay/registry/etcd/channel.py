@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar, cast
@@ -85,7 +86,7 @@ class Channel:
         most: int,
     ) -> bytes:
         """Send one message, return the one that answers it; of at most `most` bytes."""
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
         call = _Exchange(self._grpc, method, metadata, Cardinality.UNARY_UNARY, most)
 
         async def exchange() -> bytes:
@@ -101,8 +102,8 @@ class Channel:
             return await within(timeout, exchange())
         except Exception as error:
             if isinstance(error, asyncio.TimeoutError) and not self._grpc.heard_since(started):
-                # Not slow but mute, as a member that is stopped: whatever else waits for it on
-                # this connection shall not wait for its own time-out.
+                # Not slow but mute, as a member that is stopped, or stuck in a frame that never
+                # ends: whatever else waits on this connection shall not wait for its own time-out.
                 self.abort()
             raise self._translated(error) from error
 
@@ -272,7 +273,7 @@ class _Grpc(grpclib.client.Channel):
     @property
     def connected(self) -> bool:
         protocol = self._protocol
-        return self._connected and isinstance(protocol, _Protocol) and bool(protocol.heard)
+        return self._connected and isinstance(protocol, _Protocol) and protocol.greeted
 
     async def greeted(self) -> None:
         """Connect, and wait for the first bytes of the peer.
@@ -283,7 +284,7 @@ class _Grpc(grpclib.client.Channel):
         """
         protocol = cast(_Protocol, await self.__connect__())
         await protocol.greeting.wait()
-        if not protocol.heard:
+        if not protocol.greeted:
             raise protocol.lost or ConnectionResetError(errno.ECONNRESET, "hung up")
 
     @property
@@ -292,10 +293,11 @@ class _Grpc(grpclib.client.Channel):
         protocol = self._protocol
         return protocol.lost if isinstance(protocol, _Protocol) else None
 
-    def heard_since(self, time: float) -> bool:
-        """Whether a byte came on the connection since `time`, in the loop's seconds."""
+    def heard_since(self, moment: float) -> bool:
+        """Whether a reply to anything came on the connection since then, in monotonic seconds."""
         protocol = self._protocol
-        return isinstance(protocol, _Protocol) and protocol.heard >= time
+        last = None if protocol is None else protocol.connection.last_data_received
+        return last is not None and last >= moment
 
     def abort(self) -> None:
         protocol, self._protocol = self._protocol, None
@@ -311,8 +313,7 @@ class _Protocol(H2Protocol):
     """grpclib's protocol that survives every byte sequence, and knows why it ended."""
 
     lost: Exception | None = None
-    heard = 0.0
-    """When the last bytes came, in the loop's seconds."""
+    greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -320,7 +321,7 @@ class _Protocol(H2Protocol):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = asyncio.get_running_loop().time()
+        self.greeted = True
         self.greeting.set()
         try:
             super().data_received(data)

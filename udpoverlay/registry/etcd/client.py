@@ -181,10 +181,15 @@ class EtcdClient:
 
         return await self._walk(messages.WATCH, open_watch)
 
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that is asked first."""
+        return self.endpoints[self._preferred]
+
     def leave(self, endpoint: str) -> None:
         """Break the connection to an endpoint that fell silent; ask another one first."""
         self._drop(endpoint)
-        if self.endpoints[self._preferred] == endpoint:
+        if self.endpoint == endpoint:
             self._preferred = (self._preferred + 1) % len(self.endpoints)
 
     def forget_token(self) -> None:

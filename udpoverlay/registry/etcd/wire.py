@@ -22,6 +22,8 @@ _FIXED64, _BYTES, _FIXED32 = 1, 2, 5
 _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
 _LONGEST_VARINT = 64
+_MOST_FIELDS = 1 << 17
+"""In one message. etcd's largest has an event or a key a field, and is cut at 2 MB."""
 
 
 class BadMessage(RegistryUnavailable):
@@ -57,7 +59,9 @@ def fields(data: bytes, start: int = 0, end: int = -1) -> Iterator[tuple[int, in
     if end < 0:
         end = len(data)
     try:
-        while at < end:
+        for _ in range(_MOST_FIELDS):
+            if at >= end:
+                break
             tag = data[at]
             at += 1
             if tag >= 0x80:
@@ -77,6 +81,8 @@ def fields(data: bytes, start: int = 0, end: int = -1) -> Iterator[tuple[int, in
             if at > end:
                 break
             yield tag, first, at
+        else:
+            raise BadMessage("etcd sent a message of more fields than it ever does")
     except IndexError:
         at = end + 1
     if at > end:
