@@ -138,6 +138,7 @@ int senders_build(struct senders *senders, struct peer_state *const *peers, size
     struct senders direct = {0};
     int rc = 0;
 
+    *senders = (struct senders){0};
     /* An alias refers to addresses, so these come first; there is seldom any. */
     if (alias_count > 0)
         rc = build(&direct, NULL, peers, peer_count, NULL, 0);

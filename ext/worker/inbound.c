@@ -133,11 +133,10 @@ enum { QUEUED_OVERHEAD = 512, DIGEST_BYTES = 65536 };
  * waits for the CPU. */
 static void let_readers_run(struct worker *worker, const struct iovec *packet)
 {
-    enum { UDP = 17, IPV4_PROTOCOL = 9, IPV6_NEXT_HEADER = 6 };
     const uint8_t *bytes = packet->iov_base;
     const uint8_t protocol = bytes[bytes[0] >> 4 == 6 ? IPV6_NEXT_HEADER : IPV4_PROTOCOL];
 
-    if (protocol != UDP)
+    if (protocol != IPPROTO_UDP)
         return;
     worker->inbound.undigested += (uint32_t)packet->iov_len + QUEUED_OVERHEAD;
     if (worker->inbound.undigested < DIGEST_BYTES)
