@@ -168,10 +168,12 @@ def test_second_address_is_tried(host: str, monkeypatch: pytest.MonkeyPatch) -> 
     async def scenario() -> None:
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection(host, port, family=socket.AF_INET)
-        assert await reader.read() == b""
-        writer.close()
-        server.close()
+        try:
+            reader, writer = await asyncio.open_connection(host, port, family=socket.AF_INET)
+            assert await reader.read() == b""
+            writer.close()
+        finally:
+            server.close()
 
     on_loop(scenario)
 
