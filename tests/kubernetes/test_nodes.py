@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.kubecluster import Cluster, Kube, until
+from udpoverlay.clock import SYSTEM_CLOCK, Clock, SystemClock
 from udpoverlay.kubernetes import client as kube_client
 from udpoverlay.kubernetes import transport as kube_transport
 from udpoverlay.kubernetes.client import KubeClient
@@ -26,12 +27,16 @@ QUICK = FeedTiming(first_retry=0.01, max_retry=0.05, denied_retry=0.05)
 
 @asynccontextmanager
 async def feeding(
-    cluster: Cluster, timeouts: KubeTimeouts | None = None
+    cluster: Cluster,
+    timeouts: KubeTimeouts | None = None,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    timing: FeedTiming = QUICK,
 ) -> AsyncIterator[tuple[NodeFeed, KubeClient]]:
     config = cluster.kubeconfig(cluster.api.user("feed", cluster.api.auth.rules["admin"]))
     access = load_access(KubeConfigSource(kubeconfig_file=str(config)))
     client = KubeClient(access, timeouts=timeouts or KubeTimeouts())
-    feed = NodeFeed(client, frozenset({"a.b/c"}), timing=QUICK)
+    feed = NodeFeed(client, frozenset({"a.b/c"}), timing=timing, clock=clock)
     task = asyncio.ensure_future(feed.run())
     try:
         yield feed, client
@@ -307,5 +312,57 @@ def test_an_event_without_an_end_is_given_up(double: Kube, monkeypatch: pytest.M
             await until(lambda: client.counters["watch_breaks"] == 1, "given up")
             await cluster.node("n2")
             await names(feed, "n1", "n2")
+
+    double(scenario)
+
+
+@pytest.mark.parametrize(("code", "longest"), [(0, 10.0), (503, 10.0), (403, 30.0)])
+def test_a_server_that_refuses_is_asked_less_and_less(
+    double: Kube, code: int, longest: float
+) -> None:
+    class Recorder(SystemClock):
+        def __init__(self) -> None:
+            self.pauses: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.pauses.append(seconds)
+            await asyncio.sleep(0 if len(self.pauses) < 12 else 3600)
+
+    async def scenario(cluster: Cluster) -> None:
+        clock = Recorder()
+        if code:
+            cluster.api.faults.refuse(code, times=1000)
+        else:
+            await cluster.api.stop()
+        async with feeding(cluster, clock=clock, timing=FeedTiming()):
+            await until(lambda: len(clock.pauses) == 12, "twelve pauses")
+        for index, pause in enumerate(clock.pauses):
+            plain = min(0.2 * 2**index, longest)
+            assert plain <= pause <= 1.25 * plain, clock.pauses
+
+    double(scenario)
+
+
+def test_a_watch_that_breaks_after_each_event_is_opened_no_faster_than_a_pause(
+    double: Kube,
+) -> None:
+    class Counted(SystemClock):
+        def __init__(self) -> None:
+            self.pauses: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.pauses.append(seconds)
+            await asyncio.sleep(0)
+
+    async def scenario(cluster: Cluster) -> None:
+        clock = Counted()
+        async with feeding(cluster, clock=clock, timing=FeedTiming()) as (feed, _):
+            for index in range(5):
+                await watching(cluster)
+                await cluster.node(f"n{index}")
+                await until(lambda index=index: f"n{index}" in feed.nodes, "it is seen")  # type: ignore[misc]  # a lambda's default
+                cluster.api.cut_watches()
+            await until(lambda: len(clock.pauses) >= 4, "pauses")
+            assert min(clock.pauses) >= 0.2
 
     double(scenario)

@@ -1,4 +1,4 @@
-"""The podCIDR controller when replies are odd or its own work fails in a way nobody foresaw."""
+"""The podCIDR controller when replies are odd or its own work fails in an unforeseen way."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_unforeseen_error_gives_the_lease_to_another_replica(
 
         async def broken(self: Term, *rest: Any) -> None:
             if self._leadership.identity == "a":
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unforeseen")
             await real(self, *rest)
 
         monkeypatch.setattr(Term, "serve", broken)
@@ -77,7 +77,7 @@ def test_an_unforeseen_error_in_following_nodes_is_survived(
             real = NodeView.same_facts
 
             def broken(self: NodeView, other: NodeView | None) -> bool:
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unforeseen")
 
             monkeypatch.setattr(NodeView, "same_facts", broken)
             await cluster.node("n1")

@@ -14,6 +14,7 @@ from tests.support.podcidr import (
     served,
     source,
 )
+from udpoverlay.clock import SystemClock
 from udpoverlay.kubernetes.cidr_set import pools_of
 from udpoverlay.podcidr.election import PENDING, ElectionPeriods
 
@@ -126,6 +127,32 @@ def test_a_promise_outlives_several_leaders(double: Kube) -> None:
     double(scenario)
 
 
+def test_a_promise_stays_in_the_lease_through_all_batches(double: Kube) -> None:
+    """A leader that dies after its first batch must not have dropped what it inherited."""
+
+    async def scenario(cluster: Cluster) -> None:
+        api = cluster.api
+        for index in range(150):
+            await api.store.create(
+                ("nodes", "", f"a{index}"), {"metadata": {}, "spec": {}, "status": {}}
+            )
+        node = await cluster.node("z1")
+        promise = {"uid": node["metadata"]["uid"], "cidrs": ["10.244.200.0/24"]}
+        meta = {"name": "podcidr", "annotations": {PENDING: json.dumps({"z1": promise})}}
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+        await cluster.ok("POST", path, {"metadata": meta, "spec": {}})
+        stopped = api.faults.hold(writes_of(cluster, "tester-0"))
+        async with controller(cluster):
+            await until(lambda: bool(promised(cluster, "a0")), "the first batch is promised")
+            assert not promised(cluster, "a99"), "that was the first of two"
+            assert promised(cluster, "z1") == ["10.244.200.0/24"]
+            stopped.set()
+            found = await served(cluster, "z1", *(f"a{index}" for index in range(150)))
+            assert found["z1"] == ["10.244.200.0/24"]
+
+    double(scenario)
+
+
 def test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts(kube: Kube) -> None:
     """Its Lease writes are carried out and its Node writes hang: both are cut off in time."""
 
@@ -159,6 +186,35 @@ def test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts(ku
                     assert not first.status()["leader"]
 
     kube(scenario)
+
+
+def test_a_leader_that_was_suspended_writes_to_no_node(double: Kube) -> None:
+    """Its promise was written just before; when it wakes up its time is over."""
+
+    class Suspended(SystemClock):
+        slept = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.slept
+
+    async def scenario(cluster: Cluster) -> None:
+        api, clock = cluster.api, Suspended()
+        async with controller(cluster, clock=clock) as replica:
+            await leader(replica)
+            waking = api.faults.hold(lambda call: call.verb == "update" and "n1" in str(call.body))
+            await cluster.node("n1")
+            await until(lambda: any("n1" in str(c.body) for c in api.calls if c.verb == "update"))
+            asked = len(api.calls)
+            clock.slept = 100.0
+            waking.set()
+            await served(cluster, "n1")
+            later = [call.verb for call in api.calls[asked:] if call.resource in WRITTEN]
+            assert later.index("get") < later.index("patch"), "it took the Lease again first"
+
+    double(scenario)
+
+
+WRITTEN = {"leases", "nodes"}
 
 
 def test_a_promise_to_a_node_made_anew_is_void(double: Kube) -> None:
