@@ -1,6 +1,6 @@
 """Keeps endless work running: what ends by itself is logged, counted and begun again.
 
-A daemon whose task died of an exception that nobody foresaw looks healthy and does nothing any
+A daemon whose task died of an unforeseen exception looks healthy and does nothing any
 more. So every task that must not end has an owner here. Owns: when to begin again, and what to say.
 Must not know: what the work is.
 """
@@ -72,7 +72,7 @@ class Supervisor:
             await self._clock.sleep(self.failed(name, error))
 
     def failed(self, name: str, error: BaseException) -> float:
-        """Log and count an error that nobody foresaw: seconds to wait before trying again."""
+        """Log and count an unforeseen error: seconds to wait before trying again."""
         now = self._clock.monotonic()
         fault = self._faults.get(name)
         if fault is None or now >= fault.over_at:
@@ -105,7 +105,7 @@ class _Returned(Exception):
 async def _end_of(work: Coroutine[Any, Any, None]) -> BaseException:
     """Wait for the end of `work`, in a task of its own: why it ended.
 
-    A CancelledError that nobody asked for, from the depths of a library, ends that task alone.
+    A stray CancelledError, from the depths of a library, ends that task alone.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -84,6 +84,7 @@ def test_packets_flow_while_the_api_server_is_away(hosts: KubeHosts) -> None:
     knows(n2, "10.244.1.0/24")
     hosts.api.stop()
     wait_until(lambda: bool(n1.lines("nodes cannot be followed")), "n1 notices")
+    assert hosts.address in n1.status()["registry"]["troubles"]["nodes"]
     assert ping(n1.host, n1.address, n2.address) is not None
     # An empty server in its place: everything that it knew is lost, and no peer is.
     hosts.api = hosts.start_api()
@@ -98,6 +99,7 @@ def test_packets_flow_while_the_api_server_is_away(hosts: KubeHosts) -> None:
         return all(flannel_annotations(hosts.node(name)) for name in ("n1", "n2"))
 
     wait_until(annotated, "both nodes are annotated again")
+    wait_until(lambda: n1.status()["registry"]["troubles"] == {}, "no trouble is left")
     assert ping(n2.host, n2.address, n1.address) is not None
 
 

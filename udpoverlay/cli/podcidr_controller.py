@@ -1,7 +1,7 @@
 """`udpoverlay podcidr-controller`: gives Nodes a podCIDR where no controller-manager does.
 
 Owns: its flags, how its facts are printed, its exit codes (0 asked to stop or all is well; 1
-something that a person must mend; 2 a wrong flag). Must not know: how ranges are given.
+something to fix; 2 a wrong flag). Must not know: how ranges are given.
 """
 
 from __future__ import annotations

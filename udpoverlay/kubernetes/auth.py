@@ -94,7 +94,7 @@ def basic(username: str, password: str) -> FixedHeader:
 
 
 class TokenFile:
-    """A bearer token in a file that somebody else keeps fresh (the pod's service account).
+    """A bearer token in a file that is rotated (the pod's service account).
 
     The file may be away, empty or half-written when it is read: then the last good token stays, and
     the next request reads again.
@@ -258,7 +258,7 @@ class ExecPlugin:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            # Its pipes, too, whoever else still holds their ends; asyncio has no public way.
+            # And its pipes, which its children may still hold; asyncio has no public way.
             process._transport.close()  # type: ignore[attr-defined]
         if code:
             text = err.decode("utf-8", "replace").strip()[-200:]

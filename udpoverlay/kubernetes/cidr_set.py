@@ -4,7 +4,7 @@ Owns: the rules for --cluster-cidr and the node mask sizes (kube-controller-mana
 the books of who holds what. Must not know: how a Node is read or written (controller.py).
 
 A pool is cut into slots, one per Node. A range that a Node already has marks every slot it touches,
-whatever its size and whoever gave it, so an overlapping range can never be handed out:
+whatever its size and origin, so an overlapping range can never be handed out:
 
     --cluster-cidr 10.244.0.0/16, slots of /24
     slot   0          1          2          3          4

@@ -1,4 +1,4 @@
-"""Why a host cannot have its lease from Kubernetes yet, and the command that mends it.
+"""Why a host cannot have its lease from Kubernetes yet, and the command that fixes it.
 
 Owns: the usual causes of a missing podCIDR and of a refused request, as sentences. Must not know:
 when to ask again.
@@ -118,7 +118,7 @@ def why_no_pod_cidr(name: str, nodes: Mapping[str, NodeView], conf: NetConf) -> 
     have = [view for view in nodes.values() if view.pod_cidr or view.pod_cidrs]
     if not have:
         return Why(
-            f"Node {name} has no podCIDR, nor has any other: nobody hands them out",
+            f"Node {name} has no podCIDR, nor has any other: nothing hands them out",
             f"start kube-controller-manager with --allocate-node-cidrs=true --cluster-cidr={ranges}"
             f" (kubeadm init --pod-network-cidr={ranges}), or let us do it: kubectl apply -f "
             "deploy/kubernetes/podcidr-controller.yaml",
@@ -128,11 +128,11 @@ def why_no_pod_cidr(name: str, nodes: Mapping[str, NodeView], conf: NetConf) -> 
         return Why(
             f"Node {name} has no podCIDR and all ranges of {ranges} are held",
             "delete Nodes that are gone (kubectl get nodes; kubectl delete node NAME) or enlarge "
-            "--cluster-cidr of whoever hands them out, and Network here",
+            "--cluster-cidr of what hands them out, and Network here",
         )
     return Why(
         f"Node {name} has no podCIDR though {len(have)} of {len(nodes)} Nodes have one",
-        f"whoever hands them out has stopped or is late: kubectl describe node {name} (events), "
+        f"what hands them out has stopped or is late: kubectl describe node {name} (events), "
         f"kubectl -n kube-system get lease; by hand: {_by_hand(name, books)}",
     )
 

@@ -139,6 +139,8 @@ def connection_error(error: BaseException, server: str) -> RegistryError:
         )
     if isinstance(error, asyncio.TimeoutError):
         return RegistryUnavailable(f"{server} does not answer")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return RegistryUnavailable(f"{server} broke off its answer")
     if isinstance(error, OSError | aiohttp.ClientConnectionError):
         return RegistryUnavailable(f"{server} cannot be reached: {_reason(error)}")
     # Whatever else a foreign reply makes of the libraries that read it.

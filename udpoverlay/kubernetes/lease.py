@@ -48,7 +48,7 @@ class LeaseObject:
 
     @property
     def term(self) -> tuple[object, ...]:
-        """What differs after somebody renewed, took or gave up the Lease."""
+        """What differs after a replica renewed, took or released the Lease."""
         return (self.holder, self.duration, self.acquired, self.renewed, self.transitions)
 
     def changed(self, spec: Mapping[str, object], annotations: Mapping[str, str]) -> dict[str, Any]:

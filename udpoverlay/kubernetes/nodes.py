@@ -97,8 +97,8 @@ class FeedTiming:
 class NodeFeed:
     """The cache. Keep `run()` running; `nodes` is complete once `synced` is set.
 
-    Should `run()` ever end by an error that it did not expect, run it again: it lists, and every
-    follower looks at everything.
+    Should `run()` end by an unforeseen error, run it again: it lists, and every follower looks at
+    everything.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class NodeFeed:
         return {part: why for part, why in found.items() if why}
 
     async def run(self) -> None:
-        """Keep `nodes` true for ever; only cancellation, or an error nobody foresaw, ends it."""
+        """Keep `nodes` true for ever; only cancellation, or an unforeseen error, ends it."""
         timing, clock = self._timing, self._clock
         # With jitter: thousands of hosts lose one API server in the same moment.
         backoff = aio.Backoff(timing.first_retry, timing.max_retry)

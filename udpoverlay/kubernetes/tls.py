@@ -62,7 +62,7 @@ class Tls:
     ) -> None:
         """Raise OperatorError naming the piece that is missing, malformed or mismatched.
 
-        Without an authority the system's are trusted. `insecure` trusts anybody.
+        Without an authority the system's are trusted. `insecure` trusts any server.
         """
         if (certificate is None) != (key is None):
             given, missing = ("client-certificate", "client-key")[:: 1 if certificate else -1]

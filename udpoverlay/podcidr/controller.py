@@ -43,7 +43,7 @@ DEAF = 900.0
 
 
 class PodCidrController:
-    """One replica. `run` it; `status` and `healthy` are for whoever asks how it goes."""
+    """One replica. `run` it; `status` and `healthy` say how it goes."""
 
     def __init__(
         self,
@@ -103,8 +103,8 @@ class PodCidrController:
     async def run(self) -> None:
         """Act while the Lease is ours, wait for it while it is not; for ever.
 
-        After an error that nobody foresaw the Lease is given up, so that another replica may have
-        more luck, and it begins again.
+        After an unforeseen error the Lease is released, so that another replica may act, and it
+        begins again.
         """
         await self._supervisor.run("podcidr", self._life)
 

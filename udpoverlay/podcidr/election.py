@@ -86,7 +86,7 @@ class ElectionPeriods:
     renew_deadline: float = 10.0
     """A holder that could not renew for so long stops acting."""
     retry: float = 2.0
-    """Between two renewals, or two looks at somebody else's Lease."""
+    """Between two renewals, or two looks at another's Lease."""
 
     @property
     def attempt(self) -> float:
@@ -140,7 +140,7 @@ class Leadership:
 
     @property
     def holder(self) -> str:
-        """Who holds the Lease as far as we saw, "" when nobody does."""
+        """Who holds the Lease as far as we saw, "" for none."""
         return self._lease.holder
 
     async def acquire(self) -> Promises:
@@ -171,8 +171,8 @@ class Leadership:
     async def promise(self, promises: Promises) -> None:
         """Write what we are about to do, in place of what was promised before.
 
-        Raises LeadershipLost when somebody else holds the Lease, RegistryError when it is not sure
-        that the promise was written: then it must not be acted upon.
+        Raises LeadershipLost when another replica holds the Lease, RegistryError when it is not
+        sure that the promise was written: then it must not be acted upon.
         """
         self.check()
         text = codec.encode(
@@ -208,7 +208,7 @@ class Leadership:
                 self._report.warning("renew", "Lease not renewed", error=str(error))
 
     async def _expire(self) -> None:
-        """Raise LeadershipLost at the deadline, whoever waits for whatever answer."""
+        """Raise LeadershipLost at the deadline, whatever answer is outstanding."""
         while (left := self._left()) > 0:
             await self._clock.sleep(left)
         raise self._lost(f"not renewed for {self._periods.renew_deadline:g} s")
@@ -249,7 +249,7 @@ class Leadership:
             try:
                 await self._put(found, self._ours(found, taken=holder != self.identity), {})
             except KubeModified:
-                return False  # somebody was quicker
+                return False  # another replica was quicker
             _log.info("Lease taken", name=self._name, identity=self.identity, after=holder or None)
             return True
 
@@ -291,7 +291,7 @@ class Leadership:
                     await self._put(self._lease, mine, annotations)
                     return
                 except KubeModified:
-                    # Somebody took it, or a write of ours arrived whose answer was lost.
+                    # Another replica took it, or a write of ours arrived whose answer was lost.
                     pass
                 except KubeNotFound as error:
                     raise self._lost("the Lease was deleted") from error
@@ -300,7 +300,7 @@ class Leadership:
                 except KubeNotFound as error:
                     raise self._lost("the Lease was deleted") from error
                 if self.holder != self.identity or attempt == 2:
-                    raise self._lost(f"the Lease is held by {self.holder or 'nobody'}")
+                    raise self._lost(f"the Lease is held by {self.holder or 'no replica'}")
 
     def _lost(self, why: str) -> LeadershipLost:
         self._held = False

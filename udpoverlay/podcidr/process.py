@@ -95,7 +95,7 @@ def _serve_health(
     except OSError as error:
         raise KernelError(
             f"--healthz-port {settings.healthz_port}: {error.strerror}",
-            fix="use a port that nobody listens on, or 0 for none",
+            fix="use a free port, or 0 for none",
             errno=error.errno or 0,
         ) from error
     server = HttpServer(answer)
@@ -139,7 +139,7 @@ async def check(settings: ControllerSettings) -> Json:
 
 
 async def _holder(client: KubeClient, settings: ControllerSettings) -> str | None:
-    """Who holds the Lease; None when nobody does or we may not look."""
+    """Who holds the Lease; None when it has no holder or we may not look."""
     try:
         lease = await client.get_lease(settings.lease_namespace, settings.lease_name)
     except (KubeNotFound, KubeDenied):

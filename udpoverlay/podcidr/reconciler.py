@@ -88,7 +88,7 @@ class Term:
     def inherit(self, nodes: Mapping[str, NodeView], promises: Promises) -> None:
         """Open the books: what Nodes have first, then what the last holder was about to give.
 
-        A promise to a Node that is gone, was made anew or has its range is void: the write that it
+        A promise to a Node that is gone, was recreated or has its range is void: the write that it
         announced can only be refused.
         """
         for name in sorted(nodes):
@@ -143,10 +143,10 @@ class Term:
         if before is not None and _older(view, before):
             return False
         self._nodes[name] = view
-        anew = before is not None and before.uid != view.uid
+        recreated = before is not None and before.uid != view.uid
         if not _has_range(view):
-            # What it lost by a restore of the API's database it gets again; a new Node starts anew.
-            return self._forget(name) if anew else False
+            # What it lost by a restore of the API's database it gets again, a new Node does not.
+            return self._forget(name) if recreated else False
         self._promised.pop(name, None)
         self.starved.discard(name)
         held = self.books.held(name)
@@ -230,7 +230,7 @@ class Term:
         cidrs = [str(network) for network in networks]
 
         def range_if_promised(view: NodeView) -> Json | None:
-            # A Node made anew meanwhile has no promise: that was to its predecessor.
+            # A Node that was recreated meanwhile has no promise: that was to its predecessor.
             if _has_range(view) or not networks or self._promised.get(name) != networks:
                 return None
             return {"podCIDR": cidrs[0], "podCIDRs": cidrs}
@@ -280,7 +280,7 @@ class Term:
                     )
                     return True
                 except (KubeModified, KubeInvalid):
-                    # It changed, was made anew, or got a range from somebody else.
+                    # It changed, was recreated, or got a range from another allocator.
                     self._look(await self._client.get_node(name))
         except LeadershipLost:
             raise

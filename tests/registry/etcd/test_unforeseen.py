@@ -1,4 +1,4 @@
-"""Errors of our own that nobody foresaw: the watch begins again, and routes become right."""
+"""Unforeseen errors of our own: the watch begins again, and routes become right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server(tmp_path: Any, binary: str) -> Iterator[EtcdServer]:
 
 
 def broken(*_: Any) -> Any:
-    raise ZeroDivisionError("nobody foresaw this")
+    raise ZeroDivisionError("unforeseen")
 
 
 async def recovers(host: Host, added: dict[str, str]) -> None:
@@ -40,7 +40,7 @@ async def test_unforeseen_error_in_reading_an_entry_is_survived(
     monkeypatch.setattr(LeaseReader, "put", broken)
     added = await new_peer(host)
     await until(lambda: host.count("task_failures") >= 1)
-    assert "ZeroDivisionError: nobody foresaw this" in host.registry.troubles()["etcd-leases"]
+    assert "ZeroDivisionError: unforeseen" in host.registry.troubles()["etcd-leases"]
     monkeypatch.undo()
     await recovers(host, added)
 

@@ -77,29 +77,24 @@ def test_hostile_replies_end_no_task_and_cost_no_route(double: Kube, name: str) 
     double(scenario)
 
 
-@pytest.mark.parametrize("kind", ["watch", "list"])
-def test_one_kind_of_request_answered_badly_for_ever(double: Kube, kind: str) -> None:
-    """Lists that work make up for watches that do not; a list that fails keeps what was known."""
+@pytest.mark.parametrize("name", ["empty", "null items", "lines of nonsense", "not found"])
+@pytest.mark.parametrize("watches", [True, False], ids=["watch", "list"])
+def test_lists_and_watches_make_up_for_each_other(double: Kube, name: str, watches: bool) -> None:
+    """Whichever of the two is answered badly for ever, the other one goes on."""
 
     async def scenario(cluster: Cluster) -> None:
         async with following(cluster) as (registry, told, hostile):
 
             def reply(asked: Asked) -> bytes | None:
                 listing = asked.method == "GET" and asked.path.endswith("/nodes")
-                return (
-                    HOSTILE["nameless items"]
-                    if listing and asked.watch == (kind == "watch")
-                    else None
-                )
+                return HOSTILE[name] if listing and asked.watch == watches else None
 
             hostile.reply = reply
             await hostile.cut()
             await change(cluster)
-            if kind == "watch":
-                await told.become(AFTER)
-                assert registry.counters()["relists"] >= 1
-            else:
-                await told.become(AFTER)  # by the watch, which goes on
+            await told.become(AFTER)
+            assert bool(registry.counters()["relists"]) == watches
+            await until(lambda: "nodes" in registry.troubles(), "it is told")
             hostile.reply = lambda asked: None
             lease = await registry.acquire(ATTRS, None)
             await registry.complete(lease)
@@ -166,7 +161,7 @@ def test_a_storm_of_damaged_replies_leaves_nothing_wrong(double: Kube) -> None:
     double(scenario)
 
 
-# ---------------------------------------------------------------------- what nobody foresaw
+# ---------------------------------------------------------------------- unforeseen errors
 
 
 def test_an_unforeseen_error_in_following_nodes_is_survived(
@@ -177,12 +172,12 @@ def test_an_unforeseen_error_in_following_nodes_is_survived(
             real = NodeView.same_facts
 
             def broken(self: NodeView, other: NodeView | None) -> bool:
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unforeseen")
 
             monkeypatch.setattr(NodeView, "same_facts", broken)
             await change(cluster)
             await until(lambda: registry.counters()["task_failures"] >= 1, "it failed")
-            assert "ZeroDivisionError: nobody foresaw this" in registry.troubles()["kube-nodes"]
+            assert "ZeroDivisionError: unforeseen" in registry.troubles()["kube-nodes"]
             assert "work that must go on has failed" in caplog.text
             monkeypatch.setattr(NodeView, "same_facts", real)
             await told.become(AFTER)
@@ -201,7 +196,7 @@ def test_an_unforeseen_error_in_reading_leases_is_survived(
 
             def broken(view: NodeView, *rest: Any) -> Any:
                 if view.name == "n2":
-                    raise ZeroDivisionError("nobody foresaw this")
+                    raise ZeroDivisionError("unforeseen")
                 return real(view, *rest)
 
             monkeypatch.setattr("udpoverlay.registry.kubernetes.node_leases.lease_of_node", broken)
@@ -223,7 +218,7 @@ def test_an_unforeseen_error_in_telling_leases_is_survived(
             real = NodeLeases.change
 
             def broken(*_: Any) -> Any:
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unforeseen")
 
             monkeypatch.setattr(NodeLeases, "change", broken)
             await change(cluster)
@@ -244,7 +239,7 @@ def test_an_unforeseen_error_in_keeping_our_node_is_survived(
             real = registry._own.still_holds
 
             def broken(*_: Any) -> Any:
-                raise ZeroDivisionError("nobody foresaw this")
+                raise ZeroDivisionError("unforeseen")
 
             monkeypatch.setattr(type(registry._own), "still_holds", broken)
             await cluster.delete_node("n1")

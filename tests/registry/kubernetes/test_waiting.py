@@ -30,7 +30,7 @@ def test_a_pod_cidr_that_comes_later_is_waited_for(kube: Kube) -> None:
         async with opened(await cluster.source("n1")) as registry, acquiring(registry) as task:
             await waits(
                 registry,
-                "nobody hands them out",
+                "nothing hands them out",
                 "--allocate-node-cidrs=true --cluster-cidr=10.244.0.0/16",
                 "kubectl apply -f deploy/kubernetes/podcidr-controller.yaml",
             )

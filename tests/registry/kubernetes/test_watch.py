@@ -237,7 +237,7 @@ def test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log(
             await registry.acquire(ATTRS, None)
             await cluster.delete_node("n1")
             await cluster.node("n1", "10.244.8.0/24")
-            await until(lambda: "made anew with another podCIDR" in caplog.text, "a line")
+            await until(lambda: "recreated with another podCIDR" in caplog.text, "a line")
             assert registry.troubles()["node"].startswith("our Node has 10.244.8.0/24 now")
             assert flannel_annotations(await cluster.get_node("n1")) == {}
 

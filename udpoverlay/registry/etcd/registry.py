@@ -314,7 +314,7 @@ class EtcdRegistry:
     ) -> AsyncIterator[Event]:
         """What `events` makes of what `follower` tells, for ever.
 
-        An error that nobody foresaw is logged and counted, and a listing follows: it must not leave
+        An unforeseen error is logged and counted, and a listing follows: it must not leave
         a daemon whose routes go stale.
         """
         self._followers[name] = follower

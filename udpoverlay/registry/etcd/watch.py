@@ -140,7 +140,7 @@ def _close(stream: WatchStream, _: object) -> None:
 class Follower(Generic[E]):
     """Follows one range.
 
-    Iterate `follow()`; should it end by an error that nobody foresaw, `begin_again` and iterate it
+    Iterate `follow()`; should it end by an unforeseen error, `begin_again` and iterate it
     once more: it lists, and still knows what it saw.
     """
 

@@ -151,7 +151,7 @@ class OwnNode:
         raise _OutsideNetwork(
             f"podCIDR {cidr} of Node {self.name} is not part of {key} {network or '(not set)'} "
             f"in {self._where}",
-            fix=f"set {key} to the --cluster-cidr of whoever hands out podCIDRs",
+            fix=f"set {key} to the --cluster-cidr of what hands out podCIDRs",
         )
 
     # ------------------------------------------------------------------ condition
@@ -197,15 +197,14 @@ class OwnNode:
     # ------------------------------------------------------------------ afterwards
 
     async def keep(self) -> None:
-        """Publish again when our Node was deleted and made anew with the same podCIDR; for ever.
+        """Publish again when our Node was deleted and recreated with the same podCIDR; for ever.
 
-        Annotations that somebody changed on the living Node are left alone, as flannel does. A
-        failed condition is set later.
+        Annotations that were changed on the living Node are left alone, as flannel does. A failed
+        condition is set later.
         """
         while True:
             await self._clock.sleep(self._poll)
-            if self._claimed is None:
-                continue
+            assert self._claimed is not None  # there is nothing to keep before
             lease, attrs = self._claimed
             await self._say_network_works()
             view = self._feed.nodes.get(self.name) if self._feed is not None else None
@@ -216,7 +215,7 @@ class OwnNode:
                 self._troubles["node"] = f"our Node has {now} now, and we still {lease.subnet}"
                 self._report.error(
                     "moved",
-                    "our node was made anew with another podCIDR",
+                    "our node was recreated with another podCIDR",
                     node=self.name,
                     ours=lease.subnet,
                     now=now,
@@ -231,7 +230,7 @@ class OwnNode:
                 self._report.warning("again", "new node not annotated", node=self.name, why=again)
                 continue
             self._troubles.pop("node", None)
-            _log.warning("our node was made anew and is annotated again", node=self.name)
+            _log.warning("our node was recreated and is annotated again", node=self.name)
             if self._complete and self._set_condition:
                 self._condition_due = True
 
@@ -260,4 +259,4 @@ class OwnNode:
 
 
 class _OutsideNetwork(OperatorError):
-    """No waiting mends it: spec.podCIDR never changes."""
+    """Waiting does not help: spec.podCIDR never changes."""

@@ -8,9 +8,8 @@ net-conf.json, first sync, acquire, annotations, condition. Must not know: route
     first sync     parsed, not        annotations via     lease events     = False
                    validated          nodes/<name>/status
 
-What stops a lease but can be mended outside (no podCIDR, a missing right, an API server that is
-away) is waited for: `waiting` and the log name the cause and the command. Only what no waiting
-mends is an error.
+Recoverable conditions (no podCIDR, a missing right, an API server that is away) are waited for:
+`waiting` and the log name the cause and the command. Only what waiting cannot change is an error.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def _net_conf(path: str) -> NetConf:
 async def _node_of_pod(
     client: KubeClient, source: KubeConfigSource, deadline: float, clock: Clock, timing: KubeTiming
 ) -> str:
-    """The Node that our Pod runs on; waits for what can be mended, until `deadline`."""
+    """The Node that our Pod runs on; waits for what can change, until `deadline`."""
     if not (source.pod_name and source.pod_namespace):
         raise OperatorError(
             "neither NODE_NAME nor both POD_NAME and POD_NAMESPACE are set",
@@ -160,8 +159,9 @@ class KubeRegistry:
         clock: Clock,
     ) -> None:
         self.waiting = ""
-        """What acquire waits for, with the command that mends it; "" when it does not wait."""
+        """What acquire waits for, with the command that fixes it; "" when it does not wait."""
         self._client = client
+        self._keeping = False
         self._go_on_unsynced = source.continue_when_cache_not_ready
         self._conf = conf
         self._names = names
@@ -196,7 +196,6 @@ class KubeRegistry:
 
     async def start(self, deadline: float) -> None:
         """Fill the cache of Nodes until `deadline` (by the clock); part of open_kube."""
-        self._supervisor.start("kube-own-node", self._own.keep)
         if self._feed is None:
             _log.info("no node cache for this backend", backend=NO_INFORMER)
             return
@@ -242,11 +241,15 @@ class KubeRegistry:
             except Exception as error:
                 claimed, pause = repr(error), self._supervisor.failed("kube-lease", error)
             if isinstance(claimed, Lease):
-                self.waiting = ""
-                return claimed
+                break
             self.waiting = claimed
             self._report.warning("waiting", "waiting for a lease", why=claimed)
             await self._clock.sleep(pause)
+        self.waiting = ""
+        if not self._keeping:
+            self._keeping = True
+            self._supervisor.start("kube-own-node", self._own.keep)
+        return claimed
 
     def _v4_only(self) -> bool:
         return self._conf.backend_type.lower() in V4_ONLY_BACKENDS
