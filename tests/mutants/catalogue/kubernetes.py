@@ -1,169 +1,207 @@
-"""The API client and the registry behind it: odd replies, dead tasks, lost Nodes."""
+"""The API client, the cache of Nodes, and Nodes as leases."""
 
 from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
 
-_AUTH = "udpoverlay/kubernetes/auth.py"
-_CODEC = "udpoverlay/kubernetes/codec.py"
-_CLIENT = "udpoverlay/kubernetes/client.py"
-_NODES = "udpoverlay/kubernetes/nodes.py"
-_TRANSPORT = "udpoverlay/kubernetes/transport.py"
-_REGISTRY = "udpoverlay/registry/kubernetes/registry.py"
-_OWN_NODE = "udpoverlay/registry/kubernetes/own_node.py"
-_LEASES = "udpoverlay/registry/kubernetes/node_leases.py"
 _ANNOTATIONS = "udpoverlay/registry/kubernetes/annotations.py"
+_AUTH = "udpoverlay/kubernetes/auth.py"
+_CIDR_SET = "udpoverlay/kubernetes/cidr_set.py"
+_CLIENT = "udpoverlay/kubernetes/client.py"
+_NODE = "udpoverlay/kubernetes/node.py"
+_NODES = "udpoverlay/kubernetes/nodes.py"
+_NODE_LEASES = "udpoverlay/registry/kubernetes/node_leases.py"
+_OWN_NODE = "udpoverlay/registry/kubernetes/own_node.py"
+_REGISTRY = "udpoverlay/registry/kubernetes/registry.py"
 
-_HOSTILE = "tests/registry/kubernetes/test_hostile.py"
-_NOT_TOLD = "::test_hostile_replies_end_no_task_and_cost_no_route"
 
 MUTANTS = (
     Mutant(
-        name="null-list-is-empty",
-        bug="a list whose items are null deletes every route",
-        file=_CODEC,
-        old='        raise KubeUndecodable(f"{what}: items is missing or null")',
-        new="        found.items = []",
-        tests=(f"{_HOSTILE}{_NOT_TOLD}[null items]",),
-    ),
-    Mutant(
-        name="deep-json-is-fatal",
-        bug="a deeply nested reply ends the work that follows Nodes with a RecursionError",
-        file=_CODEC,
-        old="except (ValueError, RecursionError, OverflowError) as error:",
-        new="except (ValueError, OverflowError) as error:",
-        tests=(f"{_HOSTILE}{_NOT_TOLD}[deep]",),
-    ),
-    Mutant(
-        name="odd-http-is-unforeseen",
-        bug="an answer that aiohttp cannot read is an error that nobody foresaw",
-        file=_TRANSPORT,
-        old="            except Exception as error:\n"
-        '                self._counters["request_failures"] += 1\n'
-        "                raise connection_error(error, self.access.server) from error\n"
-        "            if 200",
-        new="            except OSError as error:\n"
-        '                self._counters["request_failures"] += 1\n'
-        "                raise connection_error(error, self.access.server) from error\n"
-        "            if 200",
-        tests=(f"{_HOSTILE}{_NOT_TOLD}[no HTTP]",),
-    ),
-    Mutant(
-        name="token-file-not-text",
-        bug="a token file that is no text for a moment ends the work that follows Nodes",
-        file=_AUTH,
-        old="        except UnicodeDecodeError:",
-        new="        except ZeroDivisionError:",
-        tests=("tests/kubernetes/test_kubeconfig.py",),
-    ),
-    Mutant(
-        name="nodes-task-unowned",
-        bug="the task that follows Nodes dies without a word, and routes go stale for good",
-        file=_REGISTRY,
-        old='self._supervisor.start("kube-nodes", self._feed.run)',
-        new="self._task = asyncio.ensure_future(self._feed.run())",
-        tests=(f"{_HOSTILE}::test_an_unforeseen_error_in_following_nodes_is_survived",),
-    ),
-    Mutant(
-        name="own-node-task-unowned",
-        bug="the task that keeps our Node annotated dies without a word",
-        file=_REGISTRY,
-        old='self._supervisor.start("kube-own-node", self._own.keep)',
-        new="self._task = asyncio.ensure_future(self._own.keep())",
-        tests=(f"{_HOSTILE}::test_an_unforeseen_error_in_keeping_our_node_is_survived",),
-    ),
-    Mutant(
-        name="half-a-change-is-kept",
-        bug="after an unforeseen error a change that was half taken in is never seen",
-        file=_NODES,
-        old='                self.revision = ""\n                raise',
-        new="                raise",
-        tests=(f"{_HOSTILE}::test_an_unforeseen_error_in_following_nodes_is_survived",),
-    ),
-    Mutant(
-        name="untold-leases",
-        bug="after an unforeseen error in the difference of leases some are never told",
-        file=_REGISTRY,
-        old="                    follower.start_over(news.lost_history)\n",
-        new="",
-        tests=(f"{_HOSTILE}::test_an_unforeseen_error_in_telling_leases_is_survived",),
-    ),
-    Mutant(
-        name="one-node-hides-all",
-        bug="one Node that cannot be read hides the changes of all others",
-        file=_LEASES,
-        old="        except Exception as error:",
-        new="        except NotALease as error:",
-        tests=(f"{_HOSTILE}::test_an_unforeseen_error_in_reading_leases_is_survived",),
-    ),
-    Mutant(
-        name="damaged-node-loses-peer",
-        bug="a Node that a list shows damaged loses its route",
-        file=_NODES,
-        old="                    if (known := self._known(odd)) is not None:",
-        new="                    if (known := self._known(odd)) is None:",
-        tests=(f"{_HOSTILE}::test_a_damaged_node_in_a_list_loses_no_peer",),
-    ),
-    Mutant(
-        name="anchored-for-ever",
-        bug="an event that does not decode is replayed for ever, and no list follows",
-        file=_NODES,
-        old="if self._refused > 1 and self.revision:",
-        new="if self._refused > 1000 and self.revision:",
-        tests=(f"{_HOSTILE}::test_an_event_that_never_decodes_is_passed_by_a_list",),
-    ),
-    Mutant(
-        name="empty-watch-is-fine",
-        bug="a watch that ends at once without an event counts as one that works",
-        file=_NODES,
-        old="        if self._events == before:\n",
-        new="        if before < 0:\n",
-        tests=(f"{_HOSTILE}::test_lists_and_watches_make_up_for_each_other[watch-empty]",),
-    ),
-    Mutant(
-        name="watch-without-back-off",
-        bug="an API server that refuses is asked without a pause",
-        file=_NODES,
-        old="await clock.sleep(backoff.next(timing.denied_retry if denied else None))",
-        new="await clock.sleep(0)",
-        tests=("tests/kubernetes/test_nodes.py",),
-    ),
-    Mutant(
-        name="bomb-in-one-piece",
-        bug="a gzip bomb is decompressed whole before its size is looked at",
-        file=_TRANSPORT,
-        old="inflate.decompress(chunk, _PIECE)",
-        new="inflate.decompress(chunk)",
-        tests=(f"{_HOSTILE}::test_a_reply_costs_no_more_memory_than_a_page_may",),
-    ),
-    Mutant(
-        name="large-page-never-read",
-        bug="a cluster whose page is over the limit is never listed",
+        name="only-first-page-of-nodes",
+        bug="in a cluster of 300 Nodes every host knows 250 peers",
         file=_CLIENT,
-        old="                limit = max(1, limit // 2)\n                continue\n",
-        new="                raise\n",
-        tests=(f"{_HOSTILE}::test_a_page_that_is_too_large_is_asked_for_in_smaller_ones",),
+        old="            if not page.next:\n                return\n",
+        new="            return\n",
+        tests=("tests/kubernetes/test_nodes.py::test_a_list_comes_in_pages",),
     ),
     Mutant(
-        name="ipv6-lines-missing",
-        bug="in dual stack subnet.env lacks the IPv6 lines, and pods get no IPv6 address",
-        file=_ANNOTATIONS,
-        old="v6 if self.v6_range else None)",
-        new="v6 if self.v6 else None)",
+        name="gone-version-kept",
+        bug="after a long outage a host asks for a compacted version for ever",
+        file=_NODES,
+        old='                self.revision = ""\n            except RegistryError',
+        new="            except RegistryError",
         tests=(
-            "tests/registry/kubernetes/test_watch.py::"
-            "test_udp_peers_are_seen_with_ipv6_enabled_too[double]",
+            "tests/registry/kubernetes/test_watch.py::test_forgotten_history_is_answered_with_a_fresh_snapshot",
         ),
     ),
     Mutant(
-        name="condition-forgotten",
-        bug="a condition NetworkUnavailable that could not be set is never set",
-        file=_OWN_NODE,
-        old="            await self._say_network_works()\n            view =",
-        new="            view =",
+        name="bookmark-ignored",
+        bug="a quiet cluster is listed anew every few minutes by every host",
+        file=_NODES,
+        old="        self.revision = event.revision\n",
+        new='        if event.kind != "BOOKMARK":\n            self.revision = event.revision\n',
+        tests=("tests/kubernetes/test_nodes.py::test_a_bookmark_moves_the_place_to_resume_from",),
+    ),
+    Mutant(
+        name="deleted-node-keeps-its-route",
+        bug="packets for a deleted Node are sent into the void until the next list",
+        file=_NODES,
+        old="            del self.nodes[gone.name]\n            self._tell(gone.name)\n",
+        new="            del self.nodes[gone.name]\n",
         tests=(
-            "tests/registry/kubernetes/test_watch.py::"
-            "test_a_condition_that_could_not_be_set_is_set_later",
+            "tests/registry/kubernetes/test_watch.py::test_nodes_are_told_as_leases",
+            "tests/registry/kubernetes/test_watch.py::test_a_node_made_anew_with_another_pod_cidr_moves",
+        ),
+    ),
+    Mutant(
+        name="kube-watch-without-back-off",
+        bug="an API server that is away is asked five times a second by every host",
+        file=_NODES,
+        old="await clock.sleep(backoff.next(timing.denied_retry if denied else None))",
+        new="await clock.sleep(timing.first_retry)",
+        tests=("tests/kubernetes/test_nodes_listing.py",),
+    ),
+    Mutant(
+        name="damaged-node-loses-its-route",
+        bug="one Node that cannot be read in a listing loses its route on every host",
+        file=_NODES,
+        old="        return known if known is not None and known.uid == odd.uid else None\n",
+        new="        return None\n",
+        tests=("tests/kubernetes/test_nodes_listing.py",),
+    ),
+    Mutant(
+        name="restored-api-server-not-noticed",
+        bug="after a restore of the API server's database a host watches the future in silence",
+        file=_NODES,
+        old="        if 0 < _number(now) < seen:\n",
+        new="        if 0 < _number(now) < 0:\n",
+        tests=(
+            "tests/kubernetes/test_nodes.py::test_a_server_restored_from_an_older_copy_is_noticed",
+        ),
+    ),
+    Mutant(
+        name="heartbeats-are-news",
+        bug="each kubelet's heartbeat wakes up every host",
+        file=_NODES,
+        old="            if was_unreadable or not view.same_facts(before):\n",
+        new="            if True:\n",
+        tests=("tests/kubernetes/test_nodes.py::test_a_kubelets_heartbeat_is_no_news",),
+    ),
+    Mutant(
+        name="pod-cidr-change-not-seen",
+        bug="a Node that gets its podCIDR after it registered never gets a route",
+        file=_NODE,
+        old="            and self.pod_cidr == other.pod_cidr\n"
+        "            and self.pod_cidrs == other.pod_cidrs\n",
+        new="",
+        tests=("tests/kubernetes/test_nodes_listing.py",),
+    ),
+    Mutant(
+        name="rotated-token-not-read",
+        bug="an hour after start every request is refused: the token was rotated on disk",
+        file=_AUTH,
+        old="        if self._clock() - self._read_at >= TOKEN_REREAD:\n            self._read()\n",
+        new="",
+        tests=("tests/kubernetes/test_kubeconfig.py",),
+    ),
+    Mutant(
+        name="refused-token-not-read-again",
+        bug="a token revoked early stays in use for up to a minute",
+        file="udpoverlay/kubernetes/transport.py",
+        old="if response.status == 401 and attempt == 1 and self.access.credentials.refused():",
+        new="if response.status == 401 and attempt == 3 and self.access.credentials.refused():",
+        tests=("tests/kubernetes/test_kubeconfig.py",),
+    ),
+    Mutant(
+        name="foreign-range-not-kept-clear",
+        bug="a Node gets a range inside one that an administrator gave by hand",
+        file=_CIDR_SET,
+        old="        return range((low - base) >> shift, ((high - base) >> shift) + 1)\n",
+        new="        return range((low - base) >> shift, ((low - base) >> shift) + 1)\n",
+        tests=("tests/kubernetes/test_cidr_set.py",),
+    ),
+    Mutant(
+        name="freed-range-given-at-once",
+        bug="a new Node gets the range of one just deleted: old packets reach new pods",
+        file=_CIDR_SET,
+        old="        self._next = [(s + 1) % pool.slots for pool, s in"
+        " zip(self.pools, slots, strict=True)]\n",
+        new="",
+        tests=("tests/kubernetes/test_cidr_set.py",),
+    ),
+    Mutant(
+        name="unmanaged-node-is-a-peer",
+        bug="a Node without the kube-subnet-manager annotation gets a route",
+        file=_ANNOTATIONS,
+        old="    if said.get(names.kube_subnet_manager) != MANAGED:\n        return None\n",
+        new="",
+        tests=("tests/registry/kubernetes/test_annotations.py",),
+    ),
+    Mutant(
+        name="public-ip-overwrite-ignored",
+        bug="the annotation public-ip-overwrite has no effect: peers send to the private address",
+        file=_ANNOTATIONS,
+        old="    if not text:\n        return address\n",
+        new="    if text:\n        return address\n    return address\n",
+        tests=("tests/registry/kubernetes/test_annotations.py",),
+    ),
+    Mutant(
+        name="typo-takes-a-peer-down",
+        bug="a typo in a Node's public-ip annotation cuts its working pods off",
+        file=_NODE_LEASES,
+        old="            return known[1] if known is not None and known[0] == view.uid else None\n",
+        new="            return None\n",
+        tests=("tests/registry/kubernetes/test_node_leases.py",),
+    ),
+    Mutant(
+        name="recreated-node-keeps-old-lease",
+        bug="a Node made anew that cannot be read yet keeps its predecessor's route",
+        file=_NODE_LEASES,
+        old="known is not None and known[0] == view.uid else None",
+        new="known is not None else None",
+        tests=("tests/registry/kubernetes/test_node_leases.py",),
+    ),
+    Mutant(
+        name="second-claim-wins",
+        bug="a Node that copies another's podCIDR takes its traffic",
+        file=_NODE_LEASES,
+        old="        return self._leases[min(claims)][1] if claims else None\n",
+        new="        return self._leases[max(claims)][1] if claims else None\n",
+        tests=(
+            "tests/registry/kubernetes/test_watch.py::test_of_two_nodes_with_one_range_the_first_is_believed_until_it_goes",
+        ),
+    ),
+    Mutant(
+        name="annotations-written-without-need",
+        bug="each restart writes the Node although nothing changed: a storm after an upgrade",
+        file=_ANNOTATIONS,
+        old='    if all(node.annotations.get(name, "") == value for name, value in'
+        " wanted.items()):\n        return {}\n    return {name: value for name, value in"
+        " wanted.items() if node.annotations.get(name) != value}\n",
+        new="    return wanted\n",
+        tests=(
+            "tests/registry/kubernetes/test_annotations.py",
+            "tests/registry/kubernetes/test_registry.py",
+        ),
+    ),
+    Mutant(
+        name="condition-not-tried-again",
+        bug="after one failed write the Node stays NetworkUnavailable and gets no pods",
+        file=_OWN_NODE,
+        old="            self._condition_due = True\n            await self._say_network_works()\n",
+        new="            await self._say_network_works()\n",
+        tests=(
+            "tests/registry/kubernetes/test_watch.py::test_a_condition_that_could_not_be_set_is_set_later",
+        ),
+    ),
+    Mutant(
+        name="other-pod-cidr-not-noticed",
+        bug="a Node made anew with another podCIDR: the daemon serves the old one in silence",
+        file=_OWN_NODE,
+        old="            return self.subnet(view) == lease.subnet\n",
+        new="            return bool(self.subnet(view))\n",
+        tests=(
+            "tests/registry/kubernetes/test_watch.py::test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The podCIDR controller: two leaders, promises, ranges given twice."""
+"""The podCIDR controller: promises, writes, leader election."""
 
 from __future__ import annotations
 
@@ -6,106 +6,97 @@ from tests.mutants.mutant import Mutant
 
 _ELECTION = "udpoverlay/podcidr/election.py"
 _RECONCILER = "udpoverlay/podcidr/reconciler.py"
-_CONTROLLER = "udpoverlay/podcidr/controller.py"
 
-_ELECTIONS = "tests/podcidr/test_election.py"
-_RACES = "tests/podcidr/test_races.py"
-_FAULTS = "tests/podcidr/test_faults.py"
 
 MUTANTS = (
     Mutant(
-        name="promises-forgotten",
-        bug="what the last leader promised is given to others while its write is still under way",
+        name="promises-of-last-leader-forgotten",
+        bug="a write of a stopped leader that arrives late gives one range to two Nodes",
         file=_RECONCILER,
-        old="        for name, promise in promises.items():",
-        new="        for name, promise in dict[str, Promise]().items():",
-        tests=(f"{_RACES}::test_a_successor_keeps_a_promise_that_it_would_not_make",),
-    ),
-    Mutant(
-        name="promise-held-not-kept",
-        bug="a successor drops a promise from the Lease before it is kept: the third forgets",
-        file=_RECONCILER,
-        old="            self._promised[name] = networks\n\n    def restored",
-        new="            pass\n\n    def restored",
-        tests=(f"{_RACES}::test_a_promise_stays_in_the_lease_through_all_batches",),
-    ),
-    Mutant(
-        name="leads-while-it-waits",
-        bug="a leader whose renewal is never answered leads until the request fails: two leaders",
-        file=_ELECTION,
-        old="        return self._held and self._left() > 0",
-        new="        return self._held",
-        tests=(f"{_ELECTIONS}::test_the_time_to_act_counts_from_when_the_lease_was_asked_for",),
-    ),
-    Mutant(
-        name="works-past-deadline",
-        bug="a leader past its deadline goes on with the writes that are under way",
-        file=_ELECTION,
-        old="        await aio.first_to_end(self._renew(), self._expire())",
-        new="        await self._renew()",
+        old="        for name, promise in promises.items():\n",
+        new="        for name, promise in list(promises.items())[:0]:\n",
         tests=(
-            f"{_ELECTIONS}::test_a_renewal_that_is_never_answered_keeps_no_leader_past_its_deadline[double]",
+            "tests/podcidr/test_races.py::test_a_successor_keeps_a_promise_that_it_would_not_make",
+            "tests/podcidr/test_races.py::test_a_promise_outlives_several_leaders",
         ),
     ),
     Mutant(
-        name="deadline-from-answer",
-        bug="the time to act counts from the answer, not from the question: others count earlier",
-        file=_ELECTION,
-        old="        self._written(made, began)",
-        new="        self._written(made, self._clock.monotonic())",
-        tests=(f"{_ELECTIONS}::test_the_time_to_act_counts_from_when_the_lease_was_asked_for",),
+        name="node-written-without-its-version",
+        bug="a taint that somebody sets while another one is removed is lost",
+        file=_RECONCILER,
+        old='meta = {"resourceVersion": view.resource_version, "uid": view.uid}',
+        new='meta = {"uid": view.uid}',
+        tests=("tests/podcidr/test_taints.py",),
     ),
     Mutant(
-        name="one-request-takes-all",
-        bug="one request about the Lease that hangs uses up the whole time to renew it",
-        file=_ELECTION,
-        old="most = self._periods.attempt if most is None else most",
-        new="most = 30.0 if most is None else most",
-        tests=(f"{_ELECTIONS}::test_a_promise_that_is_never_answered_lets_the_lease_be_renewed",),
-    ),
-    Mutant(
-        name="unanswered-replica-holds-on",
-        bug="a replica whose writes are never answered holds the Lease for ever, and nobody acts",
-        file=_ELECTION,
-        old="return 0.0 if confirmed else found.duration + self._periods.renew_deadline",
-        new="return 0.0",
+        name="taint-removed-before-range",
+        bug="pods are scheduled on a Node that has no podCIDR yet",
+        file=_RECONCILER,
+        old="        if view is None or not _has_range(view):\n            return []\n",
+        new="        if view is None:\n            return []\n",
         tests=(
-            f"{_RACES}::test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts"
-            "[double]",
+            "tests/podcidr/test_controller.py::test_taints_are_removed_once_the_node_has_its_range",
         ),
     ),
     Mutant(
-        name="suspended-leader-writes",
-        bug="a leader that was suspended writes to a Node after its time",
+        name="starved-node-not-served",
+        bug="a Node that got no range stays without one when another Node is deleted",
         file=_RECONCILER,
-        old="                self._leadership.check()\n",
-        new="",
-        tests=(f"{_RACES}::test_a_leader_that_was_suspended_writes_to_no_node",),
-    ),
-    Mutant(
-        name="range-of-unreadable-node",
-        bug="a range is given that a Node may hold which cannot be read",
-        file=_RECONCILER,
-        old="        if wanting and self.unreadable:",
-        new="        if wanting and not names:",
-        tests=(f"{_FAULTS}::test_no_range_is_given_while_a_node_that_may_hold_it_cannot_be_read",),
-    ),
-    Mutant(
-        name="failed-replica-keeps-lease",
-        bug="a replica whose work fails keeps the Lease, and no other may act",
-        file=_CONTROLLER,
-        old="            await self._leadership.release()",
-        new="            pass",
+        old="todo = {*names, *self.failed, *(self.starved if any(freed) else ())}",
+        new="todo = {*names, *self.failed}",
         tests=(
-            "tests/podcidr/test_controller.py::test_a_restart_changes_nothing_and_goes_on[double]",
+            "tests/podcidr/test_controller.py::test_a_deleted_node_frees_its_range_for_one_that_got_none",
         ),
     ),
     Mutant(
-        name="controller-task-unowned",
-        bug="one error in a replica's work ends the program",
-        file=_CONTROLLER,
-        old='        await self._supervisor.run("podcidr", self._life)',
-        new="        await self._life()",
-        tests=(f"{_FAULTS}::test_an_unforeseen_error_gives_the_lease_to_another_replica",),
+        name="deleted-node-keeps-its-range",
+        bug="ranges of deleted Nodes are never given again: the pool runs out",
+        file=_RECONCILER,
+        old="        if self.books.release(name):\n",
+        new="        if False:\n",
+        tests=(
+            "tests/podcidr/test_controller.py::test_a_deleted_node_frees_its_range_for_one_that_got_none",
+        ),
+    ),
+    Mutant(
+        name="failed-node-not-tried-again",
+        bug="a taint whose removal failed once stays: the Node gets no pods",
+        file=_RECONCILER,
+        old='            self._report.warning("patch", "node not written", node=name,'
+        " error=str(error))\n        self.failed.add(name)\n",
+        new='            self._report.warning("patch", "node not written", node=name,'
+        " error=str(error))\n",
+        tests=("tests/podcidr/test_taints.py",),
+    ),
+    Mutant(
+        name="living-lease-taken-over",
+        bug="two replicas act at once: one takes the Lease that the other still renews",
+        file=_ELECTION,
+        old="            if holder and now < self._seen_at + self._respect(found):\n",
+        new="            if holder and now < 0:\n",
+        tests=(
+            "tests/podcidr/test_election.py::test_another_takes_it_only_when_it_was_not_renewed_for_its_duration",
+        ),
+    ),
+    Mutant(
+        name="leader-never-gives-up",
+        bug="a leader that cannot reach the API server acts on although another took over",
+        file=_ELECTION,
+        old="        return self._held and self._left() > 0\n",
+        new="        return self._held\n",
+        tests=(
+            "tests/podcidr/test_election.py::test_a_leader_that_cannot_renew_stops_at_its_deadline",
+            "tests/podcidr/test_election.py::test_a_renewal_that_is_never_answered_keeps_no_leader_past_its_deadline",
+        ),
+    ),
+    Mutant(
+        name="lost-answer-costs-the-lease",
+        bug="one lost answer of the API server makes the leader step down",
+        file=_ELECTION,
+        old="                if self.holder != self.identity or attempt == 2:\n",
+        new="                if self.holder != self.identity or attempt:\n",
+        tests=(
+            "tests/podcidr/test_election.py::test_a_write_whose_answer_was_lost_does_not_cost_the_lease",
+        ),
     ),
 )
