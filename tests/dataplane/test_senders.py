@@ -20,6 +20,7 @@ from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.supervisor import Supervisor
 
 THEIRS = socket.inet_aton("10.5.99.7")
 SUBNET = (socket.inet_aton(OWN), 24)
@@ -254,21 +255,20 @@ def test_a_crowd_of_strangers_costs_a_few_lines(
 
 
 async def test_an_error_of_ours_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("udpoverlay.dataplane.senders.AFTER_ERROR_SECONDS", 0.01)
-
-    async def rises(w: Watched, name: str) -> None:
-        while w.count(name) == 0:
-            w.send(from_peer(), NAT)
-            await asyncio.sleep(0.01)
-
+    monkeypatch.setattr("udpoverlay.supervisor.FIRST_PAUSE", 0.01)
+    supervisor = Supervisor()
     with watched() as w:
-        task = asyncio.ensure_future(w.watch.run())
+
+        def comes(condition: Callable[[], bool]) -> bool:
+            w.send(from_peer(), NAT)
+            return condition()
+
+        supervisor.start("senders", w.watch.run)
         with monkeypatch.context() as patch:
             patch.setattr(w.publisher, "holder", lambda _: 1 / 0)
-            await rises(w, "watch_errors")
-        await rises(w, "probes_sent")
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+            await eventually(lambda: comes(lambda: supervisor.failures > 0))
+        await eventually(lambda: comes(lambda: w.count("probes_sent") > 0))
+        await supervisor.aclose()
 
 
 async def test_a_watch_without_strangers_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:

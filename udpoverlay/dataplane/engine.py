@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.aio import end
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.fallbacks import Fallback, describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
@@ -29,6 +28,7 @@ from udpoverlay.dataplane.udp import fit_send_buffer, open_icmp, open_udp
 from udpoverlay.errors import KernelError
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.supervisor import Supervisor
 
 __all__ = ["Engine"]
 
@@ -87,7 +87,7 @@ class Engine:
         self._senders = SenderWatch(
             self._pump, self._workers, self._publisher, udp, config.tun_address
         )
-        self._watching: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor()
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
 
@@ -151,7 +151,7 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
-        self._watching = loop.create_task(self._senders.run(), name="senders")
+        self._supervisor.start("senders", self._senders.run)
         self._move_packets()
 
     def _move_packets(self) -> None:
@@ -170,8 +170,7 @@ class Engine:
         if self._stopped:
             return
         self._stopped = True
-        if self._watching is not None:
-            await end([self._watching])
+        await self._supervisor.aclose()
         await self._threads.stop()
         for worker in self._workers:
             worker.close()
@@ -202,7 +201,7 @@ class Engine:
 
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""
-        return self._senders.counters()
+        return {**self._senders.counters(), "watch_errors": self._supervisor.failures}
 
     def refused_senders(self) -> list[RefusedSender]:
         """Who sent what did not pass the source check, the latest first."""

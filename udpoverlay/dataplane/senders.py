@@ -32,7 +32,6 @@ _log = get_logger(__name__)
 
 PAUSE_SECONDS = 0.05
 """Between two looks: what a flood of refused datagrams can make us do."""
-AFTER_ERROR_SECONDS = 1.0
 STEADY_SECONDS = 10.0
 """Only who still sends after this is worth a line: a new host may be faster than our registry."""
 RECENT_SECONDS = 5.0
@@ -69,7 +68,7 @@ class SenderWatch:
 
     def counters(self) -> dict[str, int]:
         """Plain counts since start."""
-        names = ("probes_sent", "probes_lost", "senders_proved", "senders_expired", "watch_errors")
+        names = ("probes_sent", "probes_lost", "senders_proved", "senders_expired")
         return {name: self._counters[name] for name in names}
 
     def refused(self) -> list[RefusedSender]:
@@ -101,19 +100,16 @@ class SenderWatch:
     # ------------------------------------------------------------------ life
 
     async def run(self) -> None:
-        """Look whenever something was refused or answered, or a probe is due."""
+        """Look whenever something was refused or answered, or a probe is due, until cancelled.
+
+        May be begun again after an error: without it a peer behind a NAT stays refused.
+        """
         alarm = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pump.alarm_fd, self._rang, alarm)
         try:
             while True:
-                try:
-                    await self._turn(alarm)
-                except Exception as error:
-                    # It must go on whatever happens: without it a peer behind a NAT stays refused.
-                    self._counters["watch_errors"] += 1
-                    self._limited.error("watch", "looking at senders failed", reason=repr(error))
-                    await self._clock.sleep(AFTER_ERROR_SECONDS)
+                await self._turn(alarm)
         finally:
             loop.remove_reader(self._pump.alarm_fd)
 

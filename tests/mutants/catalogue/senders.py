@@ -251,11 +251,11 @@ MUTANTS = (
         tests=("tests/dataplane/test_senders.py::test_packets_wait_for_the_first_routes",),
     ),
     Mutant(
-        name="watch-dies",
+        name="watch-has-no-owner",
         bug="after one error of ours nodes behind NATs stay refused",
-        file="udpoverlay/dataplane/senders.py",
-        old="                except Exception as error:",
-        new="                except KeyError as error:",
+        file="udpoverlay/dataplane/engine.py",
+        old='        self._supervisor.start("senders", self._senders.run)\n',
+        new="",
         tests=("tests/dataplane/test_senders.py",),
     ),
     Mutant(
