@@ -6,7 +6,7 @@ Thin on purpose: values in, values out. Every rule is in the C unit that the cal
 """
 
 cimport cython
-from libc.errno cimport E2BIG, EINVAL, ENOMEM
+from libc.errno cimport E2BIG, EINVAL, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -207,10 +207,26 @@ cdef class RouteTable:
                 count = routes_fallbacks(self.slot, found, room)
             for i in range(min(count, room)):
                 length = endpoint_get(&found[i].endpoint, address, &port)
-                peers.append((address[:length], port, _fallback("udp-segment", &found[i].segment)))
+                peers.append(
+                    (
+                        address[:length],
+                        port,
+                        _fallback("udp-segment", &found[i].path.segment),
+                        found[i].path.past_until,
+                    )
+                )
         finally:
             free(found)
         return peers
+
+    def path_report(self, bytes address not None, uint16_t port, uint32_t mtu=0):
+        cdef endpoint of_
+        cdef bint known
+        if endpoint_set(&of_, address, len(address), port) < 0:
+            raise ValueError(f"an address takes 4 or 16 bytes, not {len(address)}")
+        with nogil:
+            known = routes_path_report(self.slot, &of_, mtu, clock_ns())
+        return known
 
     cdef route_facts _read_facts(self):
         cdef route_facts facts
@@ -253,6 +269,16 @@ SO_SNDBUFFORCE = c_SO_SNDBUFFORCE
 SOL_UDP = c_SOL_UDP
 UDP_SEGMENT = c_UDP_SEGMENT
 UDP_GRO = c_UDP_GRO
+
+
+def attach_filter(int fd, bytes instructions not None):
+    cdef sock_fprog program
+    if len(instructions) % sizeof(sock_filter) != 0:
+        raise ValueError(f"an instruction takes {sizeof(sock_filter)} bytes")
+    program.len = len(instructions) // sizeof(sock_filter)
+    program.filter = <sock_filter *><const uint8_t *>instructions
+    if setsockopt(fd, c_SOL_SOCKET, c_SO_ATTACH_FILTER, &program, sizeof(program)) != 0:
+        _check(-errno)
 
 
 # ---- pump.h
@@ -307,6 +333,7 @@ cdef class Pump:
         bint udp_gro=False,
         bint fold_tcp=False,
         bint fold_udp=False,
+        bint path_reports=False,
         uint32_t icmp_rate=ICMP_RATE_DEFAULT,
         uint32_t icmp_burst=ICMP_BURST_DEFAULT,
         str source_check not None="off",
@@ -332,6 +359,7 @@ cdef class Pump:
             | (PUMP_UDP_GRO if udp_gro else 0)
             | (PUMP_FOLD_TCP if fold_tcp else 0)
             | (PUMP_FOLD_UDP if fold_udp else 0)
+            | (PUMP_PATH_REPORTS if path_reports else 0)
         )
         memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
         _check(icmp_limiter_init(&self.pump.icmp_limiter, icmp_rate, icmp_burst))

@@ -124,6 +124,12 @@ cdef extern from "offload/fallback.h" nogil:
         uint32_t count
 
 
+cdef extern from "routes/path.h" nogil:
+    struct path_state:
+        fallback_state segment
+        uint64_t past_until
+
+
 cdef extern from "routes/peers.h" nogil:
     struct endpoint:
         pass
@@ -190,8 +196,11 @@ cdef extern from "routes/routes.h" nogil:
 
     struct peer_fallback:
         endpoint endpoint
-        fallback_state segment
+        path_state path
 
+    int routes_path_report(
+        route_slot *slot, const endpoint *endpoint, uint32_t mtu, uint64_t now
+    )
     size_t routes_fallbacks(route_slot *slot, peer_fallback *found, size_t room)
     void route_reader_add(route_slot *slot, route_reader *reader)
     void route_reader_remove(route_reader *reader)
@@ -296,6 +305,18 @@ cdef extern from "worker/kernel.h" nogil:
     int c_SOL_UDP "SOL_UDP"
     int c_UDP_SEGMENT "UDP_SEGMENT"
     int c_UDP_GRO "UDP_GRO"
+    int c_SOL_SOCKET "SOL_SOCKET"
+    int c_SO_ATTACH_FILTER "SO_ATTACH_FILTER"
+    int setsockopt(int fd, int level, int name, const void *value, unsigned length)
+
+
+cdef extern from "<linux/filter.h>" nogil:
+    struct sock_filter:
+        pass
+
+    struct sock_fprog:
+        unsigned short len
+        sock_filter *filter
 
 
 cdef extern from "worker/probes.h" nogil:
@@ -331,12 +352,17 @@ cdef extern from "worker/refused.h" nogil:
     bint refused_read(const refused_table *table, unsigned at, refused *found)
 
 
+cdef extern from "worker/clock.h" nogil:
+    uint64_t clock_ns()
+
+
 cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
     unsigned PUMP_UDP_GRO
     unsigned PUMP_FOLD_TCP
     unsigned PUMP_FOLD_UDP
+    unsigned PUMP_PATH_REPORTS
     uint32_t PUMP_BATCH_MAX
     int PUMP_QUEUES_MAX
 

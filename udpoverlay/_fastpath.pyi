@@ -61,10 +61,17 @@ class RouteTable:
         For benchmarks and tests: a worker's loop without its packets. Returns how many had a route.
         """
 
-    def fallbacks(self) -> list[tuple[bytes, int, _Fallback]]:
-        """(peer address, port, fall-back) of each peer to which UDP_SEGMENT was ever refused.
+    def fallbacks(self) -> list[tuple[bytes, int, _Fallback, int]]:
+        """(peer address, port, fall-back, past) of each peer to which UDP_SEGMENT was ever refused.
 
-        A peer is forgotten with its last route.
+        Until `past`, nanoseconds of the monotonic clock, what the kernel believes about the path's
+        MTU is ignored; 0: it is not. A peer is forgotten with its last route.
+        """
+
+    def path_report(self, address: bytes, port: int, mtu: int = 0) -> bool:
+        """Hand on what ICMP says of datagrams to a peer: nothing longer than `mtu` bytes passes.
+
+        `mtu` counts the IP header; 0 when it says something else. False: no route leads there.
         """
 
     def __len__(self) -> int: ...
@@ -99,6 +106,13 @@ SO_SNDBUFFORCE: int
 SOL_UDP: int
 UDP_SEGMENT: int
 UDP_GRO: int
+
+def attach_filter(fd: int, instructions: bytes) -> None:
+    """Let only what a classic BPF program accepts into a socket.
+
+    `instructions` are struct sock_filter (linux/filter.h) one after the other, 8 bytes each in the
+    machine's byte order. ValueError for another length or a program that the kernel refuses.
+    """
 
 OUTBOUND: int
 """Directions of a Worker, or-ed: TUN → UDP."""
@@ -144,6 +158,7 @@ class Pump:
         udp_gro: bool = False,
         fold_tcp: bool = False,
         fold_udp: bool = False,
+        path_reports: bool = False,
         icmp_rate: int = ...,
         icmp_burst: int = ...,
         source_check: str = "off",
@@ -156,7 +171,8 @@ class Pump:
 
         `icmp_fd` is a raw socket that takes whole packets, -1 for none. `batch` is 1..BATCH_MAX.
         `vnet_header` and `udp_gro` are facts about the descriptors that workers get; `fold_tcp` and
-        `fold_udp` count only with `vnet_header`. `source_check` is one of SOURCE_CHECKS; `subnet`
+        `fold_udp` count only with `vnet_header`. `path_reports` says that ICMP's reports are handed
+        to RouteTable.path_report. `source_check` is one of SOURCE_CHECKS; `subnet`
         is ours as (address, prefix length), `own_addresses` what else this host has: no inner
         source of a datagram. To `alarm_fd`, an eventfd, is written once after each arm().
         ValueError.

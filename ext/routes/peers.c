@@ -100,20 +100,32 @@ static int grow(struct peers *peers)
     return 0;
 }
 
-struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoint)
+struct peer_state *peers_known(const struct peers *peers, const struct endpoint *endpoint)
 {
-    if (peers->count >= peers->room && grow(peers) < 0)
+    if (peers->room == 0)
         return NULL;
     struct endpoint_key key = key_of(endpoint);
-    struct peer_state **bucket = &peers->buckets[key_hash(&key) & (peers->room - 1)];
-    for (struct peer_state *peer = *bucket; peer; peer = peer->next) {
+    struct peer_state *peer = peers->buckets[key_hash(&key) & (peers->room - 1)];
+    for (; peer; peer = peer->next) {
         struct endpoint_key other = key_of(&peer->endpoint);
         if (memcmp(&key, &other, sizeof(key)) == 0)
             return peer;
     }
-    struct peer_state *peer = calloc(1, sizeof(*peer));
+    return NULL;
+}
+
+struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoint)
+{
+    struct peer_state *peer = peers_known(peers, endpoint);
+    if (peer)
+        return peer;
+    if (peers->count >= peers->room && grow(peers) < 0)
+        return NULL;
+    peer = calloc(1, sizeof(*peer));
     if (!peer)
         return NULL;
+    struct endpoint_key key = key_of(endpoint);
+    struct peer_state **bucket = &peers->buckets[key_hash(&key) & (peers->room - 1)];
     peer->id = peers->next_id++;
     peer->endpoint = *endpoint;
     peer->next = *bucket;

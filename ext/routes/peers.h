@@ -4,7 +4,7 @@
  *
  * Owns: endpoints (an address with a port), their equality, and one object for each that is in use.
  * Must not know: routes. The functions on `struct peers` are for one thread at a time; a peer's
- * fall-back is for all.
+ * path is for all.
  */
 #ifndef UDPOVERLAY_PEERS_H
 #define UDPOVERLAY_PEERS_H
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "offload/fallback.h"
+#include "routes/path.h"
 
 /* Where a peer takes our datagrams; hand `address.any` to sendmsg with `length`. */
 struct endpoint {
@@ -39,7 +39,7 @@ int endpoint_valid(const struct endpoint *endpoint);
 /* What was learned about a peer and outlives the tables: the same object as long as some table has
  * a route to that endpoint. */
 struct peer_state {
-    struct fallback segment; /* UDP_SEGMENT towards this peer; any worker may write at any time */
+    struct path path;        /* any worker may write at any time */
     uint32_t id;             /* never used again for another endpoint of the same `struct peers` */
     struct endpoint endpoint;
     /* Control side only. */
@@ -59,6 +59,9 @@ struct peers {
 
 /* The peer of that endpoint, made with no users if need be; NULL: no memory. */
 struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoint);
+
+/* The same, but NULL when there is none. */
+struct peer_state *peers_known(const struct peers *peers, const struct endpoint *endpoint);
 
 /* One user less; the last one takes the peer along. */
 void peers_release(struct peers *peers, struct peer_state *peer);

@@ -284,8 +284,8 @@ size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, si
     pthread_mutex_lock(&slot->control);
     for (size_t i = 0; i < slot->peers.room; i++) {
         for (struct peer_state *peer = slot->peers.buckets[i]; peer; peer = peer->next) {
-            struct fallback_state state = fallback_look(&peer->segment);
-            if (state.count == 0)
+            struct path_state state = path_look(&peer->path);
+            if (state.segment.count == 0)
                 continue;
             if (count < room)
                 found[count] = (struct peer_fallback){peer->endpoint, state};
@@ -294,6 +294,17 @@ size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, si
     }
     pthread_mutex_unlock(&slot->control);
     return count;
+}
+
+int routes_path_report(struct route_slot *slot, const struct endpoint *endpoint, uint32_t mtu,
+                       uint64_t now)
+{
+    pthread_mutex_lock(&slot->control);
+    struct peer_state *peer = peers_known(&slot->peers, endpoint);
+    if (peer && mtu > 0)
+        path_reported(&peer->path, mtu, now);
+    pthread_mutex_unlock(&slot->control);
+    return peer != NULL;
 }
 
 void route_reader_add(struct route_slot *slot, struct route_reader *reader)

@@ -104,11 +104,16 @@ void routes_facts(struct route_slot *slot, struct route_facts *facts);
 /* A peer to which sends with UDP_SEGMENT were refused, now or at some time. */
 struct peer_fallback {
     struct endpoint endpoint;
-    struct fallback_state segment;
+    struct path_state path;
 };
 
 /* Control side: all of them, the first `room` in `found`. How many there are. */
 size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, size_t room);
+
+/* Control side: ICMP says of datagrams to that endpoint that nothing longer than `mtu` bytes passes,
+ * IP header included; 0: it says something else. 1 when some route leads there, otherwise 0. */
+int routes_path_report(struct route_slot *slot, const struct endpoint *endpoint, uint32_t mtu,
+                       uint64_t now);
 
 void route_reader_add(struct route_slot *slot, struct route_reader *reader);
 void route_reader_remove(struct route_reader *reader);

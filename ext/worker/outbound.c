@@ -67,8 +67,7 @@ static enum verdict encapsulate(struct worker *worker, const struct nexthop *hop
         return VERDICT_OUTBOUND_BAD_OFFLOAD;
     uint8_t *datagram = bytes - hop->header.length;
     memcpy(datagram, hop->header.bytes, hop->header.length);
-    outbox_add(&worker->outbound.outbox, hop, datagram, length + hop->header.length,
-               worker->pump->levers & PUMP_UDP_SEGMENT);
+    outbox_add(worker, hop, datagram, length + hop->header.length);
     return VERDICT_OUTBOUND_SENT;
 }
 
@@ -100,7 +99,7 @@ static void cut_on(struct worker *worker)
             return;
         }
         outbound->headers_used += group.segments * space.iov[0].iov_len;
-        outbox_add_group(outbox, hop, &group, worker->pump->levers & PUMP_UDP_SEGMENT);
+        outbox_add_group(worker, hop, &group);
         outbound->cutting = outbound->cut.next < outbound->cut.segments;
     }
 }

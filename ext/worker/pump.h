@@ -36,6 +36,7 @@ enum pump_lever {
     PUMP_UDP_GRO = 1U << 2,     /* fact: the socket has UDP_GRO set */
     PUMP_FOLD_TCP = 1U << 3,    /* needs PUMP_VNET_HEADER */
     PUMP_FOLD_UDP = 1U << 4,    /* needs PUMP_VNET_HEADER */
+    PUMP_PATH_REPORTS = 1U << 5, /* fact: ICMP's reports reach routes_path_report, IPv4 underlay */
 };
 
 enum {

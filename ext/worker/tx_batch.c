@@ -22,11 +22,14 @@ static struct message *message_open(struct outbox *outbox, const struct nexthop 
     return message;
 }
 
-static bool may_segment(const struct nexthop *hop, uint32_t datagram)
+/* How datagrams of that size go to the next hop, a run of them if `run`. */
+static struct path_mode mode_of(const struct worker *worker, const struct nexthop *hop,
+                                uint32_t datagram, bool run)
 {
-    const struct peer_state *peer = hop->peer;
-    return peer == NULL || fallback_in_use(&peer->segment) ||
-           fallback_tries(&peer->segment, datagram, clock_ns());
+    if (hop->peer == NULL)
+        return (struct path_mode){.segmented = run};
+    return path_mode(&hop->peer->path, datagram, run, worker->pump->levers & PUMP_PATH_REPORTS,
+                     clock_ns);
 }
 
 /* UDP_SEGMENT wants datagrams of one size but for the last, which may be shorter. */
@@ -36,28 +39,38 @@ static bool joins_run(const struct outbox *outbox, const struct message *run,
     return run->hop == hop && run->pieces == 1 && run->segments < SEGMENTS_MAX &&
            run->last == run->datagram && length <= run->datagram &&
            run->bytes + length <= SEND_BYTES_MAX &&
-           run->first + run->segments == outbox->iovecs && may_segment(hop, run->datagram);
+           run->first + run->segments == outbox->iovecs;
 }
 
-void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datagram,
-                uint32_t length, bool runs)
+/* Adds the datagram to the run that the last message is, or begins with it, if it can. */
+static bool join_run(struct worker *worker, const struct nexthop *hop, uint32_t length)
 {
-    struct message *message = NULL;
-    if (runs && outbox->count > 0) {
-        message = &outbox->messages[outbox->count - 1];
-        if (joins_run(outbox, message, hop, length)) {
-            message->segments++;
-            message->segmented = true;
-            message->bytes += length;
-            message->last = (uint16_t)length;
-        } else {
-            message = NULL;
-        }
-    }
-    if (message == NULL) {
-        message = message_open(outbox, hop);
+    struct outbox *outbox = &worker->outbound.outbox;
+    if (outbox->count == 0)
+        return false;
+    struct message *message = &outbox->messages[outbox->count - 1];
+    if (!joins_run(outbox, message, hop, length))
+        return false;
+    const struct path_mode mode = mode_of(worker, hop, message->datagram, true);
+    if (!mode.segmented)
+        return false;
+    message->segments++;
+    message->segmented = true;
+    message->past_mtu = mode.past_mtu;
+    message->bytes += length;
+    message->last = (uint16_t)length;
+    return true;
+}
+
+void outbox_add(struct worker *worker, const struct nexthop *hop, uint8_t *datagram,
+                uint32_t length)
+{
+    struct outbox *outbox = &worker->outbound.outbox;
+    if (!(worker->pump->levers & PUMP_UDP_SEGMENT) || !join_run(worker, hop, length)) {
+        struct message *message = message_open(outbox, hop);
         message->segments = 1;
         message->segmented = false;
+        message->past_mtu = mode_of(worker, hop, length, false).past_mtu;
         message->bytes = length;
         message->pieces = 1;
         message->datagram = message->last = (uint16_t)length;
@@ -65,13 +78,16 @@ void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datag
     outbox->iov[outbox->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
 }
 
-void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
-                      const struct cut_group *group, bool segment)
+void outbox_add_group(struct worker *worker, const struct nexthop *hop,
+                      const struct cut_group *group)
 {
+    struct outbox *outbox = &worker->outbound.outbox;
+    const bool run = worker->pump->levers & PUMP_UDP_SEGMENT && group->segments > 1;
+    const struct path_mode mode = mode_of(worker, hop, (uint32_t)group->datagram, run);
     struct message *message = message_open(outbox, hop);
     message->segments = (uint16_t)group->segments;
-    message->segmented =
-        segment && group->segments > 1 && may_segment(hop, (uint32_t)group->datagram);
+    message->segmented = mode.segmented;
+    message->past_mtu = mode.past_mtu;
     message->bytes = (uint32_t)group->bytes;
     message->pieces = 2;
     message->datagram = (uint16_t)group->datagram;
@@ -92,13 +108,16 @@ static void set_segment_size(struct msghdr *header, uint8_t *control, uint16_t s
     memcpy(CMSG_DATA(cmsg), &size, sizeof(size));
 }
 
-/* Describes up to `most` sends, from the first datagram that waits on. */
+/* Describes up to `most` sends, from the first datagram that waits on, all of one kind. */
 static unsigned prepare(struct outbox *outbox, unsigned most)
 {
+    const bool past_mtu = outbox->messages[outbox->next].past_mtu;
     unsigned count = 0;
     for (uint32_t at = outbox->next; at < outbox->count && count < most; at++) {
         struct message *message = &outbox->messages[at];
         unsigned segment = message->sent;
+        if (message->past_mtu != past_mtu)
+            break;
         do {
             unsigned datagrams = message->segmented ? message->segments : 1;
             outbox->headers[count].msg_hdr = (struct msghdr){
@@ -117,17 +136,17 @@ static unsigned prepare(struct outbox *outbox, unsigned most)
     return count;
 }
 
-/* The message went out: the peer's fall-back learns from it. */
-static void learn(struct message *message)
+/* The message went out: what is known of the way to its peer grows. */
+static void learn(struct message *message, bool watched)
 {
-    struct fallback *fallback = &message->peer->segment;
+    struct path *path = &message->peer->path;
 
     if (message->segmented) {
-        if (!fallback_in_use(fallback))
-            fallback_worked(fallback, message->datagram, clock_ns());
+        if (!fallback_in_use(&path->segment))
+            path_worked(path, message->datagram, watched, clock_ns());
     } else if (message->refused != FALLBACK_NONE) {
-        fallback_refused(fallback, message->refused,
-                         message->refused == FALLBACK_MTU ? message->datagram : 0, clock_ns());
+        path_refused(path, message->refused,
+                     message->refused == FALLBACK_MTU ? message->datagram : 0, clock_ns());
         message->refused = FALLBACK_NONE;
     }
 }
@@ -147,7 +166,7 @@ static void settle(struct worker *worker, enum verdict verdict)
     }
     if (verdict == VERDICT_OUTBOUND_SENT) {
         if (message->peer)
-            learn(message);
+            learn(message, worker->pump->levers & PUMP_PATH_REPORTS);
         worker_tally(worker, TALLY_OUTBOUND_BYTES, bytes);
         worker_tally(worker,
                      message->segmented ? TALLY_OUTBOUND_FAST_PACKETS : TALLY_OUTBOUND_PLAIN_PACKETS,
@@ -175,15 +194,24 @@ static enum fallback_cause refusal(int error)
     }
 }
 
-/* The same datagrams go out one by one, and for a while so do all later ones to that peer. */
+/* The same datagrams go out one by one, and for a while so do all later ones to that peer; those
+ * that are too long for the device itself in fragments, as the kernel makes them unless it is told
+ * to send past the MTU. */
 static bool falls_back(struct worker *worker, int error)
 {
     struct message *message = &worker->outbound.outbox.messages[worker->outbound.outbox.next];
     enum fallback_cause cause = refusal(error);
+    const bool past_mtu = message->past_mtu && error == EMSGSIZE;
 
+    if (past_mtu) {
+        message->past_mtu = false;
+        if (message->peer)
+            path_too_narrow(&message->peer->path);
+    }
     if (!message->segmented || cause == FALLBACK_NONE)
-        return false;
+        return past_mtu;
     message->segmented = false;
+    message->past_mtu = false;
     message->refused = (uint8_t)cause;
     worker_tally(worker, TALLY_UDP_SEGMENT_REFUSED, 1);
     return true;
@@ -232,13 +260,30 @@ static int send_messages(int fd, struct mmsghdr *messages, unsigned count)
 #endif
 }
 
+/* IP_PMTUDISC_PROBE: not fragmented, and the kernel's idea of the path's MTU does not count. The
+ * socket is shared: what another worker sends in the meantime is not fragmented either, which
+ * matters only to a peer whose path is narrow. */
+static int send_past_mtu(const struct worker *worker, struct mmsghdr *messages, unsigned count)
+{
+    const int probe = IP_PMTUDISC_PROBE;
+    setsockopt(worker->udp_fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe));
+    int sent = send_messages(worker->udp_fd, messages, count);
+    int error = errno;
+    setsockopt(worker->udp_fd, IPPROTO_IP, IP_MTU_DISCOVER, &worker->mtu_discover,
+               sizeof(worker->mtu_discover));
+    errno = error;
+    return sent;
+}
+
 int outbox_flush(struct worker *worker)
 {
     struct outbox *outbox = &worker->outbound.outbox;
 
     while (!outbox_empty(outbox)) {
         unsigned count = prepare(outbox, worker->pump->batch);
-        int sent = send_messages(worker->udp_fd, outbox->headers, count);
+        int sent = outbox->messages[outbox->next].past_mtu
+                       ? send_past_mtu(worker, outbox->headers, count)
+                       : send_messages(worker->udp_fd, outbox->headers, count);
         int error = errno;
         worker_tally(worker, TALLY_UDP_SEND_CALLS, 1);
         for (int i = 0; i < sent; i++)

@@ -40,6 +40,7 @@ struct message {
     uint16_t last;
     uint8_t pieces;           /* iovecs of each datagram */
     bool segmented;           /* to go as one UDP_SEGMENT send */
+    bool past_mtu;            /* to go whatever MTU of the path the kernel believes in */
     uint8_t refused;          /* enum fallback_cause: why it does not; the peer hears of it when its
                                  datagrams go one by one, so only if that was the reason */
 };
@@ -71,14 +72,16 @@ static inline bool outbox_has_room(const struct outbox *outbox)
     return outbox->count < OUTBOX_MESSAGES && outbox->iovecs < OUTBOX_IOVECS;
 }
 
-/* Adds a group of segments whose iovecs were made at outbox.iov[outbox.iovecs ...]. With `segment`
- * it goes as one send where it can. Precondition: outbox_has_room. */
-void outbox_add_group(struct outbox *outbox, const struct nexthop *hop,
-                      const struct cut_group *group, bool segment);
+struct worker;
 
-/* Adds one datagram of `length` bytes; precondition: outbox_has_room. With `runs` it may join the
- * message before it. */
-void outbox_add(struct outbox *outbox, const struct nexthop *hop, uint8_t *datagram,
-                uint32_t length, bool runs);
+/* Adds a group of segments whose iovecs were made at outbox.iov[outbox.iovecs ...]; it goes as one
+ * send where it can. Precondition: outbox_has_room. */
+void outbox_add_group(struct worker *worker, const struct nexthop *hop,
+                      const struct cut_group *group);
+
+/* Adds one datagram of `length` bytes; precondition: outbox_has_room. It may join the message
+ * before it. */
+void outbox_add(struct worker *worker, const struct nexthop *hop, uint8_t *datagram,
+                uint32_t length);
 
 #endif

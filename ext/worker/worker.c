@@ -69,6 +69,9 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->inbound.queue_count = tun_count;
     worker->inbound.wanted = pump->batch;
     worker->udp_fd = udp_fd;
+    socklen_t length = sizeof(worker->mtu_discover);
+    if (getsockopt(udp_fd, IPPROTO_IP, IP_MTU_DISCOVER, &worker->mtu_discover, &length) < 0)
+        worker->mtu_discover = IP_PMTUDISC_WANT;
     struct sockaddr_in own = {0};
     if (getsockname(udp_fd, (struct sockaddr *)&own, &(socklen_t){sizeof(own)}) == 0 &&
         own.sin_family == AF_INET) {

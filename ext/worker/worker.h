@@ -86,6 +86,7 @@ struct worker {
     const struct route_table *table; /* valid within a batch */
     unsigned roles;
     int tun_fd, udp_fd;
+    int mtu_discover; /* the UDP socket's IP_MTU_DISCOVER as it was */
     struct {
         uint8_t address[4], port[2];
     } own; /* what the UDP socket sends from, in network order; zeros when it is no IPv4 socket */

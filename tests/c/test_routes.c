@@ -29,24 +29,24 @@ TEST(what_was_learned_about_a_peer_survives_swaps)
     CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
     struct peer_state *peer = find(&slot, 10, 1)->peer;
     uint32_t id = peer->id;
-    fallback_refused(&peer->segment, FALLBACK_DEVICE, 0, 1);
+    fallback_refused(&peer->path.segment, FALLBACK_DEVICE, 0, 1);
     for (int i = 0; i < 100; i++) {
         routes[0].length = (uint8_t)(16 + i % 3);
         CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
         CHECK(find(&slot, 10, 1)->peer == peer);
     }
-    CHECK(!fallback_in_use(&peer->segment));
+    CHECK(!fallback_in_use(&peer->path.segment));
     struct peer_fallback found;
     CHECK(routes_fallbacks(&slot, &found, 1) == 1);
     CHECK(found.endpoint.address.v4.sin_addr.s_addr == peer->endpoint.address.v4.sin_addr.s_addr);
-    CHECK(found.segment.cause == FALLBACK_DEVICE && found.segment.count == 1);
+    CHECK(found.path.segment.cause == FALLBACK_DEVICE && found.path.segment.count == 1);
     CHECK(routes_fallbacks(&slot, NULL, 0) == 1);
     CHECK(find(&slot, 10, 2)->peer->id != id);
 
     CHECK(routes_publish(&slot, routes + 1, 1, NULL, 0, &encap_udp) == 0);
     CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
     CHECK(find(&slot, 10, 1)->peer->id != id);
-    CHECK(fallback_in_use(&find(&slot, 10, 1)->peer->segment));
+    CHECK(fallback_in_use(&find(&slot, 10, 1)->peer->path.segment));
     CHECK(routes_fallbacks(&slot, NULL, 0) == 0);
     route_slot_destroy(&slot);
 }

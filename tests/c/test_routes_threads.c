@@ -66,7 +66,7 @@ static void *reader(void *argument)
             CHECK(hop->mtu == mtu); /* one table, whole */
             CHECK((ntohl(hop->endpoint.address.v4.sin_addr.s_addr) & 0xFF) == mtu);
             CHECK(hop->peer->endpoint.length == hop->endpoint.length);
-            fallback_refused(&hop->peer->segment, FALLBACK_MTU, 1000, *lookups + 1);
+            fallback_refused(&hop->peer->path.segment, FALLBACK_MTU, 1000, *lookups + 1);
             (*lookups)++;
         }
     }

@@ -245,6 +245,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "refused": "",
                 "fallbacks": [],
                 "also_sends_from": ["203.0.113.7"],
+                "reports": [],
             },
             {
                 "subnet": "10.0.0.0/8",
@@ -252,16 +253,18 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "refused": "too_wide",
                 "fallbacks": [],
                 "also_sends_from": [],
+                "reports": [],
             },
         ],
         "refused_senders": [asdict(refused)],
     }
     assert counters_document(
-        dataplane={"a": 1}, senders={"s": 4}, control={"b": 2}, registry={"c": 3}
+        dataplane={"a": 1}, senders={"s": 4}, reports={"p": 5}, control={"b": 2}, registry={"c": 3}
     ) == {
         "schema": SCHEMA_VERSION,
         "dataplane": {"a": 1},
         "senders": {"s": 4},
+        "reports": {"p": 5},
         "control": {"b": 2},
         "registry": {"c": 3},
     }

@@ -18,15 +18,18 @@ from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.config import DataplaneConfig
-from udpoverlay.dataplane.fallbacks import Fallback, describe, read_fallbacks
+from udpoverlay.dataplane.fallbacks import describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.reports import Reports, open_reports
 from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
-from udpoverlay.dataplane.udp import fit_send_buffer, open_icmp, open_udp
+from udpoverlay.dataplane.udp import Sockets, fit_send_buffer, open_icmp, open_udp
 from udpoverlay.errors import KernelError
 from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
 from udpoverlay.supervisor import Supervisor
 
@@ -46,14 +49,13 @@ class Engine:
         self,
         config: DataplaneConfig,
         tun: Tun,
-        udp: socket.socket,
-        icmp: socket.socket | None,
+        sockets: Sockets,
         features: Features | None = None,
     ) -> None:
         self.config = config
         self._tun = tun
-        self._udp = udp
-        self._icmp = icmp
+        self._sockets = sockets
+        self._udp = udp = sockets.udp
         self._features = features or Features.wanted(config)
         for lever, reason in tun.refused.items():
             self._features.refuse(lever, reason)
@@ -67,7 +69,7 @@ class Engine:
             self._table,
             mtu=config.mtu,
             tun_address=config.tun_address.packed,
-            icmp_fd=-1 if icmp is None else icmp.fileno(),
+            icmp_fd=-1 if sockets.icmp is None else sockets.icmp.fileno(),
             busy_poll_us=_busy_poll_us(config) if self._features.on("busy-poll") else 0,
             batch=fp.BATCH_MAX if self._features.on("mmsg") else 1,
             vnet_header=tun.vnet_header,
@@ -75,6 +77,7 @@ class Engine:
             udp_gro=self._features.on("udp-gro"),
             fold_tcp=self._features.on("fold-tcp"),
             fold_udp=self._features.on("fold-udp"),
+            path_reports=sockets.reports is not None,
             source_check=config.source_check,
             subnet=(config.subnet.ip.packed, config.subnet.prefixlen),
             own_addresses=_own_addresses(config),
@@ -87,6 +90,7 @@ class Engine:
         self._senders = SenderWatch(
             self._pump, self._workers, self._publisher, udp, config.tun_address
         )
+        self._reports = Reports(sockets.reports, self._table.path_report)
         self._supervisor = Supervisor()
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
@@ -105,10 +109,10 @@ class Engine:
         """Create the device and bind the socket; nothing is left behind on KernelError."""
         features = Features.wanted(config)
         with contextlib.ExitStack() as undo:
-            udp = undo.enter_context(open_udp(*config.bind))
-            icmp = open_icmp()
-            if icmp is not None:
-                undo.enter_context(icmp)
+            sockets = Sockets(open_udp(*config.bind))
+            undo.callback(sockets.close)
+            sockets.icmp = open_icmp()
+            sockets.reports = open_reports(*config.bind)
             tun = open_tun(
                 config.tun_pattern,
                 vnet_header=features.on("vnet-hdr"),
@@ -116,7 +120,7 @@ class Engine:
                 queues=_queue_count(config, features),
             )
             undo.callback(tun.close)
-            engine = cls(config, tun, udp, icmp, features)
+            engine = cls(config, tun, sockets, features)
             undo.pop_all()
         return engine
 
@@ -152,6 +156,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         self._supervisor.start("senders", self._senders.run)
+        self._reports.start(loop)
         self._move_packets()
 
     def _move_packets(self) -> None:
@@ -171,13 +176,12 @@ class Engine:
             return
         self._stopped = True
         await self._supervisor.aclose()
+        self._reports.stop()
         await self._threads.stop()
         for worker in self._workers:
             worker.close()
         self._tun.close()
-        self._udp.close()
-        if self._icmp is not None:
-            self._icmp.close()
+        self._sockets.close()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
@@ -198,6 +202,14 @@ class Engine:
     def fallbacks(self) -> list[Fallback]:
         """Offloads that the kernel refused, by peer: the cause and when they are tried again."""
         return read_fallbacks(self._table, self._workers)
+
+    def report_counters(self) -> dict[str, int]:
+        """ICMP errors that came back for our datagrams, by kind; empty if they cannot be read."""
+        return self._reports.counters()
+
+    def path_reports(self) -> list[PathReport]:
+        """The same by peer, the latest first."""
+        return self._reports.by_peer()
 
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""

@@ -9,40 +9,26 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from udpoverlay import _fastpath as fp
+from udpoverlay.model.fallback import Fallback
 
-__all__ = ["Fallback", "describe", "read_fallbacks"]
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """One offload that was refused at some time since its peer came."""
-
-    offload: str
-    """Its name in config.LEVERS."""
-    peer: str
-    """Address of the peer; "" when it is about our own TUN device."""
-    cause: str
-    """Of the last refusal."""
-    count: int
-    """How often it fell back."""
-    retry_seconds: float | None
-    """Until it is tried again, 0 when the next packet will try it; None: it is in use again."""
+__all__ = ["describe", "read_fallbacks"]
 
 
 def read_fallbacks(table: fp.RouteTable, workers: Iterable[fp.Worker]) -> list[Fallback]:
     """All of them, those of the TUN device first."""
     now = time.monotonic_ns()
 
-    def made(peer: str, found: tuple[str, str, int, int]) -> Fallback:
+    def made(peer: str, found: tuple[str, str, int, int], past: int = 0) -> Fallback:
         offload, cause, count, retry_at = found
         retry = max(0, retry_at - now) / 1e9 if retry_at else None
-        return Fallback(offload, peer, cause, count, retry)
+        return Fallback(
+            offload, peer, cause, count, retry, (past - now) / 1e9 if past > now else None
+        )
 
     of_device = [made("", found) for worker in workers for found in worker.fallbacks()]
-    of_peers = [made(_text(address), found) for address, _, found in table.fallbacks()]
+    of_peers = [made(_text(address), found, past) for address, _, found, past in table.fallbacks()]
     return of_device + sorted(of_peers, key=lambda each: each.peer)
 
 

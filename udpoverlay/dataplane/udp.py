@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.errors import KernelError
 
-__all__ = ["fit_send_buffer", "open_icmp", "open_udp"]
+__all__ = ["Sockets", "fit_send_buffer", "open_icmp", "open_udp"]
 
 BUFFER_BYTES = 8 << 20
 """Asked for in each direction; a burst of 64 super-packets waits here rather than being lost."""
@@ -25,6 +26,24 @@ NEIGHBOUR_BYTES = 212992
 """Its value in Linux where it cannot be read."""
 NEIGHBOURS_MAX = 1024
 """More than these the kernel does not keep unless it is told to (gc_thresh3)."""
+
+
+@dataclass(slots=True)
+class Sockets:
+    """What an engine talks to the underlay with."""
+
+    udp: socket.socket
+    """The tunnel's own."""
+    icmp: socket.socket | None = None
+    """For the ICMP errors that we originate."""
+    reports: socket.socket | None = None
+    """For those that come back for our datagrams."""
+
+    def close(self) -> None:
+        """Close all that are open. Idempotent."""
+        for each in (self.udp, self.icmp, self.reports):
+            if each is not None:
+                each.close()
 
 
 def open_udp(address: str, port: int) -> socket.socket:

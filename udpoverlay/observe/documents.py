@@ -13,8 +13,10 @@ from typing import Protocol
 
 from udpoverlay._version import VERSION
 from udpoverlay.log import lines_lost
+from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
+from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
 from udpoverlay.observe.status import (
     DataplaneFacts,
@@ -23,6 +25,7 @@ from udpoverlay.observe.status import (
     NodeFacts,
     PeerFacts,
     RegistryFacts,
+    ReportFacts,
     Status,
     counters_document,
     peers_document,
@@ -40,27 +43,18 @@ class _Registry(_Counts, Protocol):
     def troubles(self) -> dict[str, str]: ...
 
 
-class _Fallback(Protocol):
-    @property
-    def offload(self) -> str: ...
-    @property
-    def peer(self) -> str: ...
-    @property
-    def cause(self) -> str: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def retry_seconds(self) -> float | None: ...
-
-
 class _Engine(_Counts, Protocol):
     def features(self) -> dict[str, str]: ...
 
-    def fallbacks(self) -> Sequence[_Fallback]: ...
+    def fallbacks(self) -> Sequence[Fallback]: ...
 
     def route_count(self) -> int: ...
 
     def sender_counters(self) -> dict[str, int]: ...
+
+    def report_counters(self) -> dict[str, int]: ...
+
+    def path_reports(self) -> Sequence[PathReport]: ...
 
     def refused_senders(self) -> Sequence[RefusedSender]: ...
 
@@ -133,6 +127,7 @@ class Documents:
                     engine.counters(),
                     engine.sender_counters(),
                     self._fallbacks().get("", ()),
+                    engine.report_counters(),
                 ),
                 peers=control.peer_count(),
                 firewall=self._firewall.facts(),
@@ -144,6 +139,7 @@ class Documents:
         """`GET /v1/peers`."""
         fallbacks = self._fallbacks()
         proved = self._engine.proved_senders()
+        reports = self._reports()
         return peers_document(
             (
                 PeerFacts(
@@ -152,6 +148,7 @@ class Documents:
                     "" if refusal is None else refusal.value,
                     fallbacks.get(str(lease.attrs.public_ip), ()),
                     tuple(proved.get(str(lease.attrs.public_ip), ())),
+                    reports.get(str(lease.attrs.public_ip), ()),
                 )
                 for lease, refusal in self._control.peers()
             ),
@@ -162,8 +159,21 @@ class Documents:
         """By peer; "" has those of our own device."""
         found: dict[str, tuple[FallbackFacts, ...]] = {}
         for each in self._engine.fallbacks():
-            seconds = None if each.retry_seconds is None else round(each.retry_seconds, 3)
-            facts = FallbackFacts(each.offload, each.cause, each.count, seconds)
+            facts = FallbackFacts(
+                each.offload,
+                each.cause,
+                each.count,
+                _rounded(each.retry_seconds),
+                _rounded(each.past_mtu_seconds),
+            )
+            found[each.peer] = (*found.get(each.peer, ()), facts)
+        return found
+
+    def _reports(self) -> dict[str, tuple[ReportFacts, ...]]:
+        """By peer, the latest first."""
+        found: dict[str, tuple[ReportFacts, ...]] = {}
+        for each in self._engine.path_reports():
+            facts = ReportFacts(each.kind, each.count, each.reporter, each.seconds_ago)
             found[each.peer] = (*found.get(each.peer, ()), facts)
         return found
 
@@ -187,6 +197,11 @@ class Documents:
         return counters_document(
             dataplane=self._engine.counters(),
             senders=self._engine.sender_counters(),
+            reports=self._engine.report_counters(),
             control=self._control.counters(),
             registry=self._registry.counters(),
         )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

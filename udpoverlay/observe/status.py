@@ -8,7 +8,7 @@ raises the version.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from udpoverlay.model.sender import RefusedSender
 
@@ -20,6 +20,7 @@ __all__ = [
     "NodeFacts",
     "PeerFacts",
     "RegistryFacts",
+    "ReportFacts",
     "Status",
     "counters_document",
     "peers_document",
@@ -73,6 +74,20 @@ class FallbackFacts:
     """How often it fell back."""
     retry_seconds: float | None
     """Until it is tried again; None: it is in use again."""
+    past_mtu_seconds: float | None = None
+    """So long what the kernel believes about the path's MTU is ignored; None: it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """ICMP errors of one kind that came back for our datagrams to a peer."""
+
+    kind: str
+    """For example port_unreachable: nothing listens on the peer's port."""
+    count: int
+    reporter: str
+    """Who sent the latest: the peer, a router, or this host itself."""
+    seconds_ago: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,7 @@ class PeerFacts:
     fallbacks: tuple[FallbackFacts, ...] = ()
     also_sends_from: tuple[str, ...] = ()
     """Other addresses that it was proved to send from: a NAT's, another interface's."""
+    reports: tuple[ReportFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,8 @@ class DataplaneFacts:
     """What was done to find out from where peers send."""
     fallbacks: tuple[FallbackFacts, ...] = ()
     """Of our own TUN device; those towards a peer stand with the peer."""
+    reports: Mapping[str, int] = field(default_factory=dict)
+    """ICMP errors that came back for our datagrams, by kind; empty without CAP_NET_RAW."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +173,7 @@ def counters_document(
     *,
     dataplane: Mapping[str, int],
     senders: Mapping[str, int],
+    reports: Mapping[str, int],
     control: Mapping[str, int],
     registry: Mapping[str, int],
 ) -> dict[str, object]:
@@ -163,6 +182,7 @@ def counters_document(
         "schema": SCHEMA_VERSION,
         "dataplane": dict(dataplane),
         "senders": dict(senders),
+        "reports": dict(reports),
         "control": dict(control),
         "registry": dict(registry),
     }

@@ -46,7 +46,7 @@ def refused_once() -> None:
             assert r.table.fallbacks() == []
             orders().fail_segmented(code)
             assert not is_segmented(r)
-            ((address, port, (offload, told, count, retry_at)),) = r.table.fallbacks()
+            ((address, port, (offload, told, count, retry_at), _),) = r.table.fallbacks()
             assert (socket.inet_ntoa(address), port) == r.peer.getsockname()
             assert (offload, count) == ("udp-segment", 1)
             assert cause in told
@@ -126,7 +126,7 @@ def two_peers() -> None:
             r.device.send(ipv4(bytes(400), destination="10.5.98.1"))
         r.step(fp.OUTBOUND)
         assert is_segmented(r)
-        assert [port for _, port, _ in r.table.fallbacks()] == [other.getsockname()[1]]
+        assert [port for _, port, _, _ in r.table.fallbacks()] == [other.getsockname()[1]]
         r.table.publish(routes[1:])
         assert r.table.fallbacks() == [], "forgotten with its last route"
 

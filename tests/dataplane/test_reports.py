@@ -1,0 +1,191 @@
+"""ICMP errors that come back for our datagrams: counted by kind and peer, whoever sends them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from netaddr import IPAddress, IPNetwork
+
+from tests.support.icmperrors import PORT, icmp_error, send_error
+from tests.support.overlay import Overlay, overlay
+from tests.support.patience import DEADLINE
+from udpoverlay.dataplane.reports import KINDS, Reports, read_report
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.report import PathReport
+
+OURS, PEER = "192.0.2.1", "192.0.2.2"
+
+
+# ---- what one packet says
+
+
+@pytest.mark.parametrize(
+    ("type_", "code", "kind"),
+    [
+        (3, 0, "net_unreachable"),
+        (3, 1, "host_unreachable"),
+        (3, 2, "protocol_unreachable"),
+        (3, 3, "port_unreachable"),
+        (3, 4, "fragmentation_needed"),
+        (3, 13, "prohibited"),
+        (3, 99, "other"),
+        (11, 0, "time_exceeded"),
+        (12, 0, "parameter_problem"),
+        (4, 0, "other"),
+    ],
+)
+def test_report_tells_kind_reporter_and_peer(type_: int, code: int, kind: str) -> None:
+    read = read_report(icmp_error(type_, code, OURS, PEER, rest=1300, reporter="198.51.100.1"))
+    assert read is not None
+    assert read.kind == kind
+    assert kind in KINDS
+    assert read.reporter == socket.inet_aton("198.51.100.1")
+    assert read.destination == socket.inet_aton(PEER)
+    assert read.port == PORT
+    assert read.mtu == (1300 if kind == "fragmentation_needed" else 0)
+
+
+def test_no_bytes_upset_the_reader() -> None:
+    whole = icmp_error(3, 3, OURS, PEER)
+    for length in range(len(whole)):
+        assert read_report(whole[:length]) is None
+    dice = random.Random(8285)
+    for _ in range(20_000):
+        damaged = bytearray(whole + bytes(dice.randrange(40)))
+        for _ in range(dice.randrange(1, 6)):
+            damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+        read = read_report(bytes(damaged))
+        assert read is None or read.kind in KINDS
+
+
+def test_peers_that_are_remembered_are_bounded() -> None:
+    reports = Reports(None, lambda *_: True)
+    for number in range(3000):
+        peer = f"10.{number >> 8}.{number & 255}.9"
+        reports._take(icmp_error(3, 3, OURS, peer))
+    found = reports.by_peer()
+    assert len(found) == 1024
+    assert found[0].peer == "10.11.183.9", "the latest comes first"
+
+
+# ---- on a real network
+
+
+def wait_for(o: Overlay, position: int, kind: str) -> PathReport:
+    """The report of that kind, awaited."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        for report in o.engines[position].path_reports():
+            if report.kind == kind:
+                return report
+        assert time.monotonic() < end, o.engines[position].report_counters()
+        time.sleep(0.02)
+
+
+def restart(o: Overlay, position: int) -> None:
+    host, other = o.hosts[position], o.hosts[1 - position]
+    o.engines[position] = host.run(o._start(host, other, {}))
+
+
+@pytest.mark.root
+def test_closed_port_of_a_peer_does_not_look_like_success() -> None:
+    with overlay() as o, o.a.socket() as left:
+        o.b.run(o.engines[1].stop())
+        left.sendto(b"into the void", (o.b.address, 9))
+        report = wait_for(o, 0, "port_unreachable")
+        assert (report.peer, report.reporter) == (o.b.underlay, o.b.underlay)
+        assert o.engines[0].report_counters()["port_unreachable"] >= 1
+        restart(o, 1)
+        with o.b.socket() as right:
+            left.sendto(b"back", right.getsockname())
+            assert right.recv(100) == b"back"
+
+
+@pytest.mark.root
+def test_closed_port_of_one_peer_costs_the_others_no_packet() -> None:
+    """One that reports an error for each datagram, beside one that takes them all."""
+    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+        allow_all_reports(o)
+        routes = dict(o.routes_of(o.b))
+        routes[IPNetwork("10.5.9.0/24")] = Endpoint(IPAddress(o.b.underlay), 9)
+        o.engines[0].replace(routes)
+        for number in range(500):
+            left.sendto(b"closed", ("10.5.9.1", 9))
+            left.sendto(number.to_bytes(2, "big"), right.getsockname())
+            assert right.recv(10) == number.to_bytes(2, "big")
+        assert wait_for(o, 0, "port_unreachable").peer == o.b.underlay
+        end = time.monotonic() + DEADLINE
+        while o.counters(0)["outbound_sent"] < 1000:
+            assert time.monotonic() < end, o.counters(0)
+
+
+def allow_all_reports(o: Overlay) -> None:
+    """Let b answer each datagram, not one a second."""
+
+    def run() -> None:
+        for name, value in (("icmp_ratelimit", "0"), ("icmp_msgs_per_sec", "100000")):
+            with open(f"/proc/sys/net/ipv4/{name}", "w") as file:
+                file.write(value)
+
+    o.b.call(run)
+
+
+@pytest.mark.root
+def test_peer_that_is_gone_is_reported_by_our_own_host() -> None:
+    with overlay() as o, o.a.socket() as left:
+        o.engines[0].replace({o.b.network: Endpoint(IPAddress("192.0.2.77"), PORT)})
+        left.sendto(b"into the void", (o.b.address, 9))
+        report = wait_for(o, 0, "host_unreachable")
+        assert (report.peer, report.reporter) == ("192.0.2.77", o.a.underlay)
+
+
+def forge(o: Overlay, *packets: bytes) -> None:
+    with o.b.call(
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    ) as raw:
+        for packet in packets:
+            send_error(raw, packet)
+
+
+def settled(o: Overlay, done: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+    end = time.monotonic() + DEADLINE
+    while not done(o.engines[0].report_counters()):
+        assert time.monotonic() < end, o.engines[0].report_counters()
+        time.sleep(0.02)
+    return {name: count for name, count in o.engines[0].report_counters().items() if count}
+
+
+@pytest.mark.root
+def test_reports_about_others_are_not_ours() -> None:
+    with overlay() as o:
+        forge(
+            o,
+            icmp_error(3, 3, OURS, PEER, protocol=6),
+            icmp_error(3, 3, OURS, PEER, ports=(PORT + 1, PORT)),
+            icmp_error(0, 0, OURS, PEER),
+            icmp_error(3, 3, OURS, "198.51.100.7"),
+            icmp_error(3, 3, OURS, PEER, ports=(PORT, PORT + 1)),
+            icmp_error(3, 3, OURS, PEER),
+        )
+        found = settled(o, lambda counts: counts["port_unreachable"] > 0)
+        assert found == {"unknown_peer": 2, "port_unreachable": 1}
+
+
+@pytest.mark.root
+def test_flood_of_reports_leaves_the_event_loop_its_time() -> None:
+    with overlay() as o:
+        report = icmp_error(3, 3, OURS, PEER)
+        for _ in range(20):
+            forge(o, *[report] * 500)
+            start = time.monotonic()
+            o.a.run(asyncio.sleep(0))
+            assert time.monotonic() - start < DEADLINE / 10
+        found = settled(o, lambda counts: counts["port_unreachable"] > 0)
+        assert found["port_unreachable"] < 5000, "the kernel drops what is too much"
+        o.a.run(o.engines[0].stop())
+        assert o.engines[0].report_counters()["port_unreachable"] >= found["port_unreachable"]
