@@ -57,8 +57,8 @@ MUTANTS = (
         name="stopped-engine-keeps-its-device",
         bug="a daemon that ends leaves its TUN device and routes behind",
         file=_ENGINE,
-        old="        self._tun.close()\n        self._udp.close()\n",
-        new="        self._udp.close()\n",
+        old="        self._tun.close()\n        self._sockets.close()\n",
+        new="        self._sockets.close()\n",
         tests=(
             "tests/dataplane/test_engine.py::test_stopping_twice_is_fine_and_takes_the_device_away",
         ),
@@ -67,9 +67,9 @@ MUTANTS = (
         name="failed-open-leaves-the-device",
         bug="a start that fails on a taken port leaves a TUN device",
         file=_ENGINE,
-        old="            undo.callback(tun.close)\n            engine = cls(config, tun, udp, icmp,"
+        old="            undo.callback(tun.close)\n            engine = cls(config, tun, sockets,"
         " features)\n            undo.pop_all()\n",
-        new="            undo.pop_all()\n            engine = cls(config, tun, udp, icmp,"
+        new="            undo.pop_all()\n            engine = cls(config, tun, sockets,"
         " features)\n",
         tests=("tests/dataplane/test_descriptors.py",),
     ),
