@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(filter-out ext/_%.c,$(wildcard ext/*.[ch] ext/*/*.[ch] ext/*.pyx ext/*.pxd))
+C_SOURCES := $(wildcard ext/*.h ext/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch]) ext/verdict.c
+TEXTS := README.md CHANGELOG.md CONTRIBUTING.md Makefile pyproject.toml setup.py bench deploy docs ext tests udpoverlay
 LAB_ARGS ?=
 BENCH_ARGS ?=
 TEST_ARGS ?=
@@ -62,13 +64,18 @@ bench: build ## the overlay beside kernel VXLAN and other tunnels, as ratios (BE
 micro: build ## the hot functions alone (pytest-benchmark)
 	$(BIN)/python -m pytest bench --benchmark-only -q $(TEST_ARGS)
 
-lint: build ## ruff: rules and format
+lint: build ## rules, format and words: Python, C, docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	$(BIN)/codespell
+	@# Words that have another meaning in this field, or none: docs/glossary.md has ours.
+	@! grep -rnIwEi --exclude='_*.c' -f .banned-words $(TEXTS)
 
 format: build ## write the format that lint asks for
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	@$(BIN)/clang-format -i $(C_SOURCES)
 
 types: build ## mypy --strict, and the stubs against the compiled modules
 	$(BIN)/mypy

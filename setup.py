@@ -19,7 +19,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
 LDFLAGS = ["-pthread"]
 if os.environ.get("UDPOVERLAY_STRICT") == "1":
-    # Cython's own output is not ours to mend: unused helpers and sign games are its style.
+    # Cython's own output is not ours to fix: unused helpers and sign games are its style.
     CFLAGS += ["-Werror", "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-sign-compare"]
 if os.environ.get("UDPOVERLAY_ASAN") == "1":
     CFLAGS += ["-g", "-O1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]

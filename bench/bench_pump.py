@@ -18,7 +18,7 @@ from tests.support.twin.offload import PLAIN
 from udpoverlay import _fastpath as fp
 
 BATCH = 64
-LEVERS = {"udp_segment": True, "vnet_header": True, "fold_tcp": True, "fold_udp": True}
+OFFLOADS = {"udp_segment": True, "vnet_header": True, "coalesce_tcp": True, "coalesce_udp": True}
 
 
 def drained(sock: socket.socket) -> Callable[[], None]:
@@ -67,18 +67,18 @@ def test_outbound_plain_packets(measure: Measure, way: str, size: int) -> None:
 
 # What one read of a super-packet saves: the same bytes as 44 packets.
 def test_outbound_super_packet(measure: Measure) -> None:
-    rig = Rig(**LEVERS)
+    rig = Rig(**OFFLOADS)
     host, port = rig.peer.getsockname()
     rig.table.publish([(bytes([10, 1, 1, 0]), 24, socket.inet_aton(host), port, 0)])
     vnet, packet = super_packet(Segment(noise(44 * (MTU - 40))), MTU - 40)
     bench(measure, rig, lambda: void(rig.device.send(vnet + packet)), 44, MTU)
 
 
-# The same datagrams written one by one, and folded into one write.
-@pytest.mark.parametrize("way", ["one-by-one", "batch", "folded"])
+# The same datagrams written one by one, and coalesced into one write.
+@pytest.mark.parametrize("way", ["one-by-one", "batch", "coalesced"])
 def test_inbound(measure: Measure, way: str) -> None:
-    folded = LEVERS if way == "folded" else {}
-    rig = Rig(batch=1 if way == "one-by-one" else BATCH, **folded)
+    coalesced = OFFLOADS if way == "coalesced" else {}
+    rig = Rig(batch=1 if way == "one-by-one" else BATCH, **coalesced)
     size = MTU - 40
     packets = [Segment(noise(size), id=i, sequence=i * size).build() for i in range(44)]
     address = rig.udp.getsockname()
@@ -92,7 +92,7 @@ def test_inbound(measure: Measure, way: str) -> None:
 
 # What the event loop's driver pays for a call that finds one packet.
 def test_one_packet_there_and_back(measure: Measure) -> None:
-    rig = Rig(**LEVERS)
+    rig = Rig(**OFFLOADS)
     outbound, inbound = PLAIN + to_peer(bytes(64)), from_peer(bytes(64))
     address = rig.udp.getsockname()
     clear = drained(rig.device)

@@ -35,7 +35,7 @@ if [ "${1:-}" = --uninstall ]; then
 fi
 wheel=$1 python=$2
 
-# Anew, so that nothing of an older version stays; beside the old one until it is complete.
+# From scratch, so that nothing of an older version stays; beside the old one until it is complete.
 rm -rf "$destdir$home.new"
 mkdir -p "$destdir$prefix/bin" "$destdir$units" "$destdir$doc" "$destdir$sysconfdir/default"
 "$python" -m venv --without-pip "$destdir$home.new"

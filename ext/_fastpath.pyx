@@ -50,7 +50,7 @@ cdef tuple _facts(const verdict_facts_t *facts):
 
 
 VERDICTS = tuple([_facts(&verdict_facts[i]) for i in range(VERDICT_COUNT)])
-TALLIES = tuple([_facts(&tally_facts[i]) for i in range(TALLY_COUNT)])
+COUNTERS = tuple([_facts(&counter_facts[i]) for i in range(COUNTER_COUNT)])
 
 
 # ---- fallback.h
@@ -304,10 +304,10 @@ def build_probe(bytes source not None, bytes destination not None, uint64_t nonc
     return packet[:PROBE_LENGTH]
 
 
-cdef dict _FOLDS = {
-    PUMP_FOLD_OF_TCP4: "fold-tcp",
-    PUMP_FOLD_OF_TCP6: "fold-tcp",
-    PUMP_FOLD_OF_UDP: "fold-udp",
+cdef dict _COALESCES = {
+    PUMP_COALESCE_OF_TCP4: "coalesce-tcp",
+    PUMP_COALESCE_OF_TCP6: "coalesce-tcp",
+    PUMP_COALESCE_OF_UDP: "coalesce-udp",
 }
 
 
@@ -331,8 +331,8 @@ cdef class Pump:
         bint vnet_header=False,
         bint udp_segment=False,
         bint udp_gro=False,
-        bint fold_tcp=False,
-        bint fold_udp=False,
+        bint coalesce_tcp=False,
+        bint coalesce_udp=False,
         bint path_reports=False,
         uint32_t icmp_rate=ICMP_RATE_DEFAULT,
         uint32_t icmp_burst=ICMP_BURST_DEFAULT,
@@ -353,12 +353,12 @@ cdef class Pump:
         self.pump.mtu = mtu
         self.pump.batch = batch
         self.pump.busy_poll_us = busy_poll_us
-        self.pump.levers = (
+        self.pump.offloads = (
             (PUMP_VNET_HEADER if vnet_header else 0)
             | (PUMP_UDP_SEGMENT if udp_segment else 0)
             | (PUMP_UDP_GRO if udp_gro else 0)
-            | (PUMP_FOLD_TCP if fold_tcp else 0)
-            | (PUMP_FOLD_UDP if fold_udp else 0)
+            | (PUMP_COALESCE_TCP if coalesce_tcp else 0)
+            | (PUMP_COALESCE_UDP if coalesce_udp else 0)
             | (PUMP_PATH_REPORTS if path_reports else 0)
         )
         memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
@@ -478,21 +478,21 @@ cdef class Worker:
             self.busy = False
 
     def fallbacks(self):
-        cdef fallback_state folds[8]
+        cdef fallback_state coalesces[8]
         if self.worker == NULL:
             return []
-        worker_folds(self.worker, folds)
-        return [_fallback(name, &folds[i]) for i, name in _FOLDS.items() if folds[i].count]
+        worker_coalesces(self.worker, coalesces)
+        return [_fallback(name, &coalesces[i]) for i, name in _COALESCES.items() if coalesces[i].count]
 
     def counts(self):
         cdef uint64_t verdicts[64]
-        cdef uint64_t tallies[64]
+        cdef uint64_t counters[64]
         if self.worker == NULL:
             return self.last
-        worker_counts(self.worker, verdicts, tallies)
+        worker_counts(self.worker, verdicts, counters)
         return (
             [verdicts[i] for i in range(VERDICT_COUNT)],
-            [tallies[i] for i in range(TALLY_COUNT)],
+            [counters[i] for i in range(COUNTER_COUNT)],
         )
 
     def refused(self):

@@ -175,110 +175,110 @@ def finish_checksum(bytes header not None, bytes packet not None):
 
 
 @cython.final
-cdef class _Cutter:
-    """Memory and limits of one cut."""
-    cdef cut_limits limits
-    cdef cut_space space
-    cdef cut_t cut
+cdef class _Segmenter:
+    """Memory and limits of one segmenting."""
+    cdef segment_limits limits
+    cdef segment_space space
+    cdef segmenter_t segmenter
     cdef vnet header
     cdef bytes encap, packet
     cdef uint8_t *start
     cdef size_t length
 
     def __cinit__(self, bytes header, bytes packet, unsigned max_segments, size_t max_bytes,
-                  bytes encap, size_t arena_size):
+                  bytes encap, size_t headers_size):
         _load_vnet(header, &self.header)
         self.encap, self.packet = encap, packet
         self.start, self.length = <uint8_t *><char *>self.packet, len(packet)
         self.limits.segments, self.limits.bytes = max_segments, max_bytes
         self.limits.encap, self.limits.encap_length = encap, len(encap)
-        self.space.arena_size, self.space.iov_size = arena_size, 2 * max_segments
-        self.space.arena = <uint8_t *>calloc(arena_size or 1, 1)
+        self.space.headers_size, self.space.iov_size = headers_size, 2 * max_segments
+        self.space.headers = <uint8_t *>calloc(headers_size or 1, 1)
         self.space.iov = <iovec *>calloc(self.space.iov_size or 1, sizeof(iovec))
-        if self.space.arena == NULL or self.space.iov == NULL:
+        if self.space.headers == NULL or self.space.iov == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.space.arena)
+        free(self.space.headers)
         free(self.space.iov)
 
     cdef int begin(self) noexcept nogil:
-        return cut_begin(&self.cut, &self.header, self.start, self.length)
+        return segment_begin(&self.segmenter, &self.header, self.start, self.length)
 
 
-def cut(bytes header not None, bytes packet not None, *, unsigned max_segments=CUT_MAX_SEGMENTS,
-        size_t max_bytes=CUT_MAX_BYTES, bytes encap not None=b"",
-        size_t arena_size=CUT_ARENA_SIZE):
-    cdef _Cutter cutter = _Cutter(header, packet, max_segments, max_bytes, encap, arena_size)
-    cdef cut_group group
-    cdef int rc = cutter.begin()
+def segment(bytes header not None, bytes packet not None, *, unsigned max_segments=SEGMENT_MAX_COUNT,
+        size_t max_bytes=SEGMENT_MAX_BYTES, bytes encap not None=b"",
+        size_t headers_size=SEGMENT_HEADERS_SIZE):
+    cdef _Segmenter segmenter = _Segmenter(header, packet, max_segments, max_bytes, encap, headers_size)
+    cdef segment_group group
+    cdef int rc = segmenter.begin()
     if rc < 0:
         return "unsupported" if rc == -EOPNOTSUPP else "malformed"
-    if not cut_fits(&cutter.cut, &cutter.limits, &cutter.space):
+    if not segment_fits(&segmenter.segmenter, &segmenter.limits, &segmenter.space):
         return "too_large"
     groups = []
-    while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
-        datagrams = [_gather(cutter.space.iov + 2 * i, 2) for i in range(group.segments)]
+    while segment_next(&segmenter.segmenter, &segmenter.limits, &segmenter.space, &group):
+        datagrams = [_gather(segmenter.space.iov + 2 * i, 2) for i in range(group.segments)]
         groups.append((group.datagram, datagrams))
     return groups
 
 
-def cut_many(bytes header not None, bytes packet not None, size_t rounds):
-    cdef _Cutter cutter = _Cutter(
-        header, packet, CUT_MAX_SEGMENTS, CUT_MAX_BYTES, b"", CUT_ARENA_SIZE
+def segment_many(bytes header not None, bytes packet not None, size_t rounds):
+    cdef _Segmenter segmenter = _Segmenter(
+        header, packet, SEGMENT_MAX_COUNT, SEGMENT_MAX_BYTES, b"", SEGMENT_HEADERS_SIZE
     )
-    cdef cut_group group
+    cdef segment_group group
     cdef size_t segments = 0
     with nogil:
         for _ in range(rounds):
-            if cutter.begin() == 0:
-                while cut_next(&cutter.cut, &cutter.limits, &cutter.space, &group):
+            if segmenter.begin() == 0:
+                while segment_next(&segmenter.segmenter, &segmenter.limits, &segmenter.space, &group):
                     segments += group.segments
     return segments
 
 
-cdef void _keep_write(void *context, const fold_write *write) noexcept with gil:
+cdef void _keep_write(void *context, const coalesce_write *write) noexcept with gil:
     cdef unsigned i
     cdef iovec one
     originals = []
     for i in range(write.packets):
-        one = fold_original(write, i)
+        one = coalesce_original(write, i)
         originals.append(_gather(&one, 1))
     (<list>context).append((_gather(write.iov, write.iov_count), originals))
 
 
-cdef void _count_write(void *context, const fold_write *write) noexcept nogil:
+cdef void _count_write(void *context, const coalesce_write *write) noexcept nogil:
     (<size_t *>context)[0] += 1
 
 
 @cython.final
-cdef class _Folder:
+cdef class _Coalescer:
     """Room for the pending flows; some 70 KB, so not on the stack."""
-    cdef fold_t *fold
+    cdef coalescer_t *coalescer
 
     def __cinit__(self):
-        self.fold = <fold_t *>calloc(1, sizeof(fold_t))
-        if self.fold == NULL:
+        self.coalescer = <coalescer_t *>calloc(1, sizeof(coalescer_t))
+        if self.coalescer == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.fold)
+        free(self.coalescer)
 
 
-def fold(packets, *, unsigned kinds=FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6,
+def coalesce(packets, *, unsigned kinds=COALESCE_TCP4 | COALESCE_TCP6 | COALESCE_UDP4 | COALESCE_UDP6,
          unsigned max_segments=64):
-    cdef _Folder folder = _Folder()
+    cdef _Coalescer coalescer = _Coalescer()
     cdef bytes packet
     cdef list copies = [_copy(each) for each in packets], writes = []
-    fold_init(folder.fold, kinds, max_segments, _keep_write, <void *>writes)
+    coalesce_init(coalescer.coalescer, kinds, max_segments, _keep_write, <void *>writes)
     for packet in copies:
-        fold_add(folder.fold, <uint8_t *><char *>packet, len(packet))
-    fold_flush(folder.fold)
-    return writes, folder.fold.tally
+        coalesce_add(coalescer.coalescer, <uint8_t *><char *>packet, len(packet))
+    coalesce_flush(coalescer.coalescer)
+    return writes, coalescer.coalescer.counters
 
 
-def fold_many(packets, size_t rounds):
-    cdef _Folder folder = _Folder()
+def coalesce_many(packets, size_t rounds):
+    cdef _Coalescer coalescer = _Coalescer()
     cdef bytes packet, joined = b"".join(packets)
     cdef size_t count = len(packets), writes = 0, i
     cdef iovec *each = <iovec *>calloc(count or 1, sizeof(iovec))
@@ -288,12 +288,12 @@ def fold_many(packets, size_t rounds):
     for i, packet in enumerate(packets):
         each[i].iov_base, each[i].iov_len = start, len(packet)
         start += len(packet)
-    fold_init(folder.fold, FOLD_TCP4 | FOLD_TCP6 | FOLD_UDP4 | FOLD_UDP6, 64, _count_write,
+    coalesce_init(coalescer.coalescer, COALESCE_TCP4 | COALESCE_TCP6 | COALESCE_UDP4 | COALESCE_UDP6, 64, _count_write,
               &writes)
     with nogil:
         for _ in range(rounds):
             for i in range(count):
-                fold_add(folder.fold, <uint8_t *>each[i].iov_base, each[i].iov_len)
-            fold_flush(folder.fold)
+                coalesce_add(coalescer.coalescer, <uint8_t *>each[i].iov_base, each[i].iov_len)
+            coalesce_flush(coalescer.coalescer)
     free(each)
     return writes

@@ -19,7 +19,7 @@ cdef extern from "verdict.h" nogil:
 
     ctypedef int verdict "enum verdict"
     int VERDICT_COUNT
-    int TALLY_COUNT
+    int COUNTER_COUNT
 
     struct verdict_facts_t "verdict_facts":
         const char *name
@@ -28,7 +28,7 @@ cdef extern from "verdict.h" nogil:
         const char *help
 
     const verdict_facts_t verdict_facts[]
-    const verdict_facts_t tally_facts[]
+    const verdict_facts_t counter_facts[]
 
 
 cdef extern from "packet/checksum.h" nogil:
@@ -221,13 +221,13 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "offload/offload.h" nogil:
     int VNET_HEADER_LENGTH
-    unsigned CUT_MAX_SEGMENTS
-    size_t CUT_MAX_BYTES
-    size_t CUT_ARENA_SIZE
-    unsigned FOLD_TCP4
-    unsigned FOLD_TCP6
-    unsigned FOLD_UDP4
-    unsigned FOLD_UDP6
+    unsigned SEGMENT_MAX_COUNT
+    size_t SEGMENT_MAX_BYTES
+    size_t SEGMENT_HEADERS_SIZE
+    unsigned COALESCE_TCP4
+    unsigned COALESCE_TCP6
+    unsigned COALESCE_UDP4
+    unsigned COALESCE_UDP6
 
     struct vnet:
         pass
@@ -235,60 +235,58 @@ cdef extern from "offload/offload.h" nogil:
     void vnet_load(vnet *vnet, const uint8_t *header)
     int vnet_finish_checksum(const vnet *vnet, uint8_t *packet, size_t length)
 
-    struct cut_t "cut":
+    struct segmenter_t "segmenter":
         unsigned segments
 
-    struct cut_limits:
+    struct segment_limits:
         unsigned segments
         size_t bytes
         const uint8_t *encap
         size_t encap_length
-        void *patch
-        void *context
 
-    struct cut_space:
-        uint8_t *arena
-        size_t arena_size
+    struct segment_space:
+        uint8_t *headers
+        size_t headers_size
         iovec *iov
         unsigned iov_size
 
-    struct cut_group:
+    struct segment_group:
         unsigned segments
         size_t datagram
         size_t last
         size_t bytes
 
-    int cut_begin(cut_t *cut, const vnet *vnet, uint8_t *packet, size_t length)
-    bint cut_fits(const cut_t *cut, const cut_limits *limits, const cut_space *space)
-    bint cut_next(
-        cut_t *cut, const cut_limits *limits, const cut_space *space, cut_group *group
+    int segment_begin(segmenter_t *segmenter, const vnet *vnet, uint8_t *packet, size_t length)
+    bint segment_fits(const segmenter_t *segmenter, const segment_limits *limits, const segment_space *space)
+    bint segment_next(
+        segmenter_t *segmenter, const segment_limits *limits, const segment_space *space, segment_group *group
     )
 
-    struct fold_write:
+    struct coalesce_write:
         const iovec *iov
         unsigned iov_count
         unsigned packets
 
-    struct fold_tally:
+    struct coalesce_counters:
         uint64_t supers
-        uint64_t folded
+        uint64_t coalesced
         uint64_t plain
         uint64_t bad_checksum
         uint64_t evicted
 
-    struct fold_t "fold":
-        fold_tally tally
+    struct coalescer_t "coalescer":
+        coalesce_counters counters
 
-    void fold_init(
-        fold_t *fold,
+    void coalesce_init(
+        coalescer_t *coalescer,
         unsigned kinds,
         unsigned max_segments,
-        void (*deliver)(void *context, const fold_write *write) noexcept,
+        void (*deliver)(void *context, const coalesce_write *write) noexcept,
         void *context,
     )
-    void fold_add(fold_t *fold, uint8_t *packet, size_t length)
-    void fold_flush(fold_t *fold)
-    iovec fold_original(const fold_write *write, unsigned index)
+    void coalesce_add(coalescer_t *coalescer, uint8_t *packet, size_t length)
+    void coalesce_flush(coalescer_t *coalescer)
+    iovec coalesce_original(const coalesce_write *write, unsigned index)
 
 
 cdef extern from "worker/kernel.h" nogil:
@@ -360,8 +358,8 @@ cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
     unsigned PUMP_UDP_GRO
-    unsigned PUMP_FOLD_TCP
-    unsigned PUMP_FOLD_UDP
+    unsigned PUMP_COALESCE_TCP
+    unsigned PUMP_COALESCE_UDP
     unsigned PUMP_PATH_REPORTS
     uint32_t PUMP_BATCH_MAX
     int PUMP_QUEUES_MAX
@@ -384,7 +382,7 @@ cdef extern from "worker/pump.h" nogil:
         const encap *encap
         icmp_limiter icmp_limiter
         int icmp_fd
-        unsigned levers
+        unsigned offloads
         unsigned families
         uint32_t mtu
         uint32_t batch
@@ -413,9 +411,9 @@ cdef extern from "worker/pump.h" nogil:
     int worker_run(worker_t *worker)
     int worker_step(worker_t *worker, unsigned directions, unsigned batches)
     void worker_stop(worker_t *worker)
-    int PUMP_FOLD_OF_TCP4
-    int PUMP_FOLD_OF_TCP6
-    int PUMP_FOLD_OF_UDP
-    void worker_folds(const worker_t *worker, fallback_state *folds)
-    void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *tallies)
+    int PUMP_COALESCE_OF_TCP4
+    int PUMP_COALESCE_OF_TCP6
+    int PUMP_COALESCE_OF_UDP
+    void worker_coalesces(const worker_t *worker, fallback_state *coalesces)
+    void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *counters)
     const refused_table *worker_refused(const worker_t *worker)

@@ -7,8 +7,8 @@ const struct verdict_facts verdict_facts[VERDICT_COUNT] = {
 #undef X
 };
 
-const struct verdict_facts tally_facts[TALLY_COUNT] = {
+const struct verdict_facts counter_facts[COUNTER_COUNT] = {
 #define X(name, direction, help) {#name, DIRECTION_##direction, VERDICT_KIND_OK, help},
-    TALLY_LIST(X)
+    COUNTER_LIST(X)
 #undef X
 };

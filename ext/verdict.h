@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verdict: every fate of a packet and every tally, each in one list.
+ * verdict: every verdict and every counter, each in one list.
  *
  * Owns: their names, directions, kinds and help texts; the enums, the name tables and what Python
  * sees are all made from the two lists below. Must not know: who counts, or where.
  *
  * A packet ends in exactly one verdict, so the verdicts of a direction add up to the packets of
- * that direction. Tallies count everything else: system calls, batches, which path was taken, ICMP.
+ * that direction. Counters count everything else: system calls, batches, which path was taken, ICMP.
  * The names that people see are the enumerators in lower case.
  */
 #ifndef UDPOVERLAY_VERDICT_H
@@ -60,20 +60,21 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(INBOUND_WRITE_FAILED, INBOUND, DROP, "the kernel refused the packet on the TUN device")
 
 /* X(name, direction, help); NONE: belongs to no direction. */
-#define TALLY_LIST(X)                                                                              \
+#define COUNTER_LIST(X)                                                                            \
     X(TUN_READ_CALLS, OUTBOUND, "read system calls on the TUN device")                             \
     X(TUN_WRITE_CALLS, INBOUND, "write system calls on the TUN device")                            \
     X(UDP_SEND_CALLS, OUTBOUND, "send system calls on the UDP socket")                             \
     X(UDP_RECEIVE_CALLS, INBOUND, "receive system calls on the UDP socket")                        \
     X(TUN_READ_FAILED, OUTBOUND, "reads on the TUN device that the kernel refused")                \
-    X(TUN_SUPER_PACKETS, OUTBOUND, "super-packets read from the TUN device and cut")               \
+    X(TUN_SUPER_PACKETS, OUTBOUND, "super-packets read from the TUN device and segmented")         \
     X(UDP_SEND_BLOCKED, OUTBOUND, "sends that had to wait for room in the kernel")                 \
     X(UDP_SEGMENT_REFUSED, OUTBOUND, "segmented sends refused, sent one datagram each instead")    \
     X(UDP_RECEIVE_FAILED, INBOUND, "receives that reported an error of the network")               \
     X(UDP_GRO_RECEIVES, INBOUND, "messages in which the kernel had merged several datagrams")      \
-    X(FOLD_SUPER_PACKETS, INBOUND, "super-packets written to the TUN device")                      \
-    X(FOLD_BAD_CHECKSUMS, INBOUND, "packets delivered as they came for their wrong checksum")      \
-    X(FOLD_REFUSED, INBOUND, "super-packets refused by the TUN device, written packet by packet")  \
+    X(COALESCED_SUPER_PACKETS, INBOUND, "super-packets written to the TUN device")                 \
+    X(COALESCE_BAD_CHECKSUMS, INBOUND, "packets delivered as they came for their wrong checksum")  \
+    X(COALESCED_REFUSED, INBOUND,                                                                  \
+      "super-packets refused by the TUN device, written packet by packet")                         \
     X(SLEEPS, NONE, "times a worker slept until there was something to do")                        \
     X(SPINS, NONE, "times a worker looked on for a while instead of sleeping")                     \
     X(SPIN_HITS, NONE, "of these, those in which something came")                                  \
@@ -83,9 +84,9 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(INBOUND_BYTES, INBOUND, "inner bytes delivered")                                             \
     X(OUTBOUND_FAST_PACKETS, OUTBOUND, "packets sent by the fast path (segmented sends)")          \
     X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
-    X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (folded writes)")         \
+    X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (coalesced writes)")      \
     X(INBOUND_PLAIN_PACKETS, INBOUND, "packets delivered one write each")                          \
-    X(INBOUND_PAUSES, INBOUND, "turns given to the readers of UDP packets between two writes")      \
+    X(INBOUND_PAUSES, INBOUND, "turns given to the readers of UDP packets between two writes")     \
     X(WARNED_UNKNOWN_SENDER, INBOUND, "accepted with source-check warn: unknown sender")           \
     X(WARNED_FOREIGN_DESTINATION, INBOUND, "accepted with source-check warn: foreign destination") \
     X(WARNED_FOREIGN_SOURCE, INBOUND, "accepted with source-check warn: foreign source")           \
@@ -95,7 +96,7 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(ICMP_LIMITED, NONE, "ICMP errors kept back by the rate limit")                               \
     X(ICMP_SUPPRESSED, NONE, "ICMP errors not due: the offender must not be answered")             \
     X(ICMP_UNVERIFIED, NONE, "ICMP errors not sent: the offender's address is not verified")       \
-    X(ICMP_TO_TUN, NONE, "ICMP errors written to the TUN device for want of a raw socket")         \
+    X(ICMP_TO_TUN, NONE, "ICMP errors written to the TUN device without a raw socket")             \
     X(ICMP_FAILED, NONE, "ICMP errors that the kernel refused")
 
 enum verdict {
@@ -105,21 +106,21 @@ enum verdict {
         VERDICT_COUNT
 };
 
-enum tally {
-#define X(name, direction, help) TALLY_##name,
-    TALLY_LIST(X)
+enum counter {
+#define X(name, direction, help) COUNTER_##name,
+    COUNTER_LIST(X)
 #undef X
-        TALLY_COUNT
+        COUNTER_COUNT
 };
 
 struct verdict_facts {
-    const char *name; /* the enumerator without VERDICT_ or TALLY_ */
+    const char *name; /* the enumerator without VERDICT_ or COUNTER_ */
     enum direction direction;
-    enum verdict_kind kind; /* OK for a tally */
+    enum verdict_kind kind; /* OK for a counter */
     const char *help;
 };
 
 extern const struct verdict_facts verdict_facts[VERDICT_COUNT];
-extern const struct verdict_facts tally_facts[TALLY_COUNT];
+extern const struct verdict_facts counter_facts[COUNTER_COUNT];
 
 #endif

@@ -25,7 +25,7 @@ VERDICTS: tuple[_Facts, ...]
 is the number that the C code uses (ext/verdict.h).
 """
 
-TALLIES: tuple[_Facts, ...]
+COUNTERS: tuple[_Facts, ...]
 """Everything else that is counted, laid out as VERDICTS; `direction` is "" where neither fits."""
 
 @final
@@ -156,8 +156,8 @@ class Pump:
         vnet_header: bool = False,
         udp_segment: bool = False,
         udp_gro: bool = False,
-        fold_tcp: bool = False,
-        fold_udp: bool = False,
+        coalesce_tcp: bool = False,
+        coalesce_udp: bool = False,
         path_reports: bool = False,
         icmp_rate: int = ...,
         icmp_burst: int = ...,
@@ -170,9 +170,9 @@ class Pump:
         """`mtu` is the longest inner packet in bytes, `tun_address` 4 bytes, source of our ICMP.
 
         `icmp_fd` is a raw socket that takes whole packets, -1 for none. `batch` is 1..BATCH_MAX.
-        `vnet_header` and `udp_gro` are facts about the descriptors that workers get; `fold_tcp` and
-        `fold_udp` count only with `vnet_header`. `path_reports` says that ICMP's reports are handed
-        to RouteTable.path_report. `source_check` is one of SOURCE_CHECKS; `subnet`
+        `vnet_header` and `udp_gro` are facts about the descriptors that workers get; `coalesce_tcp`
+        and `coalesce_udp` count only with `vnet_header`. `path_reports` says that ICMP's reports
+        are handed to RouteTable.path_report. `source_check` is one of SOURCE_CHECKS; `subnet`
         is ours as (address, prefix length), `own_addresses` what else this host has: no inner
         source of a datagram. To `alarm_fd`, an eventfd, is written once after each arm().
         ValueError.
@@ -228,7 +228,7 @@ class Worker:
         """What the TUN refused to take from this worker, ever; empty after close()."""
 
     def counts(self) -> tuple[list[int], list[int]]:
-        """(one number for each of VERDICTS, one for each of TALLIES); also after close()."""
+        """(one number for each of VERDICTS, one for each of COUNTERS); also after close()."""
 
     def refused(self) -> list[tuple[bytes, int, int, bytes, bytes, int]]:
         """Who sent what the source check refused; empty after close().

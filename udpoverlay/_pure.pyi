@@ -71,41 +71,41 @@ def finish_checksum(header: bytes, packet: bytes) -> bytes | None:
     None where the header names a place outside the packet or inside its IP header.
     """
 
-def cut(
+def segment(
     header: bytes,
     packet: bytes,
     *,
     max_segments: int = ...,
     max_bytes: int = ...,
     encap: bytes = b"",
-    arena_size: int = ...,
+    headers_size: int = ...,
 ) -> list[tuple[int, list[bytes]]] | str:
     """The super-packet behind a vnet header as the datagrams that go on the wire.
 
     One element a send: (bytes of each datagram but the last, the datagrams). `encap` goes in front
-    of each. At most `max_segments` datagrams and `max_bytes` a send; `arena_size` bytes of headers.
-    A refusal is a word: "unsupported" or "malformed" (ext/offload/offload.h), or "too_large" when
-    not even one segment fits the limits.
+    of each. At most `max_segments` datagrams and `max_bytes` a send; `headers_size` bytes for
+    headers. A refusal is a word: "unsupported" or "malformed" (ext/offload/offload.h), or
+    "too_large" when not even one segment fits the limits.
     """
 
-def cut_many(header: bytes, packet: bytes, rounds: int) -> int:
-    """Cut the same super-packet `rounds` times without the GIL; returns how many segments it made.
+def segment_many(header: bytes, packet: bytes, rounds: int) -> int:
+    """Segment the same super-packet `rounds` times without the GIL; returns how many segments.
 
     For benchmarks: what a worker does, without its sends.
     """
 
-def fold(
+def coalesce(
     packets: Sequence[bytes], *, kinds: int = ..., max_segments: int = ...
 ) -> tuple[list[tuple[bytes, list[bytes]]], dict[str, int]]:
     """What one batch of packets becomes on its way to the TUN, in the order of the writes.
 
     A write is (vnet header and packet, the packets that are in it as they came). `kinds` is a mask:
     1 TCP over IPv4, 2 TCP over IPv6, 4 UDP over IPv4, 8 UDP over IPv6. The counts are those of
-    struct fold_tally (ext/offload/offload.h).
+    struct coalesce_counters (ext/offload/offload.h).
     """
 
-def fold_many(packets: Sequence[bytes], rounds: int) -> int:
-    """Fold the same batch `rounds` times without the GIL; returns how many writes it made.
+def coalesce_many(packets: Sequence[bytes], rounds: int) -> int:
+    """Coalesce the same batch `rounds` times without the GIL; returns how many writes it made.
 
     For benchmarks: what a worker does, without its writes.
     """

@@ -54,7 +54,7 @@ class Datagrams(TypedDict):
     reordered: int
     """Came after one that was sent later."""
     refused: int
-    """Sends that the kernel refused for want of a buffer or a route."""
+    """Sends that the kernel refused without a buffer or a route."""
 
 @final
 class Pattern:

@@ -32,7 +32,7 @@ __all__ = [
 class UdpOverlayError(Exception):
     """Base of all; never raised itself.
 
-    `what` is one sentence without a full stop, `fix` says how to mend it ("" when nothing is to be
+    `what` is one sentence without a full stop, `fix` says how to fix it ("" when nothing is to be
     done by the reader). `str(error)` is the one line that a person sees. Neither may hold a secret.
     """
 

@@ -9,22 +9,22 @@
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void write_plain(struct fold *fold, uint8_t *packet, size_t length)
+static void write_plain(struct coalescer *coalescer, uint8_t *packet, size_t length)
 {
     static uint8_t nothing[VNET_HEADER_LENGTH]; /* GSO_NONE, no flags; never written to */
     const struct iovec iov[2] = {
         {.iov_base = nothing, .iov_len = VNET_HEADER_LENGTH},
         {.iov_base = packet, .iov_len = length},
     };
-    const struct fold_write write = {
+    const struct coalesce_write write = {
         .iov = iov, .iov_count = 2, .packets = 1, .length = VNET_HEADER_LENGTH + length};
 
-    fold->tally.plain++;
-    fold->deliver(fold->context, &write);
+    coalescer->counters.plain++;
+    coalescer->deliver(coalescer->context, &write);
 }
 
 /* Makes the headers of the whole run from those of its first packet (already copied). */
-static void finish_headers(struct fold_flow *flow)
+static void finish_headers(struct coalesce_flow *flow)
 {
     uint8_t *packet = flow->header + VNET_HEADER_LENGTH;
     uint8_t *transport = packet + flow->transport;
@@ -60,55 +60,55 @@ static void finish_headers(struct fold_flow *flow)
         memcpy(packet + IPV4_CHECKSUM, &sum, 2);
     }
     /* NEEDS_CSUM: the field holds the pseudo-header's sum, not inverted. */
-    uint16_t sum = checksum_fold(checksum_pseudo(packet + addresses_at(flow->ipv6),
-                                                 addresses_length(flow->ipv6),
-                                                 flow->tcp ? PROTOCOL_TCP : PROTOCOL_UDP,
-                                                 (uint32_t)rest));
+    uint16_t sum = checksum_fold(
+        checksum_pseudo(packet + addresses_at(flow->ipv6), addresses_length(flow->ipv6),
+                        flow->tcp ? PROTOCOL_TCP : PROTOCOL_UDP, (uint32_t)rest));
     memcpy(transport + vnet.csum_offset, &sum, 2);
 }
 
-static void write_flow(struct fold *fold, struct fold_flow *flow)
+static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
 {
     if (flow->packets == 1) {
-        write_plain(fold, flow->first, flow->header_length + flow->payload_length);
+        write_plain(coalescer, flow->first, flow->header_length + flow->payload_length);
         return;
     }
     finish_headers(flow);
     flow->iov[0].iov_base = flow->header;
     flow->iov[0].iov_len = VNET_HEADER_LENGTH + (size_t)flow->header_length;
-    const struct fold_write write = {
+    const struct coalesce_write write = {
         .iov = flow->iov,
         .iov_count = flow->packets + 1U,
         .packets = flow->packets,
         .header_length = flow->header_length,
         .length = flow->iov[0].iov_len + flow->payload_length,
     };
-    fold->tally.supers++;
-    fold->tally.folded += flow->packets;
-    fold->deliver(fold->context, &write);
+    coalescer->counters.supers++;
+    coalescer->counters.coalesced += flow->packets;
+    coalescer->deliver(coalescer->context, &write);
 }
 
 /* ---- the table of pending flows -------------------------------------------------------------- */
 
 /* `order` is a permutation of all slots: the first `used` are pending, oldest first. */
 
-static inline struct fold_flow *flow_at(struct fold *fold, unsigned position)
+static inline struct coalesce_flow *flow_at(struct coalescer *coalescer, unsigned position)
 {
-    return &fold->flows[fold->order[position]];
+    return &coalescer->flows[coalescer->order[position]];
 }
 
-static void write_and_remove(struct fold *fold, unsigned position)
+static void write_and_remove(struct coalescer *coalescer, unsigned position)
 {
-    uint8_t slot = fold->order[position];
-    unsigned behind = --fold->used - position;
+    uint8_t slot = coalescer->order[position];
+    unsigned behind = --coalescer->used - position;
 
-    memmove(fold->order + position, fold->order + position + 1, behind);
-    memmove(fold->hashes + position, fold->hashes + position + 1, behind * sizeof(uint32_t));
-    fold->order[fold->used] = slot;
-    write_flow(fold, &fold->flows[slot]);
+    memmove(coalescer->order + position, coalescer->order + position + 1, behind);
+    memmove(coalescer->hashes + position, coalescer->hashes + position + 1,
+            behind * sizeof(uint32_t));
+    coalescer->order[coalescer->used] = slot;
+    write_flow(coalescer, &coalescer->flows[slot]);
 }
 
-static bool same_addresses(const struct fold_flow *flow, const struct view *view)
+static bool same_addresses(const struct coalesce_flow *flow, const struct view *view)
 {
     /* Constant lengths, so that no function is called. */
     if (flow->ipv6 != view->ipv6)
@@ -118,30 +118,30 @@ static bool same_addresses(const struct fold_flow *flow, const struct view *view
     return memcmp(flow->first + IPV4_SOURCE, view->packet + IPV4_SOURCE, 8) == 0;
 }
 
-static bool same_flow(const struct fold_flow *flow, const struct view *view)
+static bool same_flow(const struct coalesce_flow *flow, const struct view *view)
 {
     return flow->tcp == view->tcp && same_addresses(flow, view) &&
            memcmp(flow->first + flow->transport, view->packet + view->transport, 4) == 0;
 }
 
-/* The position of the packet's flow, or fold->used. */
-static unsigned find(const struct fold *fold, const struct view *view)
+/* The position of the packet's flow, or coalescer->used. */
+static unsigned find(const struct coalescer *coalescer, const struct view *view)
 {
     unsigned position = 0;
 
-    for (; position < fold->used; position++)
-        if (fold->hashes[position] == view->hash &&
-            same_flow(&fold->flows[fold->order[position]], view))
+    for (; position < coalescer->used; position++)
+        if (coalescer->hashes[position] == view->hash &&
+            same_flow(&coalescer->flows[coalescer->order[position]], view))
             break;
     return position;
 }
 
 /* Writes every flow between the two addresses of a packet whose ports are not known. */
-static void write_between(struct fold *fold, const struct view *view)
+static void write_between(struct coalescer *coalescer, const struct view *view)
 {
-    for (unsigned position = 0; position < fold->used;) {
-        if (same_addresses(flow_at(fold, position), view))
-            write_and_remove(fold, position);
+    for (unsigned position = 0; position < coalescer->used;) {
+        if (same_addresses(flow_at(coalescer, position), view))
+            write_and_remove(coalescer, position);
         else
             position++;
     }
@@ -149,21 +149,21 @@ static void write_between(struct fold *fold, const struct view *view)
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-static void start_run(struct fold *fold, const struct view *view)
+static void start_run(struct coalescer *coalescer, const struct view *view)
 {
     /* Nothing may follow PSH: waiting would gain nothing. */
     if (view->tcp && view->flags & TCP_PSH) {
-        write_plain(fold, view->packet, view->length);
+        write_plain(coalescer, view->packet, view->length);
         return;
     }
-    if (fold->used == FOLD_FLOWS) {
-        fold->tally.evicted++;
-        write_and_remove(fold, 0);
+    if (coalescer->used == COALESCE_FLOWS) {
+        coalescer->counters.evicted++;
+        write_and_remove(coalescer, 0);
     }
-    unsigned position = fold->used++;
-    struct fold_flow *flow = flow_at(fold, position);
+    unsigned position = coalescer->used++;
+    struct coalesce_flow *flow = flow_at(coalescer, position);
     const uint8_t *transport = view->packet + view->transport;
-    fold->hashes[position] = view->hash;
+    coalescer->hashes[position] = view->hash;
     flow->first = view->packet;
     flow->ipv6 = view->ipv6;
     flow->tcp = view->tcp;
@@ -183,17 +183,17 @@ static void start_run(struct fold *fold, const struct view *view)
 }
 
 /* Whether the packet, of the same flow, differs from the run's first only as a segment may. */
-static bool continues(const struct fold *fold, const struct fold_flow *flow,
+static bool continues(const struct coalescer *coalescer, const struct coalesce_flow *flow,
                       const struct view *view)
 {
     const uint8_t *first = flow->first, *packet = view->packet;
-    unsigned limit = fold->max_segments;
+    unsigned limit = coalescer->max_segments;
 
-    if (!flow->tcp && limit > FOLD_UDP_SEGMENTS)
-        limit = FOLD_UDP_SEGMENTS;
+    if (!flow->tcp && limit > COALESCE_UDP_SEGMENTS)
+        limit = COALESCE_UDP_SEGMENTS;
     if (flow->packets >= limit || view->header_length != flow->header_length ||
         view->payload_length > flow->gso_size ||
-        flow->header_length + flow->payload_length + view->payload_length > FOLD_MAX_LENGTH)
+        flow->header_length + flow->payload_length + view->payload_length > COALESCE_MAX_LENGTH)
         return false;
     if (flow->ipv6) {
         if (memcmp(first, packet, IPV6_PAYLOAD_LENGTH) != 0 ||
@@ -217,9 +217,9 @@ static bool continues(const struct fold *fold, const struct fold_flow *flow,
                   (size_t)(view->header_length - view->transport - TCP_URGENT)) == 0;
 }
 
-static void append(struct fold *fold, unsigned position, const struct view *view)
+static void append(struct coalescer *coalescer, unsigned position, const struct view *view)
 {
-    struct fold_flow *flow = flow_at(fold, position);
+    struct coalesce_flow *flow = flow_at(coalescer, position);
 
     if (flow->packets == 1)
         memcpy(flow->header + VNET_HEADER_LENGTH, flow->first, flow->header_length);
@@ -231,75 +231,76 @@ static void append(struct fold *fold, unsigned position, const struct view *view
     flow->iov[flow->packets].iov_base = view->packet + view->header_length;
     flow->iov[flow->packets].iov_len = view->payload_length;
     if (flow->push || view->payload_length < flow->gso_size)
-        write_and_remove(fold, position);
+        write_and_remove(coalescer, position);
 }
 
 /* A packet that may be part of a run and whose flow is pending at `position`. */
-static void continue_run(struct fold *fold, unsigned position, const struct view *view)
+static void continue_run(struct coalescer *coalescer, unsigned position, const struct view *view)
 {
-    struct fold_flow *flow = flow_at(fold, position);
+    struct coalesce_flow *flow = flow_at(coalescer, position);
 
-    if (!continues(fold, flow, view)) {
-        write_and_remove(fold, position);
-        start_run(fold, view);
+    if (!continues(coalescer, flow, view)) {
+        write_and_remove(coalescer, position);
+        start_run(coalescer, view);
         return;
     }
     if (!flow->verified) {
         flow->verified = checksums_right(flow->first, flow->header_length + flow->payload_length,
                                          flow->transport, flow->ipv6, flow->tcp);
         if (!flow->verified) {
-            fold->tally.bad_checksum++;
-            write_and_remove(fold, position);
-            start_run(fold, view);
+            coalescer->counters.bad_checksum++;
+            write_and_remove(coalescer, position);
+            start_run(coalescer, view);
             return;
         }
     }
     if (!checksums_right(view->packet, view->length, view->transport, view->ipv6, view->tcp)) {
-        fold->tally.bad_checksum++;
-        write_and_remove(fold, position);
-        write_plain(fold, view->packet, view->length);
+        coalescer->counters.bad_checksum++;
+        write_and_remove(coalescer, position);
+        write_plain(coalescer, view->packet, view->length);
         return;
     }
-    append(fold, position, view);
+    append(coalescer, position, view);
 }
 
 /* ---- the face -------------------------------------------------------------------------------- */
 
-void fold_init(struct fold *fold, unsigned kinds, unsigned max_segments, fold_deliver *deliver,
-               void *context)
+void coalesce_init(struct coalescer *coalescer, unsigned kinds, unsigned max_segments,
+                   coalesce_deliver *deliver, void *context)
 {
-    fold->tally = (struct fold_tally){0};
-    fold->kinds = max_segments > 1 ? kinds : 0;
-    fold->max_segments = max_segments < FOLD_MAX_SEGMENTS ? max_segments : FOLD_MAX_SEGMENTS;
-    fold->deliver = deliver;
-    fold->context = context;
-    fold->used = 0;
-    for (unsigned slot = 0; slot < FOLD_FLOWS; slot++)
-        fold->order[slot] = (uint8_t)slot;
+    coalescer->counters = (struct coalesce_counters){0};
+    coalescer->kinds = max_segments > 1 ? kinds : 0;
+    coalescer->max_segments =
+        max_segments < COALESCE_MAX_SEGMENTS ? max_segments : COALESCE_MAX_SEGMENTS;
+    coalescer->deliver = deliver;
+    coalescer->context = context;
+    coalescer->used = 0;
+    for (unsigned slot = 0; slot < COALESCE_FLOWS; slot++)
+        coalescer->order[slot] = (uint8_t)slot;
 }
 
-void fold_add(struct fold *fold, uint8_t *packet, size_t length)
+void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length)
 {
     struct view view = {.packet = packet, .length = length};
-    enum outlook outlook = fold->kinds == 0 ? ALONE : view_packet(&view, fold->kinds);
+    enum outlook outlook = coalescer->kinds == 0 ? ALONE : view_packet(&view, coalescer->kinds);
 
     if (outlook == OPAQUE)
-        write_between(fold, &view);
-    unsigned position = outlook >= FLOW ? find(fold, &view) : fold->used;
+        write_between(coalescer, &view);
+    unsigned position = outlook >= FLOW ? find(coalescer, &view) : coalescer->used;
     if (outlook == RUN) {
-        if (position < fold->used)
-            continue_run(fold, position, &view);
+        if (position < coalescer->used)
+            continue_run(coalescer, position, &view);
         else
-            start_run(fold, &view);
+            start_run(coalescer, &view);
         return;
     }
-    if (position < fold->used)
-        write_and_remove(fold, position);
-    write_plain(fold, packet, length);
+    if (position < coalescer->used)
+        write_and_remove(coalescer, position);
+    write_plain(coalescer, packet, length);
 }
 
-void fold_flush(struct fold *fold)
+void coalesce_flush(struct coalescer *coalescer)
 {
-    while (fold->used > 0)
-        write_and_remove(fold, 0);
+    while (coalescer->used > 0)
+        write_and_remove(coalescer, 0);
 }

@@ -89,8 +89,9 @@ enum outlook view_packet(struct view *view, unsigned kinds)
     size_t least = view->transport + (size_t)(view->tcp ? TCP_HEADER_MIN : UDP_HEADER);
     if (!plain || view->length < least)
         return OPAQUE;
-    if (!(kinds & (view->tcp ? view->ipv6 ? FOLD_TCP6 : FOLD_TCP4
-                             : view->ipv6 ? FOLD_UDP6 : FOLD_UDP4)))
+    if (!(kinds & (view->tcp    ? view->ipv6 ? COALESCE_TCP6 : COALESCE_TCP4
+                   : view->ipv6 ? COALESCE_UDP6
+                                : COALESCE_UDP4)))
         return ALONE;
     view->hash = hash_flow(view);
     return view->tcp ? view_tcp(view) : view_udp(view);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * fold_view: what a packet is to the fold, told from the packet alone. Private to fold.
+ * coalesce_view: what a packet is to the coalescer, told from the packet alone. Private to coalesce.c.
  */
-#ifndef UDPOVERLAY_FOLD_VIEW_H
-#define UDPOVERLAY_FOLD_VIEW_H
+#ifndef UDPOVERLAY_COALESCE_VIEW_H
+#define UDPOVERLAY_COALESCE_VIEW_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,7 +42,7 @@ static inline size_t addresses_length(bool ipv6)
     return ipv6 ? 32 : 8;
 }
 
-/* Fills in the view of view->packet, view->length bytes of any content. `kinds` are the FOLD_ bits
+/* Fills in the view of view->packet, view->length bytes of any content. `kinds` are the COALESCE_ bits
  * of offload.h: packets of other kinds are ALONE. */
 enum outlook view_packet(struct view *view, unsigned kinds);
 

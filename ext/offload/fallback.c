@@ -9,7 +9,7 @@ const char *const fallback_cause_help[FALLBACK_CAUSE_COUNT] = {
 #undef X
 };
 
-#define LOAD(field) atomic_load_explicit(&fallback->field, memory_order_relaxed)
+#define LOAD(field)         atomic_load_explicit(&fallback->field, memory_order_relaxed)
 #define STORE(field, value) atomic_store_explicit(&fallback->field, value, memory_order_relaxed)
 
 bool fallback_tries(const struct fallback *fallback, uint32_t size, uint64_t now)

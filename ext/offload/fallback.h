@@ -24,10 +24,10 @@
 #include <stdint.h>
 
 /* X(name, help): why an offload was refused. */
-#define FALLBACK_CAUSE_LIST(X)                                                                     \
-    X(NONE, "")                                                                                    \
-    X(MTU, "datagrams longer than the MTU of the device or of the path")                           \
-    X(DEVICE, "the underlay's device or an IPsec policy cannot take it")                           \
+#define FALLBACK_CAUSE_LIST(X)                                           \
+    X(NONE, "")                                                          \
+    X(MTU, "datagrams longer than the MTU of the device or of the path") \
+    X(DEVICE, "the underlay's device or an IPsec policy cannot take it") \
     X(KERNEL, "the kernel does not take it")
 
 enum fallback_cause {
@@ -49,9 +49,9 @@ struct fallback {
     _Atomic uint64_t retry_at;  /* when it is tried again; 0: in use */
     _Atomic uint64_t worked_at; /* when it came back */
     _Atomic uint32_t pause_s;   /* the last pause */
-    _Atomic uint32_t size;      /* only what is at least so long was refused, bytes; 0: everything */
-    _Atomic uint32_t cause;     /* enum fallback_cause of the last refusal */
-    _Atomic uint32_t count;     /* how often it fell back */
+    _Atomic uint32_t size;  /* only what is at least so long was refused, bytes; 0: everything */
+    _Atomic uint32_t cause; /* enum fallback_cause of the last refusal */
+    _Atomic uint32_t count; /* how often it fell back */
 };
 
 /* A copy for those who look on. */

@@ -68,49 +68,51 @@ static inline size_t checksum_field(bool tcp)
  * (with the length) into the checksum field; that one is used as segmentation does, because behind
  * a routing header it is made of another destination than the IPv6 header shows.
  */
-static uint64_t sum_pseudo_header(const struct cut *cut, bool in_field)
+static uint64_t sum_pseudo_header(const struct segmenter *segmenter, bool in_field)
 {
     if (in_field) {
-        size_t length = cut->header_length - cut->transport + cut->payload_length;
+        size_t length = segmenter->header_length - segmenter->transport + segmenter->payload_length;
         uint16_t sum;
-        memcpy(&sum, cut->packet + cut->transport + checksum_field(cut->tcp), 2);
+        memcpy(&sum, segmenter->packet + segmenter->transport + checksum_field(segmenter->tcp), 2);
         return (uint64_t)sum + (uint16_t)~htons((uint16_t)length);
     }
-    uint8_t protocol = cut->tcp ? PROTOCOL_TCP : PROTOCOL_UDP;
-    if (cut->ipv6)
-        return checksum_pseudo(cut->packet + IPV6_SOURCE, 32, protocol, 0);
-    return checksum_pseudo(cut->packet + IPV4_SOURCE, 8, protocol, 0);
+    uint8_t protocol = segmenter->tcp ? PROTOCOL_TCP : PROTOCOL_UDP;
+    if (segmenter->ipv6)
+        return checksum_pseudo(segmenter->packet + IPV6_SOURCE, 32, protocol, 0);
+    return checksum_pseudo(segmenter->packet + IPV4_SOURCE, 8, protocol, 0);
 }
 
 /* Sums of the headers with every field blank that differs from segment to segment. */
-static void sum_headers(struct cut *cut, bool needs_checksum)
+static void sum_headers(struct segmenter *segmenter, bool needs_checksum)
 {
     uint8_t header[TCP_HEADER_MAX];
-    size_t length = cut->header_length - cut->transport;
+    size_t length = segmenter->header_length - segmenter->transport;
 
-    memcpy(header, cut->packet + cut->transport, length);
-    memset(header + checksum_field(cut->tcp), 0, 2);
-    if (cut->tcp) {
-        cut->sequence = get32(header + TCP_SEQUENCE);
+    memcpy(header, segmenter->packet + segmenter->transport, length);
+    memset(header + checksum_field(segmenter->tcp), 0, 2);
+    if (segmenter->tcp) {
+        segmenter->sequence = get32(header + TCP_SEQUENCE);
         memset(header + TCP_SEQUENCE, 0, 4);
         header[TCP_FLAGS] = 0;
     } else {
         memset(header + UDP_LENGTH, 0, 2);
     }
-    cut->transport_sum = sum_pseudo_header(cut, needs_checksum) + checksum_add(0, header, length);
-    if (cut->ipv6)
+    segmenter->transport_sum =
+        sum_pseudo_header(segmenter, needs_checksum) + checksum_add(0, header, length);
+    if (segmenter->ipv6)
         return;
 
     uint8_t ip[IPV4_HEADER_MAX];
-    size_t ip_length = (size_t)(cut->packet[0] & 0x0F) * 4;
-    memcpy(ip, cut->packet, ip_length);
-    cut->id = get16(ip + IPV4_ID);
+    size_t ip_length = (size_t)(segmenter->packet[0] & 0x0F) * 4;
+    memcpy(ip, segmenter->packet, ip_length);
+    segmenter->id = get16(ip + IPV4_ID);
     memset(ip + IPV4_TOTAL_LENGTH, 0, 4); /* and the id behind it */
     memset(ip + IPV4_CHECKSUM, 0, 2);
-    cut->ip_sum = checksum_add(0, ip, ip_length);
+    segmenter->ip_sum = checksum_add(0, ip, ip_length);
 }
 
-int cut_begin(struct cut *cut, const struct vnet *vnet, uint8_t *packet, size_t length)
+int segment_begin(struct segmenter *segmenter, const struct vnet *vnet, uint8_t *packet,
+                  size_t length)
 {
     uint8_t type = vnet->gso_type & (uint8_t)~VNET_GSO_ECN;
     bool tcp = type == VNET_GSO_TCPV4 || type == VNET_GSO_TCPV6;
@@ -141,7 +143,7 @@ int cut_begin(struct cut *cut, const struct vnet *vnet, uint8_t *packet, size_t 
 
     size_t payload = length - transport - header;
     unsigned segments = (unsigned)((payload + vnet->gso_size - 1) / vnet->gso_size);
-    *cut = (struct cut){
+    *segmenter = (struct segmenter){
         .packet = packet,
         .payload_length = payload,
         .segments = segments > 0 ? segments : 1,
@@ -155,18 +157,18 @@ int cut_begin(struct cut *cut, const struct vnet *vnet, uint8_t *packet, size_t 
         .no_checksum = !tcp && version == 4 && !needs_checksum &&
                        get16(packet + transport + UDP_CHECKSUM) == 0,
     };
-    sum_headers(cut, needs_checksum);
+    sum_headers(segmenter, needs_checksum);
     return 0;
 }
 
 /* ---- what becomes of it ---------------------------------------------------------------------- */
 
 /* The bytes of segment `index`'s payload. */
-static inline size_t payload_of(const struct cut *cut, unsigned index)
+static inline size_t payload_of(const struct segmenter *segmenter, unsigned index)
 {
-    if (index + 1 < cut->segments)
-        return cut->gso_size;
-    return cut->payload_length - (size_t)index * cut->gso_size;
+    if (index + 1 < segmenter->segments)
+        return segmenter->gso_size;
+    return segmenter->payload_length - (size_t)index * segmenter->gso_size;
 }
 
 static inline uint16_t finish(uint64_t sum)
@@ -176,112 +178,111 @@ static inline uint16_t finish(uint64_t sum)
     return checksum_finish((uint32_t)sum);
 }
 
-/* How many segments from cut->next on one send can hold. */
-static unsigned group_size(const struct cut *cut, const struct cut_limits *limits,
-                           const struct cut_space *space)
+/* How many segments from segmenter->next on one send can hold. */
+static unsigned group_size(const struct segmenter *segmenter, const struct segment_limits *limits,
+                           const struct segment_space *space)
 {
-    size_t left = cut->segments - cut->next;
-    size_t datagram = limits->encap_length + cut->segment_length;
+    size_t left = segmenter->segments - segmenter->next;
+    size_t datagram = limits->encap_length + segmenter->segment_length;
     size_t most = limits->segments;
 
     if (most > space->iov_size / 2)
         most = space->iov_size / 2;
-    if (most > space->arena_size / (limits->encap_length + cut->header_length))
-        most = space->arena_size / (limits->encap_length + cut->header_length);
+    if (most > space->headers_size / (limits->encap_length + segmenter->header_length))
+        most = space->headers_size / (limits->encap_length + segmenter->header_length);
     size_t whole = limits->bytes / datagram;
     /* The very last segment may be short enough where a whole one is not. */
     if (whole + 1 == left && left > 1 &&
-        whole * datagram + limits->encap_length + cut->header_length +
-                payload_of(cut, cut->segments - 1) <= limits->bytes)
+        whole * datagram + limits->encap_length + segmenter->header_length +
+                payload_of(segmenter, segmenter->segments - 1) <=
+            limits->bytes)
         whole++;
     if (most > whole)
         most = whole;
     return (unsigned)(most < left ? most : left);
 }
 
-bool cut_fits(const struct cut *cut, const struct cut_limits *limits,
-              const struct cut_space *space)
+bool segment_fits(const struct segmenter *segmenter, const struct segment_limits *limits,
+                  const struct segment_space *space)
 {
     return limits->segments >= 1 && space->iov_size >= 2 &&
-           space->arena_size >= limits->encap_length + cut->header_length &&
-           limits->bytes >= limits->encap_length + cut->segment_length;
+           space->headers_size >= limits->encap_length + segmenter->header_length &&
+           limits->bytes >= limits->encap_length + segmenter->segment_length;
 }
 
 /* Fills in the headers of segment `index`, a copy of the super-packet's. */
-static void write_headers(const struct cut *cut, unsigned index, uint8_t *header,
+static void write_headers(const struct segmenter *segmenter, unsigned index, uint8_t *header,
                           const uint8_t *payload, size_t length)
 {
-    uint8_t *transport = header + cut->transport;
-    size_t transport_length = cut->header_length - cut->transport + length;
+    uint8_t *transport = header + segmenter->transport;
+    size_t transport_length = segmenter->header_length - segmenter->transport + length;
 
-    if (cut->ipv6) {
+    if (segmenter->ipv6) {
         put16(header + IPV6_PAYLOAD_LENGTH,
-              (uint16_t)(cut->header_length - IPV6_HEADER + length));
+              (uint16_t)(segmenter->header_length - IPV6_HEADER + length));
     } else {
-        uint16_t total = (uint16_t)(cut->header_length + length);
-        uint16_t id = (uint16_t)(cut->id + index);
+        uint16_t total = (uint16_t)(segmenter->header_length + length);
+        uint16_t id = (uint16_t)(segmenter->id + index);
         put16(header + IPV4_TOTAL_LENGTH, total);
         put16(header + IPV4_ID, id);
-        uint16_t sum = finish(cut->ip_sum + htons(total) + htons(id));
+        uint16_t sum = finish(segmenter->ip_sum + htons(total) + htons(id));
         memcpy(header + IPV4_CHECKSUM, &sum, 2);
     }
 
-    uint64_t sum = cut->transport_sum + htons((uint16_t)transport_length);
-    if (cut->tcp) {
-        uint32_t sequence = cut->sequence + index * cut->gso_size;
+    uint64_t sum = segmenter->transport_sum + htons((uint16_t)transport_length);
+    if (segmenter->tcp) {
+        uint32_t sequence = segmenter->sequence + index * segmenter->gso_size;
         put32(transport + TCP_SEQUENCE, sequence);
         if (index > 0)
             transport[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
-        if (index + 1 < cut->segments)
+        if (index + 1 < segmenter->segments)
             transport[TCP_FLAGS] &= (uint8_t)~(TCP_FIN | TCP_PSH);
         sum += (uint64_t)htonl(sequence) + htons(transport[TCP_FLAGS]);
     } else {
         put16(transport + UDP_LENGTH, (uint16_t)transport_length);
-        if (cut->no_checksum)
+        if (segmenter->no_checksum)
             return;
         sum += htons((uint16_t)transport_length);
     }
     uint16_t check = finish(sum + checksum_add(0, payload, length));
-    if (!cut->tcp && check == 0)
+    if (!segmenter->tcp && check == 0)
         check = 0xFFFF; /* 0 says "no checksum" (RFC 768) */
-    memcpy(transport + checksum_field(cut->tcp), &check, 2);
+    memcpy(transport + checksum_field(segmenter->tcp), &check, 2);
 }
 
-bool cut_next(struct cut *cut, const struct cut_limits *limits, const struct cut_space *space,
-              struct cut_group *group)
+bool segment_next(struct segmenter *segmenter, const struct segment_limits *limits,
+                  const struct segment_space *space, struct segment_group *group)
 {
-    unsigned count = group_size(cut, limits, space);
+    unsigned count = group_size(segmenter, limits, space);
     if (count == 0)
         return false;
-    uint8_t *arena = space->arena;
+    uint8_t *headers = space->headers;
     struct iovec *iov = space->iov;
     size_t bytes = 0, size = 0;
-    for (unsigned index = cut->next; index < cut->next + count; index++, iov += 2) {
-        uint8_t *payload = cut->packet + cut->header_length + (size_t)index * cut->gso_size;
-        uint8_t *header = arena + limits->encap_length;
-        size_t length = payload_of(cut, index);
+    for (unsigned index = segmenter->next; index < segmenter->next + count; index++, iov += 2) {
+        uint8_t *payload =
+            segmenter->packet + segmenter->header_length + (size_t)index * segmenter->gso_size;
+        uint8_t *header = headers + limits->encap_length;
+        size_t length = payload_of(segmenter, index);
 
-        memcpy(header, cut->packet, cut->header_length);
-        write_headers(cut, index, header, payload, length);
-        if (limits->encap_length > 0) {
-            memcpy(arena, limits->encap, limits->encap_length);
-            if (limits->patch != NULL)
-                limits->patch(limits->context, arena, cut->header_length + length);
-        }
-        iov[0].iov_base = arena;
-        iov[0].iov_len = limits->encap_length + cut->header_length;
+        memcpy(header, segmenter->packet, segmenter->header_length);
+        write_headers(segmenter, index, header, payload, length);
+        if (limits->encap_length > 0)
+            memcpy(headers, limits->encap, limits->encap_length);
+        iov[0].iov_base = headers;
+        iov[0].iov_len = limits->encap_length + segmenter->header_length;
         iov[1].iov_base = payload;
         iov[1].iov_len = length;
-        arena += iov[0].iov_len;
+        headers += iov[0].iov_len;
         size = iov[0].iov_len + length;
         bytes += size;
     }
-    *group = (struct cut_group){
+    *group = (struct segment_group){
         .segments = count,
-        .datagram = count > 1 ? limits->encap_length + cut->segment_length : size,
+        .datagram = count > 1 ? limits->encap_length + segmenter->segment_length : size,
         .last = size,
         .bytes = bytes,
     };
-    cut->next += count;
+    segmenter->next += count;
     return true;
 }

@@ -201,8 +201,14 @@ uint32_t checksum_pseudo(const uint8_t *addresses, size_t addresses_length, uint
                          uint32_t length)
 {
     /* The words that stand in no packet, in network order: length, then zeros and protocol. */
-    const uint8_t rest[8] = {(uint8_t)(length >> 24), (uint8_t)(length >> 16),
-                             (uint8_t)(length >> 8), (uint8_t)length, 0, 0, 0, protocol};
+    const uint8_t rest[8] = {(uint8_t)(length >> 24),
+                             (uint8_t)(length >> 16),
+                             (uint8_t)(length >> 8),
+                             (uint8_t)length,
+                             0,
+                             0,
+                             0,
+                             protocol};
     return fold64(add_words(add_words(0, addresses, addresses_length), rest, sizeof(rest)));
 }
 

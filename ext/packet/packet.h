@@ -60,11 +60,11 @@ enum packet_check {
 
 /* What the check found out; set only when it returned PACKET_OK. */
 struct packet {
-    uint32_t length;        /* bytes to forward, from the version on; what was received after it
+    uint32_t length;       /* bytes to forward, from the version on; what was received after it
                                is trailing rubbish and must not be forwarded */
-    uint8_t header_length;  /* bytes, with IPv4 options; IPv6 extension headers not counted */
-    uint8_t version;        /* 4 or 6 */
-    uint8_t protocol;       /* IPv4 protocol, IPv6 next header */
+    uint8_t header_length; /* bytes, with IPv4 options; IPv6 extension headers not counted */
+    uint8_t version;       /* 4 or 6 */
+    uint8_t protocol;      /* IPv4 protocol, IPv6 next header */
 };
 
 /* Checks the `received` bytes; never reads beyond them. `families` is the mask above. */

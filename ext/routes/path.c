@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "routes/path.h"
 
-#define SECOND 1000000000ULL
-#define LOAD(field) atomic_load_explicit(&path->field, memory_order_relaxed)
+#define SECOND              1000000000ULL
+#define LOAD(field)         atomic_load_explicit(&path->field, memory_order_relaxed)
 #define STORE(field, value) atomic_store_explicit(&path->field, value, memory_order_relaxed)
 
 /* Whether the kernel's view of the MTU is what was in the way. */

@@ -39,13 +39,13 @@ int endpoint_valid(const struct endpoint *endpoint);
 /* What was learned about a peer and outlives the tables: the same object as long as some table has
  * a route to that endpoint. */
 struct peer_state {
-    struct path path;        /* any worker may write at any time */
-    uint32_t id;             /* never used again for another endpoint of the same `struct peers` */
+    struct path path; /* any worker may write at any time */
+    uint32_t id;      /* never used again for another endpoint of the same `struct peers` */
     struct endpoint endpoint;
     /* Control side only. */
-    uint32_t users; /* next hops that refer to it */
-    uint32_t hop;   /* the last of them, */
-    uint64_t build; /* and in which build of a table */
+    uint32_t users;          /* next hops that refer to it */
+    uint32_t hop;            /* the last of them, */
+    uint64_t build;          /* and in which build of a table */
     struct peer_state *next; /* hash chain */
 };
 

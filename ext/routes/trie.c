@@ -140,8 +140,7 @@ static int insert(struct trie *trie, const struct trie_prefix *prefix)
             return add_lone(trie, at, prefix);
         if (entry & TRIE_LONE) {
             struct trie_lone *lone = &trie->lones[entry & TRIE_NUMBER_MAX];
-            if (lone->length == prefix->length &&
-                trie_holds(&lone->prefix, trie->width, address)) {
+            if (lone->length == prefix->length && trie_holds(&lone->prefix, trie->width, address)) {
                 lone->value = prefix->value;
                 return 0;
             }

@@ -24,8 +24,8 @@ enum {
     TRIE_FANOUT = 256, /* entries of a node */
     TRIE_ROOT = 65536, /* entries of the root */
 };
-#define TRIE_NODE 0x80000000U
-#define TRIE_LONE 0x40000000U
+#define TRIE_NODE       0x80000000U
+#define TRIE_LONE       0x40000000U
 #define TRIE_NUMBER_MAX (TRIE_LONE - 1)
 
 /* Some bits of an address, as they lie in memory; IPv4 uses the first half of the first word. */
@@ -41,7 +41,7 @@ struct trie_lone {
 };
 
 struct trie {
-    uint32_t *entries;       /* NULL: empty */
+    uint32_t *entries; /* NULL: empty */
     struct trie_lone *lones;
     size_t nodes, node_room; /* in units of 256 entries, the root among them */
     size_t lone_count, lone_room;

@@ -9,26 +9,26 @@
 
 static inline uint64_t traffic_now(void)
 {
-	struct timespec now;
+    struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
 static inline void traffic_sleep(uint64_t nanoseconds)
 {
-	const struct timespec time = {
-		.tv_sec = (time_t)(nanoseconds / 1000000000U),
-		.tv_nsec = (long)(nanoseconds % 1000000000U),
-	};
+    const struct timespec time = {
+        .tv_sec = (time_t)(nanoseconds / 1000000000U),
+        .tv_nsec = (long)(nanoseconds % 1000000000U),
+    };
 
-	nanosleep(&time, NULL);
+    nanosleep(&time, NULL);
 }
 
 struct traffic_samples {
-	uint32_t *values; /* TRAFFIC_SAMPLES of them, nanoseconds */
-	uint64_t count;
-	uint64_t sum;
+    uint32_t *values; /* TRAFFIC_SAMPLES of them, nanoseconds */
+    uint64_t count;
+    uint64_t sum;
 };
 
 int traffic_samples_open(struct traffic_samples *samples);

@@ -12,28 +12,28 @@
 #include <sys/socket.h>
 
 #define TRAFFIC_MAGIC ((uint32_t)0x75647061)
-#define TRAFFIC_END UINT64_MAX /* sequence number of the last datagram of a run */
+#define TRAFFIC_END   UINT64_MAX /* sequence number of the last datagram of a run */
 
 enum {
-	TRAFFIC_SLICE_NS = 50 * 1000 * 1000, /* how often a blocked run looks at the clock */
-	/* A datagram and some lines of cache: a power of two would put all slots in one cache set. */
-	TRAFFIC_SLOT = 65536 + 192,
+    TRAFFIC_SLICE_NS = 50 * 1000 * 1000, /* how often a blocked run looks at the clock */
+    /* A datagram and some lines of cache: a power of two would put all slots in one cache set. */
+    TRAFFIC_SLOT = 65536 + 192,
 };
 
 struct traffic_header {
-	uint32_t magic;
-	uint32_t run;
-	uint64_t sequence;
-	uint64_t sent_at;
+    uint32_t magic;
+    uint32_t run;
+    uint64_t sequence;
+    uint64_t sent_at;
 };
 _Static_assert(sizeof(struct traffic_header) == TRAFFIC_DATAGRAM_HEADER, "no padding");
 
 /* The slots of one recvmmsg. */
 struct traffic_slots {
-	uint8_t *memory;
-	struct iovec parts[TRAFFIC_BATCH];
-	struct mmsghdr batch[TRAFFIC_BATCH];
-	struct sockaddr_storage names[TRAFFIC_BATCH];
+    uint8_t *memory;
+    struct iovec parts[TRAFFIC_BATCH];
+    struct mmsghdr batch[TRAFFIC_BATCH];
+    struct sockaddr_storage names[TRAFFIC_BATCH];
 };
 
 /* What a datagram carries behind its header. */

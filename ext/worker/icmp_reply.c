@@ -31,22 +31,22 @@ void refuse(struct worker *worker, enum icmp_error error, const uint8_t *bytes,
     struct pump *pump = worker->pump;
     uint8_t out[ICMP_ERROR_MAX];
     if (!source_answerable(worker, bytes, packet)) {
-        worker_tally(worker, TALLY_ICMP_UNVERIFIED, 1);
+        worker_count(worker, COUNTER_ICMP_UNVERIFIED, 1);
         return;
     }
     size_t length = icmp_error_build(out, error, pump->tun_address, bytes, packet);
     if (length == 0) {
-        worker_tally(worker, TALLY_ICMP_SUPPRESSED, 1);
+        worker_count(worker, COUNTER_ICMP_SUPPRESSED, 1);
         return;
     }
     if (!icmp_limiter_take(&pump->icmp_limiter, clock_ns())) {
-        worker_tally(worker, TALLY_ICMP_LIMITED, 1);
+        worker_count(worker, COUNTER_ICMP_LIMITED, 1);
         return;
     }
     if (pump->icmp_fd >= 0 && send_raw(pump->icmp_fd, out, length))
-        worker_tally(worker, TALLY_ICMP_SENT, 1);
+        worker_count(worker, COUNTER_ICMP_SENT, 1);
     else if (tun_write(worker, out, length) >= 0)
-        worker_tally(worker, TALLY_ICMP_TO_TUN, 1);
+        worker_count(worker, COUNTER_ICMP_TO_TUN, 1);
     else
-        worker_tally(worker, TALLY_ICMP_FAILED, 1);
+        worker_count(worker, COUNTER_ICMP_FAILED, 1);
 }

@@ -3,7 +3,7 @@
  * inbound: UDP -> TUN. The functions stand in the order in which a packet meets them:
  *
  *     receive -> sender -> whole? -> encapsulation check -> check -> probe? -> source check -> TTL
- *             -> fold -> write
+ *             -> coalesce -> write
  *
  * flannel looks at no address: any host may send (pkg/backend/udp/proxy_amd64.c, udp_to_tun).
  */
@@ -41,7 +41,7 @@ static int receive(struct worker *worker, uint32_t first)
     for (;;) {
         int count = recvmmsg(worker->udp_fd, inbound->headers + first, inbound->wanted - first,
                              MSG_DONTWAIT, NULL);
-        worker_tally(worker, TALLY_UDP_RECEIVE_CALLS, 1);
+        worker_count(worker, COUNTER_UDP_RECEIVE_CALLS, 1);
         if (count >= 0)
             return count;
         if (errno == EINTR)
@@ -50,7 +50,7 @@ static int receive(struct worker *worker, uint32_t first)
             return -errno;
         /* The rest are errors of earlier sends that the kernel reports here, once each. */
         if (errno != EAGAIN && errno != EWOULDBLOCK)
-            worker_tally(worker, TALLY_UDP_RECEIVE_FAILED, 1);
+            worker_count(worker, COUNTER_UDP_RECEIVE_FAILED, 1);
         return 0;
     }
 }
@@ -111,13 +111,13 @@ ssize_t tun_write(struct worker *worker, const uint8_t *bytes, size_t length)
         {.iov_base = (void *)(uintptr_t)no_offload, .iov_len = sizeof(no_offload)},
         {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length},
     };
-    const int skip = worker->pump->levers & PUMP_VNET_HEADER ? 0 : 1;
+    const int skip = worker->pump->offloads & PUMP_VNET_HEADER ? 0 : 1;
     const int fd = queue_of(worker, bytes, length);
     ssize_t written;
 
     do {
         written = writev(fd, iov + skip, 2 - skip);
-        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+        worker_count(worker, COUNTER_TUN_WRITE_CALLS, 1);
     } while (written < 0 && errno == EINTR);
     return written;
 }
@@ -142,12 +142,12 @@ static void let_readers_run(struct worker *worker, const struct iovec *packet)
     if (worker->inbound.undigested < DIGEST_BYTES)
         return;
     worker->inbound.undigested = 0;
-    worker_tally(worker, TALLY_INBOUND_PAUSES, 1);
+    worker_count(worker, COUNTER_INBOUND_PAUSES, 1);
     sched_yield();
 }
 
 /* One packet's end; `error` is 0 or the errno of the write. */
-static void settle(struct worker *worker, const struct iovec *packet, int error, bool folded)
+static void settle(struct worker *worker, const struct iovec *packet, int error, bool coalesced)
 {
     if (error) {
         if (device_is_gone(error))
@@ -156,8 +156,9 @@ static void settle(struct worker *worker, const struct iovec *packet, int error,
         return;
     }
     worker_verdict(worker, VERDICT_INBOUND_DELIVERED, packet, 1);
-    worker_tally(worker, TALLY_INBOUND_BYTES, packet->iov_len);
-    worker_tally(worker, folded ? TALLY_INBOUND_FAST_PACKETS : TALLY_INBOUND_PLAIN_PACKETS, 1);
+    worker_count(worker, COUNTER_INBOUND_BYTES, packet->iov_len);
+    worker_count(worker, coalesced ? COUNTER_INBOUND_FAST_PACKETS : COUNTER_INBOUND_PLAIN_PACKETS,
+                 1);
     let_readers_run(worker, packet);
 }
 
@@ -168,40 +169,40 @@ static void deliver(struct worker *worker, uint8_t *bytes, size_t length)
     settle(worker, &packet, tun_write(worker, bytes, length) < 0 ? errno : 0, false);
 }
 
-/* ---- the fold's way out ------------------------------------------------------------------------ */
+/* ---- writing what was coalesced ------------------------------------------------------------------------ */
 
-static struct fallback *fallback_of(struct worker *worker, const struct fold_write *write)
+static struct fallback *fallback_of(struct worker *worker, const struct coalesce_write *write)
 {
     struct vnet vnet;
     vnet_load(&vnet, write->iov[0].iov_base);
     switch (vnet.gso_type & ~VNET_GSO_ECN) {
     case VNET_GSO_TCPV4:
-        return &worker->inbound.folds[PUMP_FOLD_OF_TCP4];
+        return &worker->inbound.coalesces[PUMP_COALESCE_OF_TCP4];
     case VNET_GSO_TCPV6:
-        return &worker->inbound.folds[PUMP_FOLD_OF_TCP6];
+        return &worker->inbound.coalesces[PUMP_COALESCE_OF_TCP6];
     default:
-        return &worker->inbound.folds[PUMP_FOLD_OF_UDP];
+        return &worker->inbound.coalesces[PUMP_COALESCE_OF_UDP];
     }
 }
 
 /* The TUN does not take this super-packet: its packets go one by one, and from the next batch on no
  * more of its kind are made for a while. */
-static void write_one_by_one(struct worker *worker, const struct fold_write *write)
+static void write_one_by_one(struct worker *worker, const struct coalesce_write *write)
 {
     fallback_refused(fallback_of(worker, write), FALLBACK_KERNEL, 0, clock_ns());
-    worker->inbound.fold_changes = true;
-    worker_tally(worker, TALLY_FOLD_REFUSED, 1);
+    worker->inbound.coalesce_changes = true;
+    worker_count(worker, COUNTER_COALESCED_REFUSED, 1);
     for (unsigned i = 0; i < write->packets; i++) {
-        const struct iovec packet = fold_original(write, i);
+        const struct iovec packet = coalesce_original(write, i);
         deliver(worker, packet.iov_base, packet.iov_len);
     }
 }
 
 /* A super-packet, or one packet that found no company. */
-static void write_folded(void *context, const struct fold_write *write)
+static void write_coalesced(void *context, const struct coalesce_write *write)
 {
     struct worker *worker = context;
-    const struct iovec first = fold_original(write, 0);
+    const struct iovec first = coalesce_original(write, 0);
     const int fd = queue_of(worker, first.iov_base, first.iov_len);
     const bool super = write->packets > 1;
     ssize_t written;
@@ -209,7 +210,7 @@ static void write_folded(void *context, const struct fold_write *write)
 
     do {
         written = writev(fd, write->iov, (int)write->iov_count);
-        worker_tally(worker, TALLY_TUN_WRITE_CALLS, 1);
+        worker_count(worker, COUNTER_TUN_WRITE_CALLS, 1);
     } while (written < 0 && errno == EINTR);
     error = written < 0 ? errno : 0;
     if (super && (error == EINVAL || error == EOPNOTSUPP)) {
@@ -217,67 +218,69 @@ static void write_folded(void *context, const struct fold_write *write)
         return;
     }
     if (super && !error) {
-        worker_tally(worker, TALLY_FOLD_SUPER_PACKETS, 1);
-        if (worker->inbound.fold_changes)
+        worker_count(worker, COUNTER_COALESCED_SUPER_PACKETS, 1);
+        if (worker->inbound.coalesce_changes)
             fallback_worked(fallback_of(worker, write), 0, clock_ns());
     }
     for (unsigned i = 0; i < write->packets; i++) {
-        const struct iovec packet = fold_original(write, i);
+        const struct iovec packet = coalesce_original(write, i);
         settle(worker, &packet, error, super);
     }
 }
 
 /* What is wanted and not refused just now. */
-static unsigned fold_kinds(struct worker *worker)
+static unsigned coalesce_kinds(struct worker *worker)
 {
-    static const unsigned kinds_of[PUMP_FOLDS] = {
-        [PUMP_FOLD_OF_TCP4] = FOLD_TCP4,
-        [PUMP_FOLD_OF_TCP6] = FOLD_TCP6,
-        [PUMP_FOLD_OF_UDP] = FOLD_UDP4 | FOLD_UDP6,
+    static const unsigned kinds_of[PUMP_COALESCE] = {
+        [PUMP_COALESCE_OF_TCP4] = COALESCE_TCP4,
+        [PUMP_COALESCE_OF_TCP6] = COALESCE_TCP6,
+        [PUMP_COALESCE_OF_UDP] = COALESCE_UDP4 | COALESCE_UDP6,
     };
-    const unsigned levers = worker->pump->levers;
+    const unsigned offloads = worker->pump->offloads;
     struct inbound *inbound = &worker->inbound;
     unsigned kinds = 0;
 
-    if (!(levers & PUMP_VNET_HEADER))
+    if (!(offloads & PUMP_VNET_HEADER))
         return 0;
-    if (levers & PUMP_FOLD_TCP)
-        kinds |= FOLD_TCP4 | FOLD_TCP6;
-    if (levers & PUMP_FOLD_UDP)
-        kinds |= FOLD_UDP4 | FOLD_UDP6;
-    if (!inbound->fold_changes)
+    if (offloads & PUMP_COALESCE_TCP)
+        kinds |= COALESCE_TCP4 | COALESCE_TCP6;
+    if (offloads & PUMP_COALESCE_UDP)
+        kinds |= COALESCE_UDP4 | COALESCE_UDP6;
+    if (!inbound->coalesce_changes)
         return kinds;
-    inbound->fold_changes = false;
-    for (int i = 0; i < PUMP_FOLDS; i++) {
-        if (fallback_in_use(&inbound->folds[i]))
+    inbound->coalesce_changes = false;
+    for (int i = 0; i < PUMP_COALESCE; i++) {
+        if (fallback_in_use(&inbound->coalesces[i]))
             continue;
-        inbound->fold_changes = true;
-        if (!fallback_tries(&inbound->folds[i], 0, clock_ns()))
+        inbound->coalesce_changes = true;
+        if (!fallback_tries(&inbound->coalesces[i], 0, clock_ns()))
             kinds &= ~kinds_of[i];
     }
     return kinds;
 }
 
-void inbound_fold_init(struct worker *worker)
+void inbound_coalesce_init(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
-    fold_init(&inbound->fold, fold_kinds(worker), FOLD_MAX_SEGMENTS, write_folded, worker);
+    coalesce_init(&inbound->coalescer, coalesce_kinds(worker), COALESCE_MAX_SEGMENTS,
+                  write_coalesced, worker);
 }
 
-/* The end of a batch: no received buffer is referred to any more. What the fold holds is written
+/* The end of a batch: no received buffer is referred to any more. What the coalescer holds is written
  * whatever became of its kinds meanwhile; which kinds it takes changes only here, when it is empty,
  * so that no packet of a flow overtakes one that waits in it. */
 static void flush(struct worker *worker)
 {
     struct inbound *inbound = &worker->inbound;
 
-    if (inbound->fold.kinds != 0) {
-        fold_flush(&inbound->fold);
-        worker_tally(worker, TALLY_FOLD_BAD_CHECKSUMS, inbound->fold.tally.bad_checksum);
-        inbound->fold.tally = (struct fold_tally){0};
+    if (inbound->coalescer.kinds != 0) {
+        coalesce_flush(&inbound->coalescer);
+        worker_count(worker, COUNTER_COALESCE_BAD_CHECKSUMS,
+                     inbound->coalescer.counters.bad_checksum);
+        inbound->coalescer.counters = (struct coalesce_counters){0};
     }
-    if (inbound->fold_changes)
-        inbound_fold_init(worker);
+    if (inbound->coalesce_changes)
+        inbound_coalesce_init(worker);
 }
 
 /* ---- datagrams --------------------------------------------------------------------------------- */
@@ -325,11 +328,11 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
         if (source_verified(worker, datagram, &packet))
             refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
         else
-            worker_tally(worker, TALLY_ICMP_UNVERIFIED, 1);
+            worker_count(worker, COUNTER_ICMP_UNVERIFIED, 1);
         return;
     }
-    if (worker->inbound.fold.kinds)
-        fold_add(&worker->inbound.fold, datagram, packet.length);
+    if (worker->inbound.coalescer.kinds)
+        coalesce_add(&worker->inbound.coalescer, datagram, packet.length);
     else
         deliver(worker, datagram, packet.length);
 }
@@ -338,8 +341,7 @@ static void forward(struct worker *worker, uint8_t *datagram, size_t length)
 static void want(struct worker *worker, size_t bytes, uint32_t count)
 {
     size_t wanted = INBOUND_BATCH_BYTES / (bytes / count + 1) + 1;
-    worker->inbound.wanted =
-        wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
+    worker->inbound.wanted = wanted < worker->pump->batch ? (uint32_t)wanted : worker->pump->batch;
 }
 
 /* A message of an unknown sender: refused, but for probes and answers to ours. */
@@ -378,7 +380,7 @@ static void take_apart(struct worker *worker, const struct mmsghdr *message)
     if (size == 0)
         size = length;
     else
-        worker_tally(worker, TALLY_UDP_GRO_RECEIVES, 1);
+        worker_count(worker, COUNTER_UDP_GRO_RECEIVES, 1);
     if (!source_message(worker, &message->msg_hdr)) {
         refuse_message(worker, bytes, length, size);
         return;
@@ -420,7 +422,7 @@ int inbound_batch(struct worker *worker)
     if (count == 0)
         return BATCH_IDLE;
     worker->moved = true;
-    worker_tally(worker, TALLY_INBOUND_BATCHES, 1);
+    worker_count(worker, COUNTER_INBOUND_BATCHES, 1);
     flush(worker);
     if (worker->fatal)
         return worker->fatal;

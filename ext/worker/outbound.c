@@ -2,14 +2,14 @@
  *
  * outbound: TUN -> UDP. The functions stand in the order in which a packet meets them:
  *
- *     read -> check -> lookup -> TTL -> encapsulate or cut -> outbox (sent at the end of the batch)
+ *     read -> check -> lookup -> TTL -> encapsulate or segment -> tx batch (sent at the end of the batch)
  *
  * The check also refuses datagrams of our own: no leases and routes whatever can make a loop.
  *
  * The lookup comes before the TTL test (flannel pkg/backend/udp/proxy_amd64.c, tun_to_udp): a
  * packet nobody can take is answered "net unreachable" whatever its TTL.
  *
- * A super-packet is one packet until it is cut: refused before, it counts as one.
+ * A super-packet is one packet until it is segmented: refused before, it counts as one.
  */
 #define _GNU_SOURCE /* EBADFD */
 #include <errno.h>
@@ -25,10 +25,10 @@
  * none, another -errno when the device is gone. */
 static ssize_t read_packet(struct worker *worker, uint8_t *packet)
 {
-    ssize_t header = worker->pump->levers & PUMP_VNET_HEADER ? VNET_HEADER_LENGTH : 0;
+    ssize_t header = worker->pump->offloads & PUMP_VNET_HEADER ? VNET_HEADER_LENGTH : 0;
     for (;;) {
         ssize_t length = read(worker->tun_fd, packet - header, (size_t)header + PUMP_PACKET_MAX);
-        worker_tally(worker, TALLY_TUN_READ_CALLS, 1);
+        worker_count(worker, COUNTER_TUN_READ_CALLS, 1);
         if (length >= 0)
             return length > header ? length - header : 0;
         if (errno == EINTR)
@@ -36,7 +36,7 @@ static ssize_t read_packet(struct worker *worker, uint8_t *packet)
         if (device_is_gone(errno))
             return -errno;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
-            worker_tally(worker, TALLY_TUN_READ_FAILED, 1);
+            worker_count(worker, COUNTER_TUN_READ_FAILED, 1);
         return -EAGAIN;
     }
 }
@@ -45,7 +45,7 @@ static ssize_t read_packet(struct worker *worker, uint8_t *packet)
 static struct vnet read_vnet(const struct worker *worker, const uint8_t *packet)
 {
     struct vnet vnet = {0};
-    if (worker->pump->levers & PUMP_VNET_HEADER)
+    if (worker->pump->offloads & PUMP_VNET_HEADER)
         vnet_load(&vnet, packet - VNET_HEADER_LENGTH);
     return vnet;
 }
@@ -67,56 +67,56 @@ static enum verdict encapsulate(struct worker *worker, const struct nexthop *hop
         return VERDICT_OUTBOUND_BAD_OFFLOAD;
     uint8_t *datagram = bytes - hop->header.length;
     memcpy(datagram, hop->header.bytes, hop->header.length);
-    outbox_add(worker, hop, datagram, length + hop->header.length);
+    tx_batch_add(worker, hop, datagram, length + hop->header.length);
     return VERDICT_OUTBOUND_SENT;
 }
 
-/* Makes segments of the super-packet at hand until it is used up or the outbox is full. */
-static void cut_on(struct worker *worker)
+/* Makes segments of the super-packet at hand until it is used up or the tx batch is full. */
+static void continue_segmenting(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
-    struct outbox *outbox = &outbound->outbox;
+    struct tx_batch *batch = &outbound->batch;
     const struct nexthop *hop = &outbound->hop;
-    const struct cut_limits limits = {
-        .segments = SEGMENTS_MAX,
+    const struct segment_limits limits = {
+        .segments = TX_BATCH_SEGMENTS,
         .bytes = SEND_BYTES_MAX,
         .encap = hop->header.bytes,
         .encap_length = hop->header.length,
     };
-    struct cut_group group;
+    struct segment_group group;
 
-    while (outbound->cutting && outbox_has_room(outbox)) {
-        const struct cut_space space = {
-            .arena = outbound->headers + outbound->headers_used,
-            .arena_size = HEADER_ARENA - outbound->headers_used,
-            .iov = outbox->iov + outbox->iovecs,
-            .iov_size = OUTBOX_IOVECS - outbox->iovecs,
+    while (outbound->segmenting && tx_batch_has_room(batch)) {
+        const struct segment_space space = {
+            .headers = outbound->headers + outbound->headers_used,
+            .headers_size = OUTBOUND_HEADERS - outbound->headers_used,
+            .iov = batch->iov + batch->iovecs,
+            .iov_size = TX_BATCH_IOVECS - batch->iovecs,
         };
-        if (!cut_fits(&outbound->cut, &limits, &space))
+        if (!segment_fits(&outbound->segmenter, &limits, &space))
             return;
-        if (!cut_next(&outbound->cut, &limits, &space, &group)) {
-            outbound->cutting = false;
+        if (!segment_next(&outbound->segmenter, &limits, &space, &group)) {
+            outbound->segmenting = false;
             return;
         }
         outbound->headers_used += group.segments * space.iov[0].iov_len;
-        outbox_add_group(worker, hop, &group);
-        outbound->cutting = outbound->cut.next < outbound->cut.segments;
+        tx_batch_add_group(worker, hop, &group);
+        outbound->segmenting = outbound->segmenter.next < outbound->segmenter.segments;
     }
 }
 
-static enum verdict cut(struct worker *worker, const struct nexthop *hop, const struct vnet *vnet,
-                        uint8_t *bytes, uint32_t length)
+static enum verdict segment(struct worker *worker, const struct nexthop *hop,
+                            const struct vnet *vnet, uint8_t *bytes, uint32_t length)
 {
     struct outbound *outbound = &worker->outbound;
 
-    if (cut_begin(&outbound->cut, vnet, bytes, length) < 0)
+    if (segment_begin(&outbound->segmenter, vnet, bytes, length) < 0)
         return VERDICT_OUTBOUND_BAD_OFFLOAD;
-    if (longer_than_peer_takes(worker->pump, hop, outbound->cut.segment_length))
+    if (longer_than_peer_takes(worker->pump, hop, outbound->segmenter.segment_length))
         return VERDICT_OUTBOUND_TOO_BIG;
     outbound->hop = *hop;
-    outbound->cutting = true;
-    worker_tally(worker, TALLY_TUN_SUPER_PACKETS, 1);
-    cut_on(worker);
+    outbound->segmenting = true;
+    worker_count(worker, COUNTER_TUN_SUPER_PACKETS, 1);
+    continue_segmenting(worker);
     return VERDICT_OUTBOUND_SENT;
 }
 
@@ -136,7 +136,7 @@ static bool is_own_datagram(const struct worker *worker, const uint8_t *bytes,
            memcmp(ports, worker->own.port, sizeof(worker->own.port)) == 0;
 }
 
-/* Decides about one packet of `received` bytes; true when it went to the outbox. */
+/* Decides about one packet of `received` bytes; true when it went to the batch. */
 static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
 {
     const struct vnet vnet = read_vnet(worker, bytes);
@@ -165,7 +165,7 @@ static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
         return false;
     }
     enum verdict verdict = vnet_is_super(&vnet)
-                               ? cut(worker, hop, &vnet, bytes, packet.length)
+                               ? segment(worker, hop, &vnet, bytes, packet.length)
                                : encapsulate(worker, hop, &vnet, bytes, packet.length);
     if (verdict != VERDICT_OUTBOUND_SENT) {
         worker_verdict(worker, verdict, &all, 1);
@@ -179,13 +179,13 @@ static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
 static int go_on(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
-    int end = outbox_flush(worker);
+    int end = tx_batch_flush(worker);
 
     outbound->hop.peer = NULL; /* belonged to that batch's table */
-    if (end == BATCH_IDLE && outbound->cutting) {
+    if (end == BATCH_IDLE && outbound->segmenting) {
         outbound->headers_used = 0;
-        cut_on(worker);
-        end = outbox_flush(worker);
+        continue_segmenting(worker);
+        end = tx_batch_flush(worker);
     }
     return end == BATCH_IDLE ? BATCH_MORE : end;
 }
@@ -193,19 +193,19 @@ static int go_on(struct worker *worker)
 int outbound_batch(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
-    struct outbox *outbox = &outbound->outbox;
+    struct tx_batch *batch = &outbound->batch;
     int end = BATCH_MORE, gone = 0;
     uint32_t packets = 0;
 
     /* What could not be sent keeps its memory, so nothing is read before it is gone: the TUN's own
      * queue holds the rest back, and its senders. */
-    if (!outbox_empty(outbox) || outbound->cutting)
+    if (!tx_batch_empty(batch) || outbound->segmenting)
         return go_on(worker);
-    outbound->arena_used = outbound->headers_used = 0;
+    outbound->packets_used = outbound->headers_used = 0;
     for (; packets < worker->pump->batch; packets++) {
-        uint8_t *packet = outbound->arena + outbound->arena_used + HEADROOM;
-        if (packet + PUMP_PACKET_MAX > outbound->arena + OUTBOUND_ARENA ||
-            !outbox_has_room(outbox) || outbound->cutting)
+        uint8_t *packet = outbound->packets + outbound->packets_used + HEADROOM;
+        if (packet + PUMP_PACKET_MAX > outbound->packets + OUTBOUND_PACKETS ||
+            !tx_batch_has_room(batch) || outbound->segmenting)
             break;
         ssize_t received = read_packet(worker, packet);
         if (received < 0) {
@@ -214,30 +214,30 @@ int outbound_batch(struct worker *worker)
             break;
         }
         if (forward(worker, packet, (size_t)received))
-            outbound->arena_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
+            outbound->packets_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }
     if (packets == 0)
         return gone ? gone : end;
     worker->moved = true;
-    worker_tally(worker, TALLY_OUTBOUND_BATCHES, 1);
+    worker_count(worker, COUNTER_OUTBOUND_BATCHES, 1);
     /* Also when the device is gone: what was read is sent, and what cannot be sent now forgets the
      * table that this batch ends with. */
-    int sent = outbox_flush(worker);
+    int sent = tx_batch_flush(worker);
     if (gone)
         return gone;
     if (sent != BATCH_IDLE)
         return sent;
-    return outbound->cutting ? BATCH_MORE : end;
+    return outbound->segmenting ? BATCH_MORE : end;
 }
 
 void outbound_abandon(struct worker *worker)
 {
     struct outbound *outbound = &worker->outbound;
 
-    outbox_abandon(worker);
-    if (!outbound->cutting)
+    tx_batch_abandon(worker);
+    if (!outbound->segmenting)
         return;
-    outbound->cutting = false;
-    for (unsigned i = outbound->cut.next; i < outbound->cut.segments; i++)
+    outbound->segmenting = false;
+    for (unsigned i = outbound->segmenter.next; i < outbound->segmenter.segments; i++)
         worker_verdict(worker, VERDICT_OUTBOUND_QUEUE_FULL, NULL, 0);
 }

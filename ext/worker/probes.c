@@ -103,7 +103,7 @@ static bool answer(struct worker *worker, uint8_t *request)
     if (hop == NULL)
         return false;
     if (!icmp_limiter_take(&worker->pump->probes.limiter, source_now(worker))) {
-        worker_tally(worker, TALLY_PROBES_LIMITED, 1);
+        worker_count(worker, COUNTER_PROBES_LIMITED, 1);
         return true;
     }
     memcpy(datagram, hop->header.bytes, hop->header.length);
@@ -111,7 +111,7 @@ static bool answer(struct worker *worker, uint8_t *request)
     probe_answer(datagram + hop->header.length);
     if (sendto(worker->udp_fd, datagram, hop->header.length + PROBE_LENGTH, MSG_DONTWAIT,
                &hop->endpoint.address.any, hop->endpoint.length) >= 0)
-        worker_tally(worker, TALLY_PROBES_ANSWERED, 1);
+        worker_count(worker, COUNTER_PROBES_ANSWERED, 1);
     return true;
 }
 

@@ -6,8 +6,8 @@
  * (outbound.c and inbound.c, each to be read from top to bottom). Must not know: Python, where
  * routes come from, how descriptors were opened (all are non-blocking and borrowed).
  *
- *     outbound   TUN read -> check -> lookup -> TTL -> encapsulate or cut -> UDP send
- *     inbound    UDP receive -> sender -> check -> source check -> TTL -> fold -> TUN write
+ *     outbound   TUN read -> check -> lookup -> TTL -> encapsulate or segment -> UDP send
+ *     inbound    UDP receive -> sender -> check -> source check -> TTL -> coalesce -> TUN write
  *
  * A worker does one or both directions, in one thread at a time: `worker_run` moves packets and
  * sleeps in poll until `worker_stop`. For tests and benches `worker_step` moves what is there, up to
@@ -29,19 +29,19 @@
 #include "worker/refused.h"
 #include "verdict.h"
 
-/* Facts about the descriptors and levers that are on; each was probed before. */
-enum pump_lever {
-    PUMP_VNET_HEADER = 1U << 0, /* fact: packets of the TUN carry a struct virtio_net_hdr */
-    PUMP_UDP_SEGMENT = 1U << 1, /* send runs of equal datagrams with UDP_SEGMENT */
-    PUMP_UDP_GRO = 1U << 2,     /* fact: the socket has UDP_GRO set */
-    PUMP_FOLD_TCP = 1U << 3,    /* needs PUMP_VNET_HEADER */
-    PUMP_FOLD_UDP = 1U << 4,    /* needs PUMP_VNET_HEADER */
+/* Facts about the descriptors and offloads that are on; each was probed before. */
+enum pump_offload {
+    PUMP_VNET_HEADER = 1U << 0,  /* fact: packets of the TUN carry a struct virtio_net_hdr */
+    PUMP_UDP_SEGMENT = 1U << 1,  /* send runs of equal datagrams with UDP_SEGMENT */
+    PUMP_UDP_GRO = 1U << 2,      /* fact: the socket has UDP_GRO set */
+    PUMP_COALESCE_TCP = 1U << 3, /* needs PUMP_VNET_HEADER */
+    PUMP_COALESCE_UDP = 1U << 4, /* needs PUMP_VNET_HEADER */
     PUMP_PATH_REPORTS = 1U << 5, /* fact: ICMP's reports reach routes_path_report, IPv4 underlay */
 };
 
 enum {
-    PUMP_BATCH_MAX = 64,    /* packets or messages a batch; datagrams a system call */
-    PUMP_QUEUES_MAX = 64,   /* of a TUN device */
+    PUMP_BATCH_MAX = 64,     /* packets or messages a batch; datagrams a system call */
+    PUMP_QUEUES_MAX = 64,    /* of a TUN device */
     PUMP_PACKET_MAX = 65535, /* the longest packet or super-packet read from the TUN */
 };
 
@@ -60,7 +60,7 @@ struct pump {
     const struct encap *encap;
     struct icmp_limiter icmp_limiter;
     int icmp_fd;            /* raw socket that takes whole IPv4 packets; -1: write to the TUN */
-    unsigned levers;        /* enum pump_lever */
+    unsigned offloads;      /* enum pump_offload */
     unsigned families;      /* inner IP versions: PACKET_IPV4 | PACKET_IPV6 */
     uint32_t mtu;           /* longest inner packet, bytes */
     uint32_t batch;         /* 1..PUMP_BATCH_MAX; 1: one packet a system call */
@@ -77,14 +77,20 @@ struct pump {
 enum worker_role { WORKER_OUTBOUND = 1U << 0, WORKER_INBOUND = 1U << 1 };
 
 /* Super-packets that the TUN may refuse one kind at a time: what a gso_type of its header stands for. */
-enum pump_fold { PUMP_FOLD_OF_TCP4, PUMP_FOLD_OF_TCP6, PUMP_FOLD_OF_UDP, PUMP_FOLDS };
+enum pump_coalesce {
+    PUMP_COALESCE_OF_TCP4,
+    PUMP_COALESCE_OF_TCP6,
+    PUMP_COALESCE_OF_UDP,
+    PUMP_COALESCE
+};
 
 /* What worker_step found; or-ed. */
 enum worker_state {
     WORKER_MORE_OUTBOUND = 1U << 0, /* the budget ended, the TUN may have more */
     WORKER_MORE_INBOUND = 1U << 1,  /* the same for the UDP socket */
-    WORKER_BLOCKED = 1U << 2, /* packets wait for room in the UDP socket: step again when writable */
-    WORKER_RETRY = 1U << 3,   /* packets wait for kernel memory: step again in a millisecond */
+    WORKER_BLOCKED = 1U
+        << 2,               /* packets wait for room in the UDP socket: step again when writable */
+    WORKER_RETRY = 1U << 3, /* packets wait for kernel memory: step again in a millisecond */
 };
 
 struct worker;
@@ -113,10 +119,11 @@ void worker_stop(struct worker *worker);
 
 /* Reads the counters while the worker runs: each is a true value of some recent moment. */
 void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
-                   uint64_t tallies[static TALLY_COUNT]);
+                   uint64_t counters[static COUNTER_COUNT]);
 
-/* What the TUN refused to take from this worker, by enum pump_fold. From any thread. */
-void worker_folds(const struct worker *worker, struct fallback_state folds[static PUMP_FOLDS]);
+/* What the TUN refused to take from this worker, by enum pump_coalesce. From any thread. */
+void worker_coalesces(const struct worker *worker,
+                      struct fallback_state coalesces[static PUMP_COALESCE]);
 
 /* Who sent what the source check refused; for refused_read, while the worker runs. */
 const struct refused_table *worker_refused(const struct worker *worker);

@@ -22,13 +22,13 @@ enum { REFUSED_SETS = 64, REFUSED_WAYS = 4, REFUSED_MAX = REFUSED_SETS * REFUSED
 
 /* What is known of one sender. */
 struct refused {
-    struct address address;     /* outer source */
-    uint8_t inner_source[4];    /* of the latest; zeros when it had none */
+    struct address address;  /* outer source */
+    uint8_t inner_source[4]; /* of the latest; zeros when it had none */
     uint8_t inner_destination[4];
-    uint32_t verdict;           /* enum verdict of the latest */
+    uint32_t verdict; /* enum verdict of the latest */
     uint32_t credit;
-    uint64_t datagrams;         /* since it has its place */
-    uint64_t seen_ns;           /* the latest, on the monotonic clock */
+    uint64_t datagrams; /* since it has its place */
+    uint64_t seen_ns;   /* the latest, on the monotonic clock */
 };
 
 /* A place as it lies in memory: its words are written between two odd-even steps of `sequence`, so

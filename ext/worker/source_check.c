@@ -168,9 +168,9 @@ static enum verdict examine(struct worker *worker, const uint8_t *bytes,
     enum verdict verdict;
 
     if (off)
-        verdict = packet->version == 4 ? find_martian(worker, bytes + IPV4_SOURCE,
-                                                      bytes + IPV4_DESTINATION)
-                                       : VERDICT_INBOUND_DELIVERED;
+        verdict = packet->version == 4
+                      ? find_martian(worker, bytes + IPV4_SOURCE, bytes + IPV4_DESTINATION)
+                      : VERDICT_INBOUND_DELIVERED;
     else
         verdict = find_objection(worker, bytes, packet);
     if (verdict == VERDICT_INBOUND_DELIVERED) {
@@ -183,13 +183,13 @@ static enum verdict examine(struct worker *worker, const uint8_t *bytes,
         return verdict;
     switch (verdict) {
     case VERDICT_INBOUND_UNKNOWN_SENDER:
-        worker_tally(worker, TALLY_WARNED_UNKNOWN_SENDER, 1);
+        worker_count(worker, COUNTER_WARNED_UNKNOWN_SENDER, 1);
         return VERDICT_INBOUND_DELIVERED;
     case VERDICT_INBOUND_FOREIGN_DESTINATION:
-        worker_tally(worker, TALLY_WARNED_FOREIGN_DESTINATION, 1);
+        worker_count(worker, COUNTER_WARNED_FOREIGN_DESTINATION, 1);
         return VERDICT_INBOUND_DELIVERED;
     case VERDICT_INBOUND_FOREIGN_SOURCE:
-        worker_tally(worker, TALLY_WARNED_FOREIGN_SOURCE, 1);
+        worker_count(worker, COUNTER_WARNED_FOREIGN_SOURCE, 1);
         return VERDICT_INBOUND_DELIVERED;
     default: /* a martian */
         return verdict;
@@ -246,8 +246,8 @@ uint64_t source_now(struct worker *worker)
     return source->now_ns;
 }
 
-void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes,
-                   size_t length, uint32_t datagrams)
+void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes, size_t length,
+                   uint32_t datagrams)
 {
     struct refused latest = {
         .address = worker->inbound.source.address,

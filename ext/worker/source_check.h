@@ -55,8 +55,8 @@ bool source_message(struct worker *worker, const struct msghdr *message);
 uint64_t source_now(struct worker *worker);
 
 /* Remembers whose datagrams were refused; `bytes` has one of them. */
-void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes,
-                   size_t length, uint32_t datagrams);
+void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes, size_t length,
+                   uint32_t datagrams);
 
 /* The verdict for a checked packet of the message: VERDICT_INBOUND_DELIVERED to go on. */
 enum verdict source_check(struct worker *worker, const uint8_t *bytes, const struct packet *packet);

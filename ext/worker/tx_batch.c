@@ -10,13 +10,13 @@
 #include "worker/clock.h"
 #include "worker/worker.h"
 
-static struct message *message_open(struct outbox *outbox, const struct nexthop *hop)
+static struct message *message_open(struct tx_batch *batch, const struct nexthop *hop)
 {
-    struct message *message = &outbox->messages[outbox->count++];
+    struct message *message = &batch->messages[batch->count++];
     message->endpoint = hop->endpoint;
     message->peer = hop->peer;
     message->hop = hop;
-    message->first = outbox->iovecs;
+    message->first = batch->iovecs;
     message->sent = 0;
     message->refused = FALLBACK_NONE;
     return message;
@@ -28,28 +28,27 @@ static struct path_mode mode_of(const struct worker *worker, const struct nextho
 {
     if (hop->peer == NULL)
         return (struct path_mode){.segmented = run};
-    return path_mode(&hop->peer->path, datagram, run, worker->pump->levers & PUMP_PATH_REPORTS,
+    return path_mode(&hop->peer->path, datagram, run, worker->pump->offloads & PUMP_PATH_REPORTS,
                      clock_ns);
 }
 
 /* UDP_SEGMENT wants datagrams of one size but for the last, which may be shorter. */
-static bool joins_run(const struct outbox *outbox, const struct message *run,
+static bool joins_run(const struct tx_batch *batch, const struct message *run,
                       const struct nexthop *hop, uint32_t length)
 {
-    return run->hop == hop && run->pieces == 1 && run->segments < SEGMENTS_MAX &&
+    return run->hop == hop && run->pieces == 1 && run->segments < TX_BATCH_SEGMENTS &&
            run->last == run->datagram && length <= run->datagram &&
-           run->bytes + length <= SEND_BYTES_MAX &&
-           run->first + run->segments == outbox->iovecs;
+           run->bytes + length <= SEND_BYTES_MAX && run->first + run->segments == batch->iovecs;
 }
 
 /* Adds the datagram to the run that the last message is, or begins with it, if it can. */
 static bool join_run(struct worker *worker, const struct nexthop *hop, uint32_t length)
 {
-    struct outbox *outbox = &worker->outbound.outbox;
-    if (outbox->count == 0)
+    struct tx_batch *batch = &worker->outbound.batch;
+    if (batch->count == 0)
         return false;
-    struct message *message = &outbox->messages[outbox->count - 1];
-    if (!joins_run(outbox, message, hop, length))
+    struct message *message = &batch->messages[batch->count - 1];
+    if (!joins_run(batch, message, hop, length))
         return false;
     const struct path_mode mode = mode_of(worker, hop, message->datagram, true);
     if (!mode.segmented)
@@ -62,12 +61,12 @@ static bool join_run(struct worker *worker, const struct nexthop *hop, uint32_t 
     return true;
 }
 
-void outbox_add(struct worker *worker, const struct nexthop *hop, uint8_t *datagram,
-                uint32_t length)
+void tx_batch_add(struct worker *worker, const struct nexthop *hop, uint8_t *datagram,
+                  uint32_t length)
 {
-    struct outbox *outbox = &worker->outbound.outbox;
-    if (!(worker->pump->levers & PUMP_UDP_SEGMENT) || !join_run(worker, hop, length)) {
-        struct message *message = message_open(outbox, hop);
+    struct tx_batch *batch = &worker->outbound.batch;
+    if (!(worker->pump->offloads & PUMP_UDP_SEGMENT) || !join_run(worker, hop, length)) {
+        struct message *message = message_open(batch, hop);
         message->segments = 1;
         message->segmented = false;
         message->past_mtu = mode_of(worker, hop, length, false).past_mtu;
@@ -75,16 +74,16 @@ void outbox_add(struct worker *worker, const struct nexthop *hop, uint8_t *datag
         message->pieces = 1;
         message->datagram = message->last = (uint16_t)length;
     }
-    outbox->iov[outbox->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
+    batch->iov[batch->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
 }
 
-void outbox_add_group(struct worker *worker, const struct nexthop *hop,
-                      const struct cut_group *group)
+void tx_batch_add_group(struct worker *worker, const struct nexthop *hop,
+                        const struct segment_group *group)
 {
-    struct outbox *outbox = &worker->outbound.outbox;
-    const bool run = worker->pump->levers & PUMP_UDP_SEGMENT && group->segments > 1;
+    struct tx_batch *batch = &worker->outbound.batch;
+    const bool run = worker->pump->offloads & PUMP_UDP_SEGMENT && group->segments > 1;
     const struct path_mode mode = mode_of(worker, hop, (uint32_t)group->datagram, run);
-    struct message *message = message_open(outbox, hop);
+    struct message *message = message_open(batch, hop);
     message->segments = (uint16_t)group->segments;
     message->segmented = mode.segmented;
     message->past_mtu = mode.past_mtu;
@@ -92,7 +91,7 @@ void outbox_add_group(struct worker *worker, const struct nexthop *hop,
     message->pieces = 2;
     message->datagram = (uint16_t)group->datagram;
     message->last = (uint16_t)group->last;
-    outbox->iovecs += 2 * group->segments;
+    batch->iovecs += 2 * group->segments;
 }
 
 /* ---- sending ---------------------------------------------------------------------------------- */
@@ -109,25 +108,25 @@ static void set_segment_size(struct msghdr *header, uint8_t *control, uint16_t s
 }
 
 /* Describes up to `most` sends, from the first datagram that waits on, all of one kind. */
-static unsigned prepare(struct outbox *outbox, unsigned most)
+static unsigned prepare(struct tx_batch *batch, unsigned most)
 {
-    const bool past_mtu = outbox->messages[outbox->next].past_mtu;
+    const bool past_mtu = batch->messages[batch->next].past_mtu;
     unsigned count = 0;
-    for (uint32_t at = outbox->next; at < outbox->count && count < most; at++) {
-        struct message *message = &outbox->messages[at];
+    for (uint32_t at = batch->next; at < batch->count && count < most; at++) {
+        struct message *message = &batch->messages[at];
         unsigned segment = message->sent;
         if (message->past_mtu != past_mtu)
             break;
         do {
             unsigned datagrams = message->segmented ? message->segments : 1;
-            outbox->headers[count].msg_hdr = (struct msghdr){
+            batch->headers[count].msg_hdr = (struct msghdr){
                 .msg_name = &message->endpoint.address,
                 .msg_namelen = message->endpoint.length,
-                .msg_iov = &outbox->iov[message->first + segment * message->pieces],
+                .msg_iov = &batch->iov[message->first + segment * message->pieces],
                 .msg_iovlen = (size_t)datagrams * message->pieces,
             };
             if (message->segmented)
-                set_segment_size(&outbox->headers[count].msg_hdr, outbox->controls[count],
+                set_segment_size(&batch->headers[count].msg_hdr, batch->controls[count],
                                  message->datagram);
             count++;
             segment += datagrams;
@@ -154,27 +153,28 @@ static void learn(struct message *message, bool watched)
 /* The datagrams of the first send that waits are done with: `verdict` for each. */
 static void settle(struct worker *worker, enum verdict verdict)
 {
-    struct outbox *outbox = &worker->outbound.outbox;
-    struct message *message = &outbox->messages[outbox->next];
+    struct tx_batch *batch = &worker->outbound.batch;
+    struct message *message = &batch->messages[batch->next];
     unsigned datagrams = message->segmented ? message->segments : 1;
     uint64_t bytes = 0;
 
     for (unsigned i = 0; i < datagrams; i++, message->sent++) {
-        const struct iovec *iov = &outbox->iov[message->first + message->sent * message->pieces];
+        const struct iovec *iov = &batch->iov[message->first + message->sent * message->pieces];
         worker_verdict(worker, verdict, iov, message->pieces);
         bytes += message->sent + 1U < message->segments ? message->datagram : message->last;
     }
     if (verdict == VERDICT_OUTBOUND_SENT) {
         if (message->peer)
-            learn(message, worker->pump->levers & PUMP_PATH_REPORTS);
-        worker_tally(worker, TALLY_OUTBOUND_BYTES, bytes);
-        worker_tally(worker,
-                     message->segmented ? TALLY_OUTBOUND_FAST_PACKETS : TALLY_OUTBOUND_PLAIN_PACKETS,
+            learn(message, worker->pump->offloads & PUMP_PATH_REPORTS);
+        worker_count(worker, COUNTER_OUTBOUND_BYTES, bytes);
+        worker_count(worker,
+                     message->segmented ? COUNTER_OUTBOUND_FAST_PACKETS
+                                        : COUNTER_OUTBOUND_PLAIN_PACKETS,
                      datagrams);
     }
     if (message->sent == message->segments)
-        outbox->next++;
-    outbox->retries = 0;
+        batch->next++;
+    batch->retries = 0;
 }
 
 /* Why a send with UDP_SEGMENT was refused where one without may pass (net/ipv4/udp.c, udp_send_skb;
@@ -199,7 +199,7 @@ static enum fallback_cause refusal(int error)
  * to send past the MTU. */
 static bool falls_back(struct worker *worker, int error)
 {
-    struct message *message = &worker->outbound.outbox.messages[worker->outbound.outbox.next];
+    struct message *message = &worker->outbound.batch.messages[worker->outbound.batch.next];
     enum fallback_cause cause = refusal(error);
     const bool past_mtu = message->past_mtu && error == EMSGSIZE;
 
@@ -213,7 +213,7 @@ static bool falls_back(struct worker *worker, int error)
     message->segmented = false;
     message->past_mtu = false;
     message->refused = (uint8_t)cause;
-    worker_tally(worker, TALLY_UDP_SEGMENT_REFUSED, 1);
+    worker_count(worker, COUNTER_UDP_SEGMENT_REFUSED, 1);
     return true;
 }
 
@@ -240,11 +240,11 @@ static enum verdict send_verdict(int error)
 }
 
 /* Messages that stay for a later batch must not point into the route table. */
-static int keep(struct outbox *outbox, int end)
+static int keep(struct tx_batch *batch, int end)
 {
-    for (uint32_t at = outbox->next; at < outbox->count; at++) {
-        outbox->messages[at].peer = NULL;
-        outbox->messages[at].hop = NULL;
+    for (uint32_t at = batch->next; at < batch->count; at++) {
+        batch->messages[at].peer = NULL;
+        batch->messages[at].hop = NULL;
     }
     return end;
 }
@@ -275,39 +275,39 @@ static int send_past_mtu(const struct worker *worker, struct mmsghdr *messages, 
     return sent;
 }
 
-int outbox_flush(struct worker *worker)
+int tx_batch_flush(struct worker *worker)
 {
-    struct outbox *outbox = &worker->outbound.outbox;
+    struct tx_batch *batch = &worker->outbound.batch;
 
-    while (!outbox_empty(outbox)) {
-        unsigned count = prepare(outbox, worker->pump->batch);
-        int sent = outbox->messages[outbox->next].past_mtu
-                       ? send_past_mtu(worker, outbox->headers, count)
-                       : send_messages(worker->udp_fd, outbox->headers, count);
+    while (!tx_batch_empty(batch)) {
+        unsigned count = prepare(batch, worker->pump->batch);
+        int sent = batch->messages[batch->next].past_mtu
+                       ? send_past_mtu(worker, batch->headers, count)
+                       : send_messages(worker->udp_fd, batch->headers, count);
         int error = errno;
-        worker_tally(worker, TALLY_UDP_SEND_CALLS, 1);
+        worker_count(worker, COUNTER_UDP_SEND_CALLS, 1);
         for (int i = 0; i < sent; i++)
             settle(worker, VERDICT_OUTBOUND_SENT);
         if (sent > 0 || error == EINTR)
             continue;
         if (error == EAGAIN || error == EWOULDBLOCK) {
-            worker_tally(worker, TALLY_UDP_SEND_BLOCKED, 1);
-            return keep(outbox, BATCH_BLOCKED);
+            worker_count(worker, COUNTER_UDP_SEND_BLOCKED, 1);
+            return keep(batch, BATCH_BLOCKED);
         }
-        if ((error == ENOBUFS || error == ENOMEM) && outbox->retries++ < OUTBOX_RETRIES) {
-            worker_tally(worker, TALLY_UDP_SEND_BLOCKED, 1);
-            return keep(outbox, BATCH_RETRY);
+        if ((error == ENOBUFS || error == ENOMEM) && batch->retries++ < TX_BATCH_RETRIES) {
+            worker_count(worker, COUNTER_UDP_SEND_BLOCKED, 1);
+            return keep(batch, BATCH_RETRY);
         }
         if (!falls_back(worker, error))
             settle(worker, send_verdict(error));
     }
-    outbox_reset(outbox);
+    tx_batch_reset(batch);
     return BATCH_IDLE;
 }
 
-void outbox_abandon(struct worker *worker)
+void tx_batch_abandon(struct worker *worker)
 {
-    while (!outbox_empty(&worker->outbound.outbox))
+    while (!tx_batch_empty(&worker->outbound.batch))
         settle(worker, VERDICT_OUTBOUND_QUEUE_FULL);
-    outbox_reset(&worker->outbound.outbox);
+    tx_batch_reset(&worker->outbound.batch);
 }

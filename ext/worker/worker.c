@@ -54,9 +54,9 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
 
     /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
      * do receive slots that no burst ever fills. */
-    size_t arena = lines(sizeof(*worker));
-    size_t headers = arena + lines(OUTBOUND_ARENA);
-    size_t slots = headers + lines(HEADER_ARENA);
+    size_t packets = lines(sizeof(*worker));
+    size_t headers = packets + lines(OUTBOUND_PACKETS);
+    size_t slots = headers + lines(OUTBOUND_HEADERS);
     size_t mapped = slots + (size_t)PUMP_BATCH_MAX * INBOUND_SLOT;
     worker = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (worker == MAP_FAILED)
@@ -78,13 +78,13 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
         memcpy(worker->own.address, &own.sin_addr, sizeof(worker->own.address));
         memcpy(worker->own.port, &own.sin_port, sizeof(worker->own.port));
     }
-    worker->outbound.arena = (uint8_t *)worker + arena;
+    worker->outbound.packets = (uint8_t *)worker + packets;
     worker->outbound.headers = (uint8_t *)worker + headers;
     worker->inbound.slots = (uint8_t *)worker + slots;
-    worker->inbound.slot_bytes = pump->levers & PUMP_UDP_GRO
+    worker->inbound.slot_bytes = pump->offloads & PUMP_UDP_GRO
                                      ? PUMP_PACKET_MAX
                                      : pump->encap->header_length + (size_t)pump->mtu + 1;
-    inbound_fold_init(worker);
+    inbound_coalesce_init(worker);
     source_init(worker);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (worker->wake_fd < 0) {
@@ -99,8 +99,8 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
 
 void worker_finish(struct worker *worker)
 {
-    if (!outbox_empty(&worker->outbound.outbox))
-        outbox_flush(worker);
+    if (!tx_batch_empty(&worker->outbound.batch))
+        tx_batch_flush(worker);
     outbound_abandon(worker);
 }
 
@@ -192,7 +192,7 @@ static int sleep_until_ready(struct worker *worker, int state)
     int ready = poll(watched, DESCRIPTORS, timeout);
     int error = errno;
     route_reader_online(&worker->reader);
-    worker_tally(worker, TALLY_SLEEPS, 1);
+    worker_count(worker, COUNTER_SLEEPS, 1);
     if (ready < 0)
         return error == EINTR ? directions : -error;
     if (watched[TUN].revents)
@@ -233,7 +233,7 @@ static int spin(struct worker *worker)
     uint64_t left = clock_ns(), spent = 0;
     int state = 0;
 
-    worker_tally(worker, TALLY_SPINS, 1);
+    worker_count(worker, COUNTER_SPINS, 1);
     worker->moved = false;
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
         /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
@@ -248,7 +248,7 @@ static int spin(struct worker *worker)
         if (state < 0)
             return state;
         if (worker->moved) {
-            worker_tally(worker, TALLY_SPIN_HITS, 1);
+            worker_count(worker, COUNTER_SPIN_HITS, 1);
             return state;
         }
         left = clock_ns();
@@ -318,18 +318,19 @@ void worker_stop(struct worker *worker)
 }
 
 void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
-                   uint64_t tallies[static TALLY_COUNT])
+                   uint64_t counters[static COUNTER_COUNT])
 {
     for (int i = 0; i < VERDICT_COUNT; i++)
         verdicts[i] = atomic_load_explicit(&worker->verdicts[i], memory_order_relaxed);
-    for (int i = 0; i < TALLY_COUNT; i++)
-        tallies[i] = atomic_load_explicit(&worker->tallies[i], memory_order_relaxed);
+    for (int i = 0; i < COUNTER_COUNT; i++)
+        counters[i] = atomic_load_explicit(&worker->counters[i], memory_order_relaxed);
 }
 
-void worker_folds(const struct worker *worker, struct fallback_state folds[static PUMP_FOLDS])
+void worker_coalesces(const struct worker *worker,
+                      struct fallback_state coalesces[static PUMP_COALESCE])
 {
-    for (int i = 0; i < PUMP_FOLDS; i++)
-        folds[i] = fallback_look(&worker->inbound.folds[i]);
+    for (int i = 0; i < PUMP_COALESCE; i++)
+        coalesces[i] = fallback_look(&worker->inbound.coalesces[i]);
 }
 
 const struct refused_table *worker_refused(const struct worker *worker)

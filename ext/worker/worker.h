@@ -28,9 +28,9 @@ enum {
     /* Packets of one outbound batch stand here one after the other; a read needs room for the
      * longest, and the batch ends when less is left: after two super-packets, as more make the
      * receiver's host wait longer and the caches colder. */
-    OUTBOUND_ARENA = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 4096,
-    /* Headers of the segments that super-packets were cut into. */
-    HEADER_ARENA = 4 * CUT_ARENA_SIZE,
+    OUTBOUND_PACKETS = 2 * (PUMP_PACKET_MAX + 1 + HEADROOM) + 4096,
+    /* Headers of the segments that super-packets were segmented into. */
+    OUTBOUND_HEADERS = 4 * SEGMENT_HEADERS_SIZE,
     /* One received message: 64 KB of merged datagrams, and an odd number of cache lines more, so
      * that the beginnings of all slots do not fall into the same sets of the caches. */
     INBOUND_SLOT = 65536 + 17 * CACHE_LINE,
@@ -40,14 +40,14 @@ enum {
 };
 
 struct outbound {
-    struct outbox outbox;
-    uint8_t *arena;
-    size_t arena_used;
+    struct tx_batch batch;
+    uint8_t *packets;
+    size_t packets_used;
     uint8_t *headers;
     size_t headers_used;
     /* A super-packet of which segments are still to be made, when one batch has no room for all. */
-    bool cutting;
-    struct cut cut;
+    bool segmenting;
+    struct segmenter segmenter;
     struct nexthop hop; /* where it goes: a copy, as the table may be replaced meanwhile */
 };
 
@@ -60,10 +60,10 @@ struct inbound {
     _Alignas(struct cmsghdr) uint8_t controls[PUMP_BATCH_MAX][INBOUND_CONTROL];
     int queues[PUMP_QUEUES_MAX]; /* of the TUN, to write to */
     unsigned queue_count;
-    /* What the TUN refused of each gso_type, by enum pump_fold. */
-    struct fallback folds[PUMP_FOLDS];
-    bool fold_changes; /* one is fallen back: look at them after each batch */
-    struct fold fold;
+    /* What the TUN refused of each gso_type, by enum pump_coalesce. */
+    struct fallback coalesces[PUMP_COALESCE];
+    bool coalesce_changes; /* one is fallen back: look at them after each batch */
+    struct coalescer coalescer;
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
@@ -77,7 +77,7 @@ struct inbound {
 struct worker {
     /* Written by the worker, read by whoever asks. */
     _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
-    _Atomic uint64_t tallies[TALLY_COUNT];
+    _Atomic uint64_t counters[COUNTER_COUNT];
     /* Written by others. */
     _Alignas(CACHE_LINE) atomic_int stopping;
     int wake_fd;
@@ -122,14 +122,14 @@ int outbound_batch(struct worker *worker);
 int inbound_batch(struct worker *worker);
 
 /* Sends what waits; BATCH_IDLE when nothing waits any more, BATCH_BLOCKED or BATCH_RETRY. */
-int outbox_flush(struct worker *worker);
+int tx_batch_flush(struct worker *worker);
 
 /* Counts what waits as dropped: messages, and segments that were not made yet. */
-void outbox_abandon(struct worker *worker);
+void tx_batch_abandon(struct worker *worker);
 void outbound_abandon(struct worker *worker);
 
-/* Begins to fold what is wanted and not refused just now; nothing may be pending. */
-void inbound_fold_init(struct worker *worker);
+/* Begins to coalesce what is wanted and not refused just now; nothing may be pending. */
+void inbound_coalesce_init(struct worker *worker);
 
 /* Takes in a checked packet to our TUN address that may be a probe: true when it was one. */
 bool probe_take(struct worker *worker, uint8_t *bytes, size_t length);
@@ -148,9 +148,9 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
                           memory_order_relaxed);
 }
 
-static inline void worker_tally(struct worker *worker, enum tally tally, uint64_t amount)
+static inline void worker_count(struct worker *worker, enum counter counter, uint64_t amount)
 {
-    counter_add(&worker->tallies[tally], amount);
+    counter_add(&worker->counters[counter], amount);
 }
 
 /* The one place where a packet's fate is recorded. `packet` has what is at hand of it from the

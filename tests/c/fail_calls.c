@@ -31,8 +31,8 @@ __attribute__((constructor)) static void attach(void)
 {
     const char *path = getenv("FAIL_CALLS");
     int fd = path ? open(path, O_RDWR) : -1;
-    void *shared = fd < 0 ? MAP_FAILED
-                          : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *shared =
+        fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (shared == MAP_FAILED)
         abort();
     close(fd);

@@ -27,13 +27,13 @@ void test_register(struct test *test);
 /* Prints where and ends the test; in a thread that a test started, the program. */
 _Noreturn void test_failed(const char *file, int line, const char *what);
 
-#define TEST(title)                                                                                \
-    static void title(void);                                                                       \
-    __attribute__((constructor)) static void register_##title(void)                               \
-    {                                                                                              \
-        static struct test test = {#title, title, NULL};                                           \
-        test_register(&test);                                                                      \
-    }                                                                                              \
+#define TEST(title)                                                 \
+    static void title(void);                                        \
+    __attribute__((constructor)) static void register_##title(void) \
+    {                                                               \
+        static struct test test = {#title, title, NULL};            \
+        test_register(&test);                                       \
+    }                                                               \
     static void title(void)
 
 #define CHECK(condition) ((condition) ? (void)0 : test_failed(__FILE__, __LINE__, #condition))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What must hold of every cut and every fold, whatever went in; shared by the C test and the
+ * What must hold of all segmenting and coalescing, whatever went in; shared by the C test and the
  * fuzzers. A violation ends the test, in a fuzzer the program.
  */
 #ifndef UDPOVERLAY_OFFLOAD_CHECK_H
@@ -13,12 +13,12 @@
 #include "offload/offload.h"
 
 #ifndef CHECK /* harness.h has another */
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-            abort();                                                                               \
-        }                                                                                          \
+#define CHECK(condition)                                                    \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                        \
+        }                                                                   \
     } while (0)
 #endif
 
@@ -39,35 +39,36 @@ struct datagram {
 };
 
 /*
- * Cuts `packet` within `limits` and checks every group; calls `each` for every datagram in order.
- * Returns what cut_begin() returned, or -EMSGSIZE where not one segment fits.
+ * Segments `packet` within `limits` and checks every group; calls `each` for every datagram in order.
+ * Returns what segment_begin() returned, or -EMSGSIZE where not one segment fits.
  */
-static inline int check_cut(const struct vnet *vnet, const uint8_t *packet, size_t length,
-                            const struct cut_limits *limits, size_t arena_size,
-                            void (*each)(void *context, const struct datagram *datagram),
-                            void *context)
+static inline int check_segments(const struct vnet *vnet, const uint8_t *packet, size_t length,
+                                 const struct segment_limits *limits, size_t headers_size,
+                                 void (*each)(void *context, const struct datagram *datagram),
+                                 void *context)
 {
     static struct datagram whole;
-    uint8_t *exact = exact_copy(packet, length), *arena = calloc(1, arena_size ? arena_size : 1);
-    struct iovec *iov = calloc(2 * CUT_MAX_SEGMENTS, sizeof(*iov));
-    struct cut_space space = {arena, arena_size, iov, 2 * CUT_MAX_SEGMENTS};
-    struct cut cut;
-    struct cut_group group;
+    uint8_t *exact = exact_copy(packet, length),
+            *headers = calloc(1, headers_size ? headers_size : 1);
+    struct iovec *iov = calloc(2 * SEGMENT_MAX_COUNT, sizeof(*iov));
+    struct segment_space space = {headers, headers_size, iov, 2 * SEGMENT_MAX_COUNT};
+    struct segmenter segmenter;
+    struct segment_group group;
     size_t payload = 0, segments = 0;
-    int rc = cut_begin(&cut, vnet, exact, length);
+    int rc = segment_begin(&segmenter, vnet, exact, length);
 
-    if (rc == 0 && !cut_fits(&cut, limits, &space))
+    if (rc == 0 && !segment_fits(&segmenter, limits, &space))
         rc = -1;
-    while (rc == 0 && cut_next(&cut, limits, &space, &group)) {
+    while (rc == 0 && segment_next(&segmenter, limits, &space, &group)) {
         size_t bytes = 0;
         CHECK(group.segments >= 1 && group.segments <= limits->segments);
         for (unsigned i = 0; i < group.segments; i++) {
             struct iovec head = iov[2 * i], body = iov[2 * i + 1];
             size_t size = head.iov_len + body.iov_len;
-            CHECK((uint8_t *)head.iov_base >= arena);
-            CHECK((uint8_t *)head.iov_base + head.iov_len <= arena + arena_size);
-            CHECK((uint8_t *)body.iov_base == exact + cut.header_length + payload);
-            CHECK(payload + body.iov_len <= cut.payload_length);
+            CHECK((uint8_t *)head.iov_base >= headers);
+            CHECK((uint8_t *)head.iov_base + head.iov_len <= headers + headers_size);
+            CHECK((uint8_t *)body.iov_base == exact + segmenter.header_length + payload);
+            CHECK(payload + body.iov_len <= segmenter.payload_length);
             CHECK(i + 1 == group.segments ? size == group.last : size == group.datagram);
             CHECK(size <= group.datagram);
             payload += body.iov_len;
@@ -75,7 +76,7 @@ static inline int check_cut(const struct vnet *vnet, const uint8_t *packet, size
             whole.length = size - limits->encap_length;
             memcpy(whole.bytes, (uint8_t *)head.iov_base + limits->encap_length,
                    head.iov_len - limits->encap_length);
-            memcpy(whole.bytes + cut.header_length, body.iov_base, body.iov_len);
+            memcpy(whole.bytes + segmenter.header_length, body.iov_base, body.iov_len);
             if (each != NULL)
                 each(context, &whole);
         }
@@ -83,19 +84,20 @@ static inline int check_cut(const struct vnet *vnet, const uint8_t *packet, size
         segments += group.segments;
     }
     if (rc == 0) {
-        CHECK(payload == cut.payload_length);
-        CHECK(segments == cut.segments);
+        CHECK(payload == segmenter.payload_length);
+        CHECK(segments == segmenter.segments);
     }
     CHECK(memcmp(exact, packet, length) == 0); /* read, never written */
     free(iov);
-    free(arena);
+    free(headers);
     free(exact);
     return rc;
 }
 
-static const struct cut_limits no_limits = {.segments = CUT_MAX_SEGMENTS, .bytes = 65535 + 120};
+static const struct segment_limits no_limits = {.segments = SEGMENT_MAX_COUNT,
+                                                .bytes = 65535 + 120};
 
-/* ---- fold ------------------------------------------------------------------------------------- */
+/* ---- coalesce ------------------------------------------------------------------------------------- */
 
 enum { BATCH_MAX = 256 };
 
@@ -106,7 +108,7 @@ struct batch {
     uint8_t *before[BATCH_MAX]; /* as they were added */
     size_t lengths[BATCH_MAX];
     unsigned order[BATCH_MAX]; /* indexes as they were written */
-    const struct fold_write *write;
+    const struct coalesce_write *write;
     unsigned position; /* of the segment that is looked at, within `write` */
 };
 
@@ -130,16 +132,16 @@ static inline void batch_clear(struct batch *batch)
 static inline void same_as_original(void *context, const struct datagram *datagram)
 {
     struct batch *batch = context;
-    struct iovec original = fold_original(batch->write, batch->position++);
+    struct iovec original = coalesce_original(batch->write, batch->position++);
 
     CHECK(original.iov_len == datagram->length);
     CHECK(memcmp(original.iov_base, datagram->bytes, datagram->length) == 0);
 }
 
-/* Every write holds packets of the batch, each once; cutting a super-packet gives them back. */
-static inline void check_write(void *context, const struct fold_write *write)
+/* Every write holds packets of the batch, each once; segmenting a super-packet gives them back. */
+static inline void check_write(void *context, const struct coalesce_write *write)
 {
-    static uint8_t flat[VNET_HEADER_LENGTH + FOLD_MAX_LENGTH + BATCH_MAX * 64];
+    static uint8_t flat[VNET_HEADER_LENGTH + COALESCE_MAX_LENGTH + BATCH_MAX * 64];
     struct batch *batch = context;
     size_t length = 0;
 
@@ -151,7 +153,7 @@ static inline void check_write(void *context, const struct fold_write *write)
     }
     CHECK(length == write->length);
     for (unsigned i = 0; i < write->packets; i++) {
-        struct iovec original = fold_original(write, i);
+        struct iovec original = coalesce_original(write, i);
         unsigned index = 0;
         while (index < batch->count && batch->packets[index] != original.iov_base)
             index++;
@@ -166,11 +168,11 @@ static inline void check_write(void *context, const struct fold_write *write)
         CHECK(memcmp(flat, nothing, sizeof(nothing)) == 0);
         return;
     }
-    CHECK(length <= VNET_HEADER_LENGTH + FOLD_MAX_LENGTH);
+    CHECK(length <= VNET_HEADER_LENGTH + COALESCE_MAX_LENGTH);
     batch->write = write;
     batch->position = 0;
-    CHECK(check_cut(&vnet, flat + VNET_HEADER_LENGTH, length - VNET_HEADER_LENGTH, &no_limits,
-                    CUT_ARENA_SIZE, same_as_original, batch) == 0);
+    CHECK(check_segments(&vnet, flat + VNET_HEADER_LENGTH, length - VNET_HEADER_LENGTH, &no_limits,
+                         SEGMENT_HEADERS_SIZE, same_as_original, batch) == 0);
     CHECK(batch->position == write->packets);
 }
 
@@ -189,18 +191,18 @@ static inline int same_flow_bytes(const uint8_t *a, size_t a_length, const uint8
            memcmp(a + 8, b + 8, 36) == 0;
 }
 
-/* Folds the batch and checks that each packet was written once, unchanged, in its flow's order. */
-static inline void check_fold(struct batch *batch, unsigned kinds, unsigned max_segments,
-                              struct fold_tally *tally)
+/* Coalesces the batch and checks that each packet was written once, unchanged, in its flow's order. */
+static inline void check_coalesce(struct batch *batch, unsigned kinds, unsigned max_segments,
+                                  struct coalesce_counters *counter)
 {
-    static struct fold fold;
+    static struct coalescer coalescer;
 
-    fold_init(&fold, kinds, max_segments, check_write, batch);
+    coalesce_init(&coalescer, kinds, max_segments, check_write, batch);
     for (unsigned i = 0; i < batch->count; i++)
-        fold_add(&fold, batch->packets[i], batch->lengths[i]);
-    fold_flush(&fold);
+        coalesce_add(&coalescer, batch->packets[i], batch->lengths[i]);
+    coalesce_flush(&coalescer);
     CHECK(batch->written == batch->count);
-    CHECK(fold.tally.folded + fold.tally.plain == batch->count);
+    CHECK(coalescer.counters.coalesced + coalescer.counters.plain == batch->count);
 
     unsigned place[BATCH_MAX], seen = 0;
     for (unsigned i = 0; i < batch->count; i++) {
@@ -216,8 +218,8 @@ static inline void check_fold(struct batch *batch, unsigned kinds, unsigned max_
                                 batch->lengths[j]))
                 CHECK(place[i] < place[j]);
     }
-    if (tally != NULL)
-        *tally = fold.tally;
+    if (counter != NULL)
+        *counter = coalescer.counters;
 }
 
 #endif

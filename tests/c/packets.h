@@ -98,15 +98,17 @@ static inline size_t packet_super(struct flow *flow, uint8_t *out, size_t payloa
     size_t at = flow->ipv6 ? IPV6_HEADER : IPV4_HEADER_MIN;
     const struct vnet vnet = {
         .flags = VNET_F_NEEDS_CSUM,
-        .gso_type = !flow->tcp ? VNET_GSO_UDP_L4 : flow->ipv6 ? VNET_GSO_TCPV6 : VNET_GSO_TCPV4,
+        .gso_type = !flow->tcp   ? VNET_GSO_UDP_L4
+                    : flow->ipv6 ? VNET_GSO_TCPV6
+                                 : VNET_GSO_TCPV4,
         .header_length = (uint16_t)(length - payload),
         .gso_size = (uint16_t)gso_size,
         .csum_start = (uint16_t)at,
         .csum_offset = flow->tcp ? TCP_CHECKSUM : UDP_CHECKSUM,
     };
-    uint16_t sum = checksum_fold(checksum_pseudo(
-        packet + (flow->ipv6 ? IPV6_SOURCE : IPV4_SOURCE), flow->ipv6 ? 32 : 8,
-        flow->tcp ? PROTOCOL_TCP : PROTOCOL_UDP, (uint32_t)(length - at)));
+    uint16_t sum = checksum_fold(
+        checksum_pseudo(packet + (flow->ipv6 ? IPV6_SOURCE : IPV4_SOURCE), flow->ipv6 ? 32 : 8,
+                        flow->tcp ? PROTOCOL_TCP : PROTOCOL_UDP, (uint32_t)(length - at)));
 
     for (size_t i = 0; i < payload; i++)
         packet[length - payload + i] = (uint8_t)(i * 31 + (i >> 8));

@@ -8,7 +8,7 @@
 enum { LONGEST = 70000 };
 
 /* RFC 1071 in the machine's own order, one word at a time. */
-static uint16_t slow_fold(const uint8_t *data, size_t length)
+static uint16_t slow_coalesce(const uint8_t *data, size_t length)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < length; i += 2) {
@@ -32,7 +32,7 @@ static void agree(const struct checksum_implementation *each, const uint8_t *dat
     CHECK(exact != NULL);
     memcpy(exact + offset, data, length);
     uint16_t fast = checksum_fold(each->add(0, exact + offset, length));
-    uint16_t slow = slow_fold(exact + offset, length);
+    uint16_t slow = slow_coalesce(exact + offset, length);
     free(exact);
     CHECK(fast == slow);
 }
@@ -70,7 +70,7 @@ TEST(a_sum_may_go_on_where_another_ended)
         for (size_t cut = 0; cut <= sizeof(data); cut += 2) {
             uint32_t sum = each->add(0, data, cut);
             sum = each->add(sum, data + cut, sizeof(data) - cut);
-            CHECK(checksum_fold(sum) == slow_fold(data, sizeof(data)));
+            CHECK(checksum_fold(sum) == slow_coalesce(data, sizeof(data)));
         }
     CHECK(checksum_fold(checksum_add(0xFFFFFFFFU, data, 0)) == 0xFFFF);
 }
@@ -91,7 +91,7 @@ TEST(a_pseudo_header_is_summed_where_its_addresses_stand)
     memcpy(pseudo, addresses, 32);
     const uint8_t rest[8] = {0, 1, 0x86, 0xA0, 0, 0, 0, 17};
     memcpy(pseudo + 32, rest, sizeof(rest));
-    CHECK(checksum_fold(checksum_pseudo(addresses, 32, 17, 100000)) == slow_fold(pseudo, 40));
+    CHECK(checksum_fold(checksum_pseudo(addresses, 32, 17, 100000)) == slow_coalesce(pseudo, 40));
     memcpy(pseudo + 8, rest, sizeof(rest));
-    CHECK(checksum_fold(checksum_pseudo(addresses, 8, 17, 100000)) == slow_fold(pseudo, 16));
+    CHECK(checksum_fold(checksum_pseudo(addresses, 8, 17, 100000)) == slow_coalesce(pseudo, 16));
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cut and fold from within C: what Python cannot see. Memory that is touched, pointers that are
+ * Segmenting and coalescing from within C: what Python cannot see. Memory that is touched, pointers that are
  * handed out, every alignment, the encapsulation's callback.
  */
 #include "harness.h"
@@ -26,14 +26,14 @@ TEST(folding_what_was_cut_gives_the_super_packet_back)
 
     for (unsigned kind = 0; kind < KINDS; kind++) {
         struct flow flow = flow_of_kind(kind);
-        struct fold_tally tally;
+        struct coalesce_counters counters;
         struct vnet vnet;
         size_t length = packet_super(&flow, made, PAYLOAD, GSO_SIZE);
         vnet_load(&vnet, made);
-        CHECK(check_cut(&vnet, made + VNET_HEADER_LENGTH, length, &no_limits, CUT_ARENA_SIZE,
-                        put_datagram, &batch) == 0);
-        check_fold(&batch, 15, FOLD_MAX_SEGMENTS, &tally);
-        CHECK(tally.supers == 1 && tally.plain == 0);
+        CHECK(check_segments(&vnet, made + VNET_HEADER_LENGTH, length, &no_limits,
+                             SEGMENT_HEADERS_SIZE, put_datagram, &batch) == 0);
+        check_coalesce(&batch, 15, COALESCE_MAX_SEGMENTS, &counters);
+        CHECK(counters.supers == 1 && counters.plain == 0);
         batch_clear(&batch);
     }
 }
@@ -59,8 +59,8 @@ TEST(segments_are_these_very_bytes)
     static struct batch batch;
     const struct vnet vnet = {VNET_F_NEEDS_CSUM, VNET_GSO_TCPV4 | VNET_GSO_ECN, 40, 2, 20, 16};
 
-    CHECK(check_cut(&vnet, super, sizeof(super), &no_limits, CUT_ARENA_SIZE, put_datagram,
-                    &batch) == 0);
+    CHECK(check_segments(&vnet, super, sizeof(super), &no_limits, SEGMENT_HEADERS_SIZE,
+                         put_datagram, &batch) == 0);
     CHECK(batch.count == 3);
     for (unsigned i = 0; i < 3; i++) {
         CHECK(batch.lengths[i] == (i < 2 ? 42 : 41));
@@ -69,7 +69,7 @@ TEST(segments_are_these_very_bytes)
     batch_clear(&batch);
 }
 
-TEST(packet_and_arena_may_stand_at_any_address_and_no_payload_is_copied)
+TEST(packet_and_headers_may_stand_at_any_address_and_no_payload_is_copied)
 {
     static uint8_t made[VNET_HEADER_LENGTH + 8192];
     uint8_t expected[96];
@@ -78,96 +78,81 @@ TEST(packet_and_arena_may_stand_at_any_address_and_no_payload_is_copied)
         for (size_t shift = 0; shift < 16; shift++) {
             struct flow flow = flow_of_kind(kind);
             size_t length = packet_super(&flow, made, 5000, 1000);
-            uint8_t *room = malloc(shift + length), arena[CUT_ARENA_SIZE + 16];
-            struct iovec iov[2 * CUT_MAX_SEGMENTS];
-            const struct cut_space space = {arena + shift, CUT_ARENA_SIZE, iov,
-                                            2 * CUT_MAX_SEGMENTS};
-            struct cut_group group;
+            uint8_t *room = malloc(shift + length), headers[SEGMENT_HEADERS_SIZE + 16];
+            struct iovec iov[2 * SEGMENT_MAX_COUNT];
+            const struct segment_space space = {headers + shift, SEGMENT_HEADERS_SIZE, iov,
+                                                2 * SEGMENT_MAX_COUNT};
+            struct segment_group group;
             struct vnet vnet;
-            struct cut cut;
+            struct segmenter segmenter;
             CHECK(room != NULL);
             memcpy(room + shift, made + VNET_HEADER_LENGTH, length);
             vnet_load(&vnet, made);
-            CHECK(cut_begin(&cut, &vnet, room + shift, length) == 0);
-            CHECK(cut_next(&cut, &no_limits, &space, &group) && group.segments == 5);
-            CHECK(iov[8].iov_base == arena + shift + 4 * iov[0].iov_len);
+            CHECK(segment_begin(&segmenter, &vnet, room + shift, length) == 0);
+            CHECK(segment_next(&segmenter, &no_limits, &space, &group) && group.segments == 5);
+            CHECK(iov[8].iov_base == headers + shift + 4 * iov[0].iov_len);
             CHECK(iov[9].iov_base == room + shift + length - 1000); /* not copied */
             if (shift == 0)
                 memcpy(expected, iov[8].iov_base, iov[8].iov_len);
             CHECK(memcmp(iov[8].iov_base, expected, iov[8].iov_len) == 0);
-            CHECK(!cut_next(&cut, &no_limits, &space, &group));
+            CHECK(!segment_next(&segmenter, &no_limits, &space, &group));
             free(room);
         }
 }
 
-struct seen {
-    unsigned calls;
-    size_t lengths[16];
-};
-
-static void write_length(void *context, uint8_t *prefix, size_t length)
-{
-    struct seen *seen = context;
-
-    CHECK(memcmp(prefix, "encap", 5) == 0);
-    put16(prefix + 5, (uint16_t)length);
-    seen->lengths[seen->calls++] = length;
-}
-
-/* The callback sees each segment's prefix once and may write to it. */
-TEST(the_encapsulation_is_patched_once_for_each_segment)
+TEST(encapsulation_stands_in_front_of_each_segment)
 {
     static uint8_t made[VNET_HEADER_LENGTH + 8192];
     static const uint8_t template[7] = "encap";
-    uint8_t arena[CUT_ARENA_SIZE];
-    struct iovec iov[2 * CUT_MAX_SEGMENTS];
-    struct seen seen = {0};
-    const struct cut_limits limits = {
+    uint8_t headers[SEGMENT_HEADERS_SIZE];
+    struct iovec iov[2 * SEGMENT_MAX_COUNT];
+    const size_t lengths[] = {140, 140, 90};
+    unsigned seen = 0;
+    const struct segment_limits limits = {
         .segments = 2,
-        .bytes = CUT_MAX_BYTES,
+        .bytes = SEGMENT_MAX_BYTES,
         .encap = template,
         .encap_length = sizeof(template),
-        .patch = write_length,
-        .context = &seen,
     };
-    const struct cut_space space = {arena, sizeof(arena), iov, 2 * CUT_MAX_SEGMENTS};
+    const struct segment_space space = {headers, sizeof(headers), iov, 2 * SEGMENT_MAX_COUNT};
     struct flow flow = flow_of_kind(2);
     size_t length = packet_super(&flow, made, 250, 100);
-    struct cut_group group;
+    struct segment_group group;
     struct vnet vnet;
-    struct cut cut;
+    struct segmenter segmenter;
 
     vnet_load(&vnet, made);
-    CHECK(cut_begin(&cut, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
-    CHECK(cut_fits(&cut, &limits, &space));
-    while (cut_next(&cut, &limits, &space, &group))
+    CHECK(segment_begin(&segmenter, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
+    CHECK(segment_fits(&segmenter, &limits, &space));
+    while (segment_next(&segmenter, &limits, &space, &group))
         for (unsigned i = 0; i < group.segments; i++) {
             const uint8_t *prefix = iov[2 * i].iov_base;
             size_t size = iov[2 * i].iov_len + iov[2 * i + 1].iov_len;
-            CHECK(get16(prefix + 5) + sizeof(template) == size);
+            CHECK(seen < 3 && size == sizeof(template) + lengths[seen]);
+            CHECK(memcmp(prefix, template, sizeof(template)) == 0);
             CHECK(prefix[sizeof(template)] == 0x45);
+            seen++;
         }
-    CHECK(seen.calls == 3);
-    CHECK(seen.lengths[0] == 140 && seen.lengths[1] == 140 && seen.lengths[2] == 90);
+    CHECK(seen == 3);
 }
 
 TEST(limits_that_no_segment_fits_give_no_group)
 {
     static uint8_t made[VNET_HEADER_LENGTH + 8192];
-    uint8_t arena[64];
+    uint8_t headers[64];
     struct iovec iov[2];
-    const struct cut_limits limits = {.segments = 1, .bytes = 139};
-    const struct cut_space space = {arena, sizeof(arena), iov, 2};
+    const struct segment_limits limits = {.segments = 1, .bytes = 139};
+    const struct segment_space space = {headers, sizeof(headers), iov, 2};
     struct flow flow = flow_of_kind(2);
     size_t length = packet_super(&flow, made, 250, 100);
-    struct cut_group group;
+    struct segment_group group;
     struct vnet vnet;
-    struct cut cut;
+    struct segmenter segmenter;
 
     vnet_load(&vnet, made);
-    CHECK(cut_begin(&cut, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
-    CHECK(!cut_fits(&cut, &limits, &space));
-    CHECK(!cut_next(&cut, &limits, &space, &group));
+    CHECK(segment_begin(&segmenter, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
+    CHECK(!segment_fits(&segmenter, &limits, &space));
+    CHECK(!segment_next(&segmenter, &limits, &space, &group));
 }
 
 TEST(a_table_used_for_many_batches_stays_right)
@@ -190,29 +175,29 @@ TEST(a_table_used_for_many_batches_stays_right)
                 packet[(state >> 9) % length] ^= 0x40;
             batch_put(&batch, packet, length);
         }
-        check_fold(&batch, 15, 1 + (state >> 10) % 64, NULL);
+        check_coalesce(&batch, 15, 1 + (state >> 10) % 64, NULL);
         batch_clear(&batch);
     }
 }
 
-static void count_packets(void *context, const struct fold_write *write)
+static void count_packets(void *context, const struct coalesce_write *write)
 {
     *(unsigned *)context += write->packets;
 }
 
-TEST(neither_cut_nor_fold_allocates)
+TEST(neither_cut_nor_coalesce_allocates)
 {
-    static uint8_t made[VNET_HEADER_LENGTH + 65536], arena[CUT_ARENA_SIZE];
+    static uint8_t made[VNET_HEADER_LENGTH + 65536], headers[SEGMENT_HEADERS_SIZE];
     static uint8_t packets[64][1500];
-    static struct fold fold;
-    struct iovec iov[2 * CUT_MAX_SEGMENTS];
-    const struct cut_space space = {arena, sizeof(arena), iov, 2 * CUT_MAX_SEGMENTS};
+    static struct coalescer coalescer;
+    struct iovec iov[2 * SEGMENT_MAX_COUNT];
+    const struct segment_space space = {headers, sizeof(headers), iov, 2 * SEGMENT_MAX_COUNT};
     struct flow flow = flow_of_kind(2);
     size_t length = packet_super(&flow, made, PAYLOAD, GSO_SIZE), lengths[64];
     unsigned written = 0, segments = 0;
-    struct cut_group group;
+    struct segment_group group;
     struct vnet vnet;
-    struct cut cut;
+    struct segmenter segmenter;
 
     for (unsigned i = 0; i < 64; i++) {
         flow.port = (uint16_t)(i % 40); /* more flows than the table holds */
@@ -220,13 +205,13 @@ TEST(neither_cut_nor_fold_allocates)
     }
     fail_allocation(1);
     vnet_load(&vnet, made);
-    CHECK(cut_begin(&cut, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
-    while (cut_next(&cut, &no_limits, &space, &group))
+    CHECK(segment_begin(&segmenter, &vnet, made + VNET_HEADER_LENGTH, length) == 0);
+    while (segment_next(&segmenter, &no_limits, &space, &group))
         segments += group.segments;
-    fold_init(&fold, 15, FOLD_MAX_SEGMENTS, count_packets, &written);
+    coalesce_init(&coalescer, 15, COALESCE_MAX_SEGMENTS, count_packets, &written);
     for (unsigned i = 0; i < 64; i++)
-        fold_add(&fold, packets[i], lengths[i]);
-    fold_flush(&fold);
+        coalesce_add(&coalescer, packets[i], lengths[i]);
+    coalesce_flush(&coalescer);
     CHECK(!allocation_failed());
     fail_allocation(-1);
     CHECK(segments == (PAYLOAD + GSO_SIZE - 1) / GSO_SIZE);

@@ -7,8 +7,8 @@
 #include "harness.h"
 #include "packet/packet.h"
 
-static const uint8_t IPV4_UDP[28] = {0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 1,
-                                     0,    2, 10, 2, 0, 2, 0,    1, 0,  2,  0, 8, 0,  0};
+static const uint8_t IPV4_UDP[28] = {0x45, 0, 0,  28, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 1,
+                                     0,    2, 10, 2,  0, 2, 0,    1, 0,  2,  0, 8, 0,  0};
 
 static enum packet_check check_exact(const uint8_t *data, size_t length, struct packet *packet)
 {
@@ -47,7 +47,7 @@ TEST(every_refusal_has_its_verdict_in_both_directions)
         }
 }
 
-TEST(verdicts_and_tallies_have_distinct_names_and_a_help_text)
+TEST(verdicts_and_counters_have_distinct_names_and_a_help_text)
 {
     for (int i = 0; i < VERDICT_COUNT; i++) {
         CHECK(verdict_facts[i].help[0] != '\0');
@@ -55,10 +55,10 @@ TEST(verdicts_and_tallies_have_distinct_names_and_a_help_text)
         for (int j = 0; j < i; j++)
             CHECK(strcmp(verdict_facts[i].name, verdict_facts[j].name) != 0);
     }
-    for (int i = 0; i < TALLY_COUNT; i++) {
-        CHECK(tally_facts[i].help[0] != '\0');
+    for (int i = 0; i < COUNTER_COUNT; i++) {
+        CHECK(counter_facts[i].help[0] != '\0');
         for (int j = 0; j < i; j++)
-            CHECK(strcmp(tally_facts[i].name, tally_facts[j].name) != 0);
+            CHECK(strcmp(counter_facts[i].name, counter_facts[j].name) != 0);
     }
 }
 

@@ -95,8 +95,8 @@ TEST(many_peers_and_aliases_agree_with_a_list_of_pairs)
     }
     for (size_t i = 0; i < ALIASES; i++) {
         const uint32_t chance = pseudo_random();
-        aliases[i].address =
-            mapped(chance & 1 ? 192 : 100, 0, (uint8_t)(chance / 2 % 6), (uint8_t)(chance / 16 % 50));
+        aliases[i].address = mapped(chance & 1 ? 192 : 100, 0, (uint8_t)(chance / 2 % 6),
+                                    (uint8_t)(chance / 16 % 50));
         aliases[i].of = mapped(192, 0, (uint8_t)(chance / 1024 % 7), (uint8_t)(chance / 8192 % 50));
         for (size_t at = 0; at < PEERS; at++)
             if (memcmp(&pairs[at].address, &aliases[i].of, sizeof(aliases[i].of)) == 0)

@@ -82,7 +82,7 @@ static void open_rig(uint32_t busy_poll_us)
         .routes = &rig.routes,
         .encap = &encap_udp,
         .icmp_fd = -1,
-        .levers = PUMP_VNET_HEADER | PUMP_UDP_SEGMENT | PUMP_FOLD_TCP | PUMP_FOLD_UDP,
+        .offloads = PUMP_VNET_HEADER | PUMP_UDP_SEGMENT | PUMP_COALESCE_TCP | PUMP_COALESCE_UDP,
         .families = PACKET_IPV4,
         .mtu = 1400,
         .batch = PUMP_BATCH_MAX,
@@ -92,8 +92,9 @@ static void open_rig(uint32_t busy_poll_us)
     CHECK(probes_init(&rig.pump.probes, PROBE_RATE_DEFAULT, PROBE_BURST_DEFAULT) == 0);
     CHECK(icmp_limiter_init(&rig.pump.icmp_limiter, 1000, 1000) == 0);
     if (setsockopt(rig.udp, SOL_UDP, UDP_GRO, &one, sizeof(one)) == 0)
-        rig.pump.levers |= PUMP_UDP_GRO;
-    CHECK(worker_create(&rig.workers[0], &rig.pump, WORKER_INBOUND, rig.tuns, QUEUES, rig.udp) == 0);
+        rig.pump.offloads |= PUMP_UDP_GRO;
+    CHECK(worker_create(&rig.workers[0], &rig.pump, WORKER_INBOUND, rig.tuns, QUEUES, rig.udp) ==
+          0);
     for (unsigned i = 0; i < QUEUES; i++)
         CHECK(worker_create(&rig.workers[1 + i], &rig.pump, WORKER_OUTBOUND, &rig.tuns[i], 1,
                             rig.udp) == 0);
@@ -126,15 +127,15 @@ static void *control(void *argument)
 {
     (void)argument;
     while (atomic_load(&rig.moving)) {
-        uint64_t verdicts[VERDICT_COUNT], tallies[TALLY_COUNT];
-        struct fallback_state folds[PUMP_FOLDS];
+        uint64_t verdicts[VERDICT_COUNT], counters[COUNTER_COUNT];
+        struct fallback_state coalesces[PUMP_COALESCE];
         struct peer_fallback peers[2];
         publish(atomic_fetch_add(&rig.turns, 1) % 2);
         routes_collect(&rig.routes);
         routes_fallbacks(&rig.routes, peers, 2);
         for (unsigned i = 0; i < WORKERS; i++) {
-            worker_counts(rig.workers[i], verdicts, tallies);
-            worker_folds(rig.workers[i], folds);
+            worker_counts(rig.workers[i], verdicts, counters);
+            worker_coalesces(rig.workers[i], coalesces);
         }
     }
     return NULL;
@@ -142,7 +143,7 @@ static void *control(void *argument)
 
 static unsigned drain(int fd)
 {
-    uint8_t buffer[VNET_HEADER_LENGTH + FOLD_MAX_LENGTH];
+    uint8_t buffer[VNET_HEADER_LENGTH + COALESCE_MAX_LENGTH];
     unsigned count = 0;
     while (recv(fd, buffer, sizeof(buffer), 0) >= 0)
         count++;
@@ -175,9 +176,9 @@ static void offer(struct flow *flow)
 
 static uint64_t counted(enum verdict verdict)
 {
-    uint64_t verdicts[VERDICT_COUNT], tallies[TALLY_COUNT], sum = 0;
+    uint64_t verdicts[VERDICT_COUNT], counters[COUNTER_COUNT], sum = 0;
     for (unsigned i = 0; i < WORKERS; i++) {
-        worker_counts(rig.workers[i], verdicts, tallies);
+        worker_counts(rig.workers[i], verdicts, counters);
         sum += verdicts[verdict];
     }
     return sum;

@@ -1,4 +1,4 @@
-"""Every combination of levers delivers the same bytes; with all of them the fast path carries."""
+"""Every combination of offloads delivers the same bytes; with all of them the fast path carries."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from tests.support.overlay import MTU, Overlay, overlay
 from tests.support.pumprig import rig
 from tests.support.segments import Segment, noise
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import LEVERS
+from udpoverlay.dataplane.config import OFFLOADS
 from udpoverlay.dataplane.tun import open_tun
 
-ALL = frozenset(LEVERS)
+ALL = frozenset(OFFLOADS)
 DROPS = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"}
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "all": {},
-    **{f"no-{lever}": {"offloads_off": frozenset({lever})} for lever in LEVERS},
-    **{f"only-{lever}": {"offloads_off": ALL - {lever}} for lever in ("vnet-hdr", "udp-segment")},
+    **{f"no-{offload}": {"offloads_off": frozenset({offload})} for offload in OFFLOADS},
+    **{
+        f"only-{offload}": {"offloads_off": ALL - {offload}}
+        for offload in ("vnet-hdr", "udp-segment")
+    },
     "none": {"offloads_off": ALL},
     "per-packet": {"per_packet": True},
     **{f"{count}-workers": {"workers": str(count)} for count in (1, 2, 3, 5)},
@@ -59,7 +62,7 @@ def test_the_fast_path_carries_the_bulk() -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("settings", [{"offloads_off": ALL}, {"per_packet": True}])
-def test_with_all_levers_off_every_packet_goes_alone(settings: dict[str, Any]) -> None:
+def test_with_all_offloads_off_every_packet_goes_alone(settings: dict[str, Any]) -> None:
     with overlay(**settings) as o:
         tcp_stream(o.a, o.b, 4)
         sent, delivered = o.counters(0), o.counters(1)
@@ -76,16 +79,16 @@ def test_with_all_levers_off_every_packet_goes_alone(settings: dict[str, Any]) -
 def test_features_tell_what_is_on_what_is_off_and_why() -> None:
     with overlay(workers="1", offloads_off=frozenset({"vnet-hdr", "udp-gro"})) as o:
         features = o.engines[0].features()
-        assert features.keys() == LEVERS.keys()
+        assert features.keys() == OFFLOADS.keys()
         assert features["udp-segment"] == "on"
         assert features["vnet-hdr"] == features["udp-gro"] == "off (switch)"
-        assert features["fold-tcp"] == "unavailable: needs vnet-hdr"
+        assert features["coalesce-tcp"] == "unavailable: needs vnet-hdr"
         assert features["multi-queue"].startswith("unavailable: needs 3 workers")
 
 
 @pytest.mark.root
 def test_two_hops_are_taken_and_the_congestion_mark_is_kept() -> None:
-    """With all levers on, as without them: a packet with three hops arrives with one."""
+    """With all offloads on, as without them: a packet with three hops arrives with one."""
     with overlay() as o, o.a.socket() as left, o.b.socket() as right:
         left.setsockopt(0, 2, 3)  # IP_TTL
         left.setsockopt(0, 1, 2)  # IP_TOS: ECT(0)
@@ -125,7 +128,7 @@ def test_a_device_that_refuses_a_super_packet_gets_its_packets_one_by_one() -> N
     def scenario() -> dict[str, int]:
         tun = open_tun("refuse0")
         try:
-            with rig(vnet_header=True, fold_tcp=True) as r:
+            with rig(vnet_header=True, coalesce_tcp=True) as r:
                 worker = fp.Worker(
                     r.pump, roles=fp.INBOUND, tun_fds=tun.filenos(), udp_fd=r.udp.fileno()
                 )
@@ -133,10 +136,10 @@ def test_a_device_that_refuses_a_super_packet_gets_its_packets_one_by_one() -> N
                     for i in range(3):
                         r.send(Segment(noise(500), id=i, sequence=i * 500).build())
                     worker.step(fp.INBOUND, 1)
-                names = [facts[0] for facts in (*fp.VERDICTS, *fp.TALLIES)]
-                verdicts, tallies = worker.counts()
+                names = [facts[0] for facts in (*fp.VERDICTS, *fp.COUNTERS)]
+                verdicts, counters = worker.counts()
                 worker.close()
-                return dict(zip(names, (*verdicts, *tallies), strict=True))
+                return dict(zip(names, (*verdicts, *counters), strict=True))
         finally:
             tun.close()
 
@@ -146,6 +149,6 @@ def test_a_device_that_refuses_a_super_packet_gets_its_packets_one_by_one() -> N
         return scenario()
 
     counts = in_new_namespace(with_loopback)
-    assert counts["fold_refused"] == 1  # after that, nothing of the kind is folded any more
+    assert counts["coalesced_refused"] == 1  # after that, nothing of the kind is coalesced any more
     assert counts["tun_write_calls"] == 1 + 3 + 3
     assert counts["inbound_write_failed"] + counts["inbound_device_down"] == 6

@@ -1,10 +1,10 @@
-"""The one list of verdicts and the one of tallies, as Python sees them."""
+"""The one list of verdicts and the one of counters, as Python sees them."""
 
 from __future__ import annotations
 
 import re
 
-from udpoverlay._fastpath import TALLIES, VERDICTS
+from udpoverlay._fastpath import COUNTERS, VERDICTS
 
 
 def test_every_verdict_says_its_direction_in_its_name() -> None:
@@ -24,11 +24,11 @@ def test_few_ends_are_good() -> None:
     ]
 
 
-def test_tallies_belong_to_a_direction_or_to_none() -> None:
-    assert {direction for _, direction, _, _ in TALLIES} <= {"outbound", "inbound", ""}
+def test_counters_belong_to_a_direction_or_to_none() -> None:
+    assert {direction for _, direction, _, _ in COUNTERS} <= {"outbound", "inbound", ""}
 
 
 def test_no_name_is_used_twice_and_none_is_without_help() -> None:
-    names = [name for name, *_ in VERDICTS + TALLIES]
+    names = [name for name, *_ in VERDICTS + COUNTERS]
     assert len(names) == len(set(names))
-    assert all(text and not text.endswith(".") for *_, text in VERDICTS + TALLIES)
+    assert all(text and not text.endswith(".") for *_, text in VERDICTS + COUNTERS)

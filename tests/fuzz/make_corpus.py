@@ -46,7 +46,7 @@ ROUTES = {
 }
 
 ANY = bytes([127, 255, 255, 255, 0])  # limits that hold back nothing
-CUT = {
+SEGMENT = {
     # ext/offload/offload.h's kinds: limits, what (kind and gso_size), payload in 16 bytes, changes
     **{f"kind-{kind}": ANY + bytes([kind << 1 | 20 << 3, 20]) for kind in range(4)},
     "tight": bytes([2, 20, 0, 200, 22]) + bytes([4 | 20 << 3, 20]),
@@ -61,7 +61,7 @@ CUT = {
 }
 
 STEADY = bytes([15, 63])  # all kinds, up to 64 packets
-FOLD = {
+COALESCE = {
     **{f"run-{flow}": STEADY + bytes([0, flow, 100, 0, 0, 0]) * 6 for flow in range(4)},
     "interleaved": STEADY
     + b"".join(bytes([0, flow, 100, 0, 0, 0]) for _ in range(4) for flow in range(0, 39, 3)),
@@ -74,7 +74,7 @@ FOLD = {
 
 
 def main() -> None:
-    folders = {"packet": PACKETS, "routes": ROUTES, "cut": CUT, "fold": FOLD}
+    folders = {"packet": PACKETS, "routes": ROUTES, "segment": SEGMENT, "coalesce": COALESCE}
     for folder, inputs in folders.items():
         (CORPUS / folder).mkdir(parents=True, exist_ok=True)
         for name, data in inputs.items():

@@ -3,7 +3,7 @@
  * replay: runs a fuzz harness without libFuzzer.
  *
  *     fuzz_NAME ROUNDS FILE...     each file as it is, then ROUNDS inputs made from them: bytes
- *                                  changed, cut, doubled, at random but the same on every run
+ *                                  changed, segmenter, doubled, at random but the same on every run
  */
 #include <stdint.h>
 #include <stdio.h>

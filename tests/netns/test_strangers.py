@@ -403,10 +403,10 @@ def test_warn_delivers_and_counts() -> None:
             "warned_foreign_destination": ATTACKS["as a node, on to another node"],
             "warned_foreign_source": ATTACKS["as a node, from another node's subnet"],
         }
-        for tally, attack in cases.items():
-            before = count(world.n1, tally)
+        for counter, attack in cases.items():
+            before = count(world.n1, counter)
             assert fate(world, attack) == ("inbound_delivered", True)
-            assert count(world.n1, tally) == before + 1
+            assert count(world.n1, counter) == before + 1
         martian = fate(world, ATTACKS["as a node, to loopback"])
         assert martian == ("inbound_martian_destination", False)
         assert world.n1.status()["node"]["source_check"] == "warn"

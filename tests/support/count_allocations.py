@@ -26,7 +26,12 @@ def main() -> None:
         shared = mmap.mmap(file.fileno(), 8)
     words = memoryview(shared).cast("L")
     made = Rig(
-        udp_gro=True, vnet_header=True, udp_segment=True, fold_tcp=True, fold_udp=True, icmp_burst=9
+        udp_gro=True,
+        vnet_header=True,
+        udp_segment=True,
+        coalesce_tcp=True,
+        coalesce_udp=True,
+        icmp_burst=9,
     )
     made.udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, 1)
     host, port = made.peer.getsockname()

@@ -215,7 +215,7 @@ class Cluster:
         assert real is not None
 
         def compact() -> None:
-            # The watch cache remembers what etcd forgot, until it starts anew.
+            # The watch cache remembers what etcd forgot, until it starts again.
             real.stop()
             real.etcd.compact()
             real.start()

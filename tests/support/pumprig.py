@@ -42,7 +42,7 @@ OWN = "10.5.72.0"
 
 
 def names() -> tuple[list[str], list[str]]:
-    return [facts[0] for facts in fp.VERDICTS], [facts[0] for facts in fp.TALLIES]
+    return [facts[0] for facts in fp.VERDICTS], [facts[0] for facts in fp.COUNTERS]
 
 
 class Rig:
@@ -91,8 +91,8 @@ class Rig:
 
     def counts(self) -> dict[str, int]:
         """Names of what was counted, without zeros."""
-        verdicts, tallies = self.worker.counts()
-        both = zip((*names()[0], *names()[1]), (*verdicts, *tallies), strict=True)
+        verdicts, counters = self.worker.counts()
+        both = zip((*names()[0], *names()[1]), (*verdicts, *counters), strict=True)
         return {name: count for name, count in both if count}
 
     def verdicts(self) -> dict[str, int]:

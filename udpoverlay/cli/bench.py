@@ -18,11 +18,11 @@ from udpoverlay.lab.bench import iperf3 as outside
 from udpoverlay.lab.bench import plot
 from udpoverlay.lab.bench.machine import machine
 from udpoverlay.lab.bench.output import Output
-from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
+from udpoverlay.lab.bench.paths import DEFAULT, PATHS
 from udpoverlay.lab.bench.report import Bench, as_json, show
 from udpoverlay.lab.bench.runner import TESTS, Contest, Plan
 from udpoverlay.lab.bench.targets import judge
-from udpoverlay.lab.bench.testbed import Arena, Ready
+from udpoverlay.lab.bench.testbed import Ready, Testbed
 
 __all__ = ["configure", "run"]
 
@@ -35,11 +35,11 @@ _LOG_WIDTH = 160
 
 _DIRECT = "direct"
 """The path on whose hosts iperf3 runs."""
-_PATHS = (*CONTESTANTS, outside.NAME)
+_NAMES = (*PATHS, outside.NAME)
 _STDOUT = "-"
 
 _EPILOG = f"""\
-paths: {", ".join(_PATHS)}
+paths: {", ".join(_NAMES)}
 tests: {", ".join(TESTS)}
 
 examples:
@@ -91,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument(
         "--paths",
-        type=_choice("path", _PATHS),
+        type=_choice("path", _NAMES),
         help=f"default {','.join(DEFAULT)} and what else is found on PATH",
     )
     parser.add_argument(
@@ -147,12 +147,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _choose(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, str]]:
     """The paths to take, and why others are left out; all that can be had unless some are asked."""
-    missing = {name: each.missing() for name, each in CONTESTANTS.items()}
+    missing = {name: each.missing() for name, each in PATHS.items()}
     missing[outside.NAME] = outside.missing()
     gone = {name: reason for name, reason in missing.items() if reason is not None}
     if asked is None:
-        optional = {name for name, each in CONTESTANTS.items() if each.needs} | {outside.NAME}
-        return tuple(n for n in _PATHS if n in DEFAULT or n in optional - set(gone)), gone
+        optional = {name for name, each in PATHS.items() if each.needs} | {outside.NAME}
+        return tuple(n for n in _NAMES if n in DEFAULT or n in optional - set(gone)), gone
     for name in asked:
         if name in gone:
             raise OperatorError(
@@ -165,25 +165,25 @@ def _measure(
     args: argparse.Namespace, names: tuple[str, ...], skipped: dict[str, str], told: Console
 ) -> Bench:
     """Build the hosts, run the plan, take the hosts down."""
-    duos = [name for name in names if name in CONTESTANTS]
+    duos = [name for name in names if name in PATHS]
     if outside.NAME in names and _DIRECT not in duos:
         duos.append(_DIRECT)
     try:
-        with Arena(
+        with Testbed(
             duos,
             offload=args.link == "offload",
             report=lambda step: told.print(f"… {step}"),
-        ) as arena:
-            return _contest(args, arena, names, skipped, told)
+        ) as testbed:
+            return _measure_paths(args, testbed, names, skipped, told)
     except LabError as error:
         if error.details:
             told.print(error.details, markup=False)
         raise
 
 
-def _contest(
+def _measure_paths(
     args: argparse.Namespace,
-    arena: Arena,
+    testbed: Testbed,
     names: tuple[str, ...],
     skipped: dict[str, str],
     told: Console,
@@ -191,11 +191,11 @@ def _contest(
     """Set the paths up and run the plan over those that came up."""
     paths: dict[str, Ready] = {}
     for name in names:
-        if name not in CONTESTANTS:
+        if name not in PATHS:
             continue
-        told.print(f"… {name}: {CONTESTANTS[name].about}")
+        told.print(f"… {name}: {PATHS[name].about}")
         try:
-            paths[name] = CONTESTANTS[name].set_up(arena.duos[name], arena.etcd)
+            paths[name] = PATHS[name].set_up(testbed.duos[name], testbed.etcd)
         except UdpOverlayError as error:
             if args.paths or name in DEFAULT:
                 raise
@@ -203,7 +203,7 @@ def _contest(
             skipped[name] = str(error)
     others = {}
     if outside.NAME in names:
-        others[outside.NAME] = outside.iperf3(arena.duos[_DIRECT])
+        others[outside.NAME] = outside.iperf3(testbed.duos[_DIRECT])
     contest = Contest(_plan(args, len(paths) + len(others)), paths, others)
     with _progress(told, len(contest.schedule())) as report:
         contest.run(report)
@@ -211,8 +211,7 @@ def _contest(
         contest,
         args.link,
         {},
-        about={name: CONTESTANTS[name].about for name in paths}
-        | dict.fromkeys(others, outside.ABOUT),
+        about={name: PATHS[name].about for name in paths} | dict.fromkeys(others, outside.ABOUT),
         versions={name: ready.version for name, ready in paths.items()},
         skipped=skipped,
     )

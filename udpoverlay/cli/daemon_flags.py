@@ -15,7 +15,7 @@ from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
-from udpoverlay.dataplane.config import LEVERS, MAX_BUSY_POLL_US, MAX_WORKERS, DataplaneConfig
+from udpoverlay.dataplane.config import MAX_BUSY_POLL_US, MAX_WORKERS, OFFLOADS, DataplaneConfig
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import flags as goflags
 from udpoverlay.gocompat.flags import Flag, Parsed
@@ -317,7 +317,7 @@ OWN_FLAGS: tuple[Setting, ...] = (
     ),
     Setting(
         "offload-off",
-        f"switch one lever of the fast path off; may be repeated; one of {', '.join(LEVERS)}",
+        f"switch one offload of the fast path off; may be repeated; one of {', '.join(OFFLOADS)}",
         (),
         repeatable=True,
         sets="offloads_off",
@@ -339,7 +339,7 @@ OWN_FLAGS: tuple[Setting, ...] = (
     ),
     _switch(
         "per-packet",
-        "no lever at all: one packet a system call, as flannel's own proxy works",
+        "no offload at all: one packet a system call, as flannel's own proxy works",
         sets="per_packet",
     ),
 )

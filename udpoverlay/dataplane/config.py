@@ -1,6 +1,6 @@
 """What an engine was told to do: one frozen dataclass, one docstring a field.
 
-Owns: names, types, defaults and the names of the levers. Must not know: flags, registries.
+Owns: names, types, defaults and the names of the offloads. Must not know: flags, registries.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.errors import OperatorError
 
-__all__ = ["LEVERS", "SOURCE_CHECKS", "DataplaneConfig"]
+__all__ = ["OFFLOADS", "SOURCE_CHECKS", "DataplaneConfig"]
 
-LEVERS: dict[str, str] = {
+OFFLOADS: dict[str, str] = {
     "vnet-hdr": "super-packets on the TUN: IFF_VNET_HDR with TCP segmentation and checksum offload",
     "uso": "UDP super-packets on the TUN (TUN_F_USO4/USO6, Linux 6.2)",
     "udp-segment": "many equal datagrams in one send (UDP_SEGMENT, Linux 4.18)",
     "udp-gro": "many equal datagrams in one receive (UDP_GRO, Linux 5.0)",
-    "fold-tcp": "runs of TCP segments as one write to the TUN",
-    "fold-udp": "runs of UDP datagrams as one write to the TUN (Linux 6.2)",
+    "coalesce-tcp": "runs of TCP segments as one write to the TUN",
+    "coalesce-udp": "runs of UDP datagrams as one write to the TUN (Linux 6.2)",
     "mmsg": "several packets a system call (recvmmsg, sendmmsg)",
     "busy-poll": "spin a little after the last packet before sleeping",
     "multi-queue": "one TUN queue per sending worker (IFF_MULTI_QUEUE)",
 }
-"""Every lever that can be switched off, with what it does; per-packet mode uses none."""
+"""Every offload that can be switched off, with what it does; per-packet mode uses none."""
 
 
 SOURCE_CHECKS = ("enforce", "warn", "off")
@@ -50,9 +50,9 @@ class DataplaneConfig:
     busy_poll_us: int = -1
     """Microseconds to spin after the last packet; 0: never; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
-    """Levers switched off, by their names in LEVERS."""
+    """Offloads switched off, by their names in OFFLOADS."""
     per_packet: bool = False
-    """One packet a system call and no lever at all, as flannel's own proxy works."""
+    """One packet a system call and no offload at all, as flannel's own proxy works."""
     source_check: str = "enforce"
     """enforce: a datagram must come from a peer, from its subnets, to ours; warn: what does not is
     counted and delivered; off: as flanneld. From and to martian addresses nothing ever passes."""
@@ -60,10 +60,10 @@ class DataplaneConfig:
     """Our own address to others, where it is not that of `bind`: no peer's inner source."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(self.offloads_off - LEVERS.keys())
+        unknown = sorted(self.offloads_off - OFFLOADS.keys())
         if unknown:
             raise OperatorError(
-                f"unknown offload {unknown[0]!r}", fix=f"use one of {', '.join(sorted(LEVERS))}"
+                f"unknown offload {unknown[0]!r}", fix=f"use one of {', '.join(sorted(OFFLOADS))}"
             )
         if self.source_check not in SOURCE_CHECKS:
             raise OperatorError(

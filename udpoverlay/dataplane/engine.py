@@ -57,11 +57,11 @@ class Engine:
         self._sockets = sockets
         self._udp = udp = sockets.udp
         self._features = features or Features.wanted(config)
-        for lever, reason in tun.refused.items():
-            self._features.refuse(lever, reason)
+        for offload, reason in tun.refused.items():
+            self._features.refuse(offload, reason)
         if not tun.vnet_header:
-            for lever in ("uso", "fold-tcp", "fold-udp"):
-                self._features.refuse(lever, "needs vnet-hdr")
+            for offload in ("uso", "coalesce-tcp", "coalesce-udp"):
+                self._features.refuse(offload, "needs vnet-hdr")
         self._features.probe_udp(udp)
         self._table = fp.RouteTable()
         self._publisher = Publisher(self._table)
@@ -75,8 +75,8 @@ class Engine:
             vnet_header=tun.vnet_header,
             udp_segment=self._features.on("udp-segment"),
             udp_gro=self._features.on("udp-gro"),
-            fold_tcp=self._features.on("fold-tcp"),
-            fold_udp=self._features.on("fold-udp"),
+            coalesce_tcp=self._features.on("coalesce-tcp"),
+            coalesce_udp=self._features.on("coalesce-udp"),
             path_reports=sockets.reports is not None,
             source_check=config.source_check,
             subnet=(config.subnet.ip.packed, config.subnet.prefixlen),
@@ -190,12 +190,12 @@ class Engine:
         return self._ended is not None and not self._ended.done()
 
     def counters(self) -> dict[str, int]:
-        """Verdicts and tallies by name, summed over workers; also after stop()."""
-        names = [facts[0] for facts in (*fp.VERDICTS, *fp.TALLIES)]
+        """Verdicts and counters by name, summed over workers; also after stop()."""
+        names = [facts[0] for facts in (*fp.VERDICTS, *fp.COUNTERS)]
         sums = [0] * len(names)
         for worker in self._workers:
-            verdicts, tallies = worker.counts()
-            for position, count in enumerate((*verdicts, *tallies)):
+            verdicts, counters = worker.counts()
+            for position, count in enumerate((*verdicts, *counters)):
                 sums[position] += count
         return dict(zip(names, sums, strict=True))
 
@@ -224,11 +224,11 @@ class Engine:
         return self._senders.proved()
 
     def features(self) -> dict[str, str]:
-        """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
+        """Offload → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
         fallbacks = self.fallbacks()
         return {
-            lever: describe(lever, fallbacks) if self._features.on(lever) else state
-            for lever, state in self._features.state.items()
+            offload: describe(offload, fallbacks) if self._features.on(offload) else state
+            for offload, state in self._features.state.items()
         }
 
     def _failed(self, error: BaseException) -> None:

@@ -1,7 +1,7 @@
-"""Which levers are on: what the operator switched off, what the kernel grants, and why not.
+"""Which offloads are on: what the operator switched off, what the kernel grants, and why not.
 
-Owns: the probes of the UDP socket and the answer for each lever of config.LEVERS. Must not know:
-what a lever does to packets (ext/).
+Owns: the probes of the UDP socket and the answer for each of config.OFFLOADS. Must not know:
+what an offload does to packets (ext/).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import LEVERS, DataplaneConfig
+from udpoverlay.dataplane.config import OFFLOADS, DataplaneConfig
 
 __all__ = ["Features"]
 
@@ -20,24 +20,24 @@ SWITCHED_OFF = "off (switch)"
 
 @dataclass(slots=True)
 class Features:
-    """The state of each lever: "on", "off (switch)" or "unavailable: reason"."""
+    """The state of each offload: "on", "off (switch)" or "unavailable: reason"."""
 
     state: dict[str, str]
 
     @classmethod
     def wanted(cls, config: DataplaneConfig) -> Features:
         """All that is not switched off; the kernel has not been asked yet."""
-        off = LEVERS.keys() if config.per_packet else config.offloads_off
-        return cls({lever: SWITCHED_OFF if lever in off else ON for lever in LEVERS})
+        off = OFFLOADS.keys() if config.per_packet else config.offloads_off
+        return cls({offload: SWITCHED_OFF if offload in off else ON for offload in OFFLOADS})
 
-    def on(self, lever: str) -> bool:
-        """Whether `lever` is in use."""
-        return self.state[lever] == ON
+    def on(self, offload: str) -> bool:
+        """Whether `offload` is in use."""
+        return self.state[offload] == ON
 
-    def refuse(self, lever: str, reason: str) -> None:
-        """The kernel or the set-up does not grant `lever`; what is switched off stays so."""
-        if self.on(lever):
-            self.state[lever] = f"unavailable: {reason}"
+    def refuse(self, offload: str, reason: str) -> None:
+        """The kernel or the set-up does not grant `offload`; what is switched off stays so."""
+        if self.on(offload):
+            self.state[offload] = f"unavailable: {reason}"
 
     def probe_udp(self, udp: socket.socket) -> None:
         """Ask the socket what it knows, and set UDP_GRO on it or not."""

@@ -51,7 +51,7 @@ class Tun:
 
     `vnet_header` tells whether every packet read and written carries a struct virtio_net_hdr,
     `takes_udp` whether UDP super-packets may be written.
-    `refused` has the reason for each wanted lever that the kernel does not grant.
+    `refused` has the reason for each wanted offload that the kernel does not grant.
     """
 
     name: str
@@ -196,7 +196,7 @@ def _set_offload(tun: Tun, uso: bool) -> None:
         _offload(tun, tcp | fp.TUN_F_USO4 | fp.TUN_F_USO6)
         tun.takes_udp = True
     except OSError:
-        tun.refused["uso"] = tun.refused["fold-udp"] = "needs Linux 6.2"
+        tun.refused["uso"] = tun.refused["coalesce-udp"] = "needs Linux 6.2"
         return
     if not uso:
         _offload(tun, tcp)

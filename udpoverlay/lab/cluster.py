@@ -87,7 +87,7 @@ class Node:
         return document
 
     def counters(self) -> dict[str, int]:
-        """Verdicts and tallies of the data plane."""
+        """Verdicts and counters of the data plane."""
         counters: dict[str, int] = self.admin("/v1/counters")["dataplane"]
         return counters
 

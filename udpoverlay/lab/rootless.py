@@ -106,7 +106,7 @@ def _sysctl(name: str) -> str:
 
 
 def _why_no_user_namespace(code: int) -> str:
-    """The command that mends it, by the settings with which distributions close it."""
+    """The command that fixes it, by the settings with which distributions close it."""
     for name, closed, open_ in (
         ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
         ("kernel.unprivileged_userns_clone", "0", "1"),

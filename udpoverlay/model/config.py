@@ -117,8 +117,8 @@ class DaemonConfig:
     busy_poll_us: int = -1
     """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
     offloads_off: frozenset[str] = frozenset()
-    """Names of levers that are switched off (docs/performance.md lists them)."""
+    """Names of offloads that are switched off (docs/performance.md lists them)."""
     source_check: str = "enforce"
     """enforce, warn or off: what happens to datagrams that are not from a peer's own addresses."""
     per_packet: bool = False
-    """One packet a system call and no lever at all, as flannel's own proxy works."""
+    """One packet a system call and no offload at all, as flannel's own proxy works."""

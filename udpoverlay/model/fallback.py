@@ -15,7 +15,7 @@ class Fallback:
     """One offload that was refused at some time since its peer came."""
 
     offload: str
-    """Its name in config.LEVERS."""
+    """Its name in config.OFFLOADS."""
     peer: str
     """Address of the peer; "" when it is about our own TUN device."""
     cause: str

@@ -120,7 +120,7 @@ class DataplaneFacts:
     """The engine's side."""
 
     features: Mapping[str, str]
-    """Lever → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
+    """Offload → "on", "on, fallen back …: cause", "off (switch)" or "unavailable: reason"."""
     routes: int
     counters: Mapping[str, int]
     senders: Mapping[str, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.folding import (
+from tests.support.coalescing import (
     ACK,
     CWR,
     ECE,
@@ -24,16 +24,16 @@ from tests.support.segments import Segment, noise, super_packet
 from tests.support.twin import offload as twin
 from udpoverlay import _pure
 
-# ---- what is folded
+# ---- what is coalesced
 
 
 @each_kind
 def test_a_run_becomes_the_super_packet_it_was_cut_from(base: Segment) -> None:
     made = super_packet(base.but(payload=noise(40000), flags=ACK | PSH), 1400)
     segments = twin.segment(twin.Vnet.unpack(made[0]), made[1])
-    writes, tally = _pure.fold(segments)
+    writes, counters = _pure.coalesce(segments)
     assert writes == [(made[0] + made[1], segments)]
-    assert tally == {"supers": 1, "folded": 29, "plain": 0, "bad_checksum": 0, "evicted": 0}
+    assert counters == {"supers": 1, "coalesced": 29, "plain": 0, "bad_checksum": 0, "evicted": 0}
 
 
 @each_kind
@@ -50,7 +50,7 @@ def test_push_ends_the_run() -> None:
     packets = run(Segment(), 100, 100, 100, 100)
     packets[1] = packets[1].but(flags=ACK | PSH)
     assert sizes(built(packets)) == [2, 2]
-    written = _pure.fold(built(packets))[0][0][0]
+    written = _pure.coalesce(built(packets))[0][0][0]
     assert written[10 + 33] == ACK | PSH
 
 
@@ -60,7 +60,7 @@ def test_push_first_is_written_at_once_and_alone() -> None:
     assert sizes(built(packets)) == [1, 2]
 
 
-def test_congestion_echo_is_folded_when_all_have_it() -> None:
+def test_congestion_echo_is_coalesced_when_all_have_it() -> None:
     assert sizes(built(run(Segment(flags=ACK | ECE), 100, 100, 100))) == [3]
 
 
@@ -68,7 +68,7 @@ def test_window_reduced_may_only_be_in_the_first() -> None:
     packets = run(Segment(), 100, 100, 100, 100, 100)
     packets[2] = packets[2].but(flags=ACK | CWR)
     assert sizes(built(packets)) == [2, 3]
-    written = _pure.fold(built(packets))[0][1][0]
+    written = _pure.coalesce(built(packets))[0][1][0]
     assert written[1] == 0x81, "the vnet header says that the first segment carries CWR"
 
 
@@ -79,7 +79,7 @@ def test_ids_and_sequence_numbers_may_wrap(base: Segment) -> None:
 
 
 @pytest.mark.parametrize("base", [KINDS[0], KINDS[1]], ids=["tcp4", "tcp6"])
-def test_equal_options_are_folded(base: Segment) -> None:
+def test_equal_options_are_coalesced(base: Segment) -> None:
     assert sizes(built(run(base.but(options=TIMESTAMPS), 100, 100, 50))) == [3]
 
 
@@ -96,7 +96,7 @@ def test_no_more_packets_than_the_limit(limit: int, expected: list[int]) -> None
     assert sizes(built(run(Segment(), *[10] * 7)), max_segments=limit) == expected
 
 
-def test_udp_is_never_folded_beyond_what_the_kernel_takes() -> None:
+def test_udp_is_never_coalesced_beyond_what_the_kernel_takes() -> None:
     tcp, udp = Segment(), Segment(tcp=False)
     assert sizes(built(run(udp, *[10] * 130)), max_segments=128) == [64, 64, 2]
     assert sizes(built(run(tcp, *[10] * 130)), max_segments=128) == [128, 2]
@@ -161,7 +161,7 @@ def test_a_difference_in_the_tcp_header_is_kept_apart(
 
 
 @pytest.mark.parametrize("flags", [FIN, SYN, RST, URG, 0])
-def test_segments_that_open_or_close_are_never_folded(flags: int) -> None:
+def test_segments_that_open_or_close_are_never_coalesced(flags: int) -> None:
     ack = ACK if flags else 0
     assert sizes(built(run(Segment(flags=flags | ack), 100, 100, 100))) == [1, 1, 1]
 
@@ -197,7 +197,7 @@ def test_an_empty_payload_is_kept_apart(base: Segment) -> None:
     ids=["options", "udp options", "extension", "first fragment", "later fragment", "evil"],
 )
 def test_options_extensions_and_fragments_are_kept_apart(base: Segment) -> None:
-    writes, _ = _pure.fold(built(run(base, 96, 96, 96)))
+    writes, _ = _pure.coalesce(built(run(base, 96, 96, 96)))
     assert [len(originals) for _, originals in writes] == [1, 1, 1]
 
 
@@ -205,12 +205,12 @@ def test_options_extensions_and_fragments_are_kept_apart(base: Segment) -> None:
 def test_a_length_that_does_not_match_is_kept_apart(base: Segment) -> None:
     packets = built(run(base, 100, 100, 100))
     trailing = [packet + b"\0\0" for packet in packets]
-    writes, tally = _pure.fold(trailing)
+    writes, counters = _pure.coalesce(trailing)
     assert [written for written, _ in writes] == [twin.PLAIN + packet for packet in trailing]
-    assert tally["bad_checksum"] == 0
+    assert counters["bad_checksum"] == 0
 
 
-def test_bytes_behind_the_packet_are_never_folded_into_it() -> None:
+def test_bytes_behind_the_packet_are_never_coalesced_into_it() -> None:
     """Even where the TCP sum, over all of them, would be right."""
     packets = []
     for whole in built(run(Segment(), 102, 102, 102)):
@@ -219,16 +219,16 @@ def test_bytes_behind_the_packet_are_never_folded_into_it() -> None:
         )
         check = twin.internet_checksum(header).to_bytes(2, "big")
         packets.append(header[:10] + check + header[12:] + whole[20:])
-    writes, tally = _pure.fold(packets)
+    writes, counters = _pure.coalesce(packets)
     assert [written for written, _ in writes] == [twin.PLAIN + packet for packet in packets]
-    assert tally["bad_checksum"] == 0
+    assert counters["bad_checksum"] == 0
 
 
 def test_udp_without_checksum_is_kept_apart() -> None:
     packets = [each[:26] + b"\0\0" + each[28:] for each in built(run(KINDS[2], 100, 100))]
-    writes, tally = _pure.fold(packets)
+    writes, counters = _pure.coalesce(packets)
     assert [originals for _, originals in writes] == [[packet] for packet in packets]
-    assert tally["bad_checksum"] == 0, "none is not a wrong one"
+    assert counters["bad_checksum"] == 0, "none is not a wrong one"
 
 
 def test_a_tcp_sum_of_ffff_is_kept_apart() -> None:
@@ -247,9 +247,9 @@ def test_a_tcp_sum_of_ffff_is_kept_apart() -> None:
     assert bare[36:38] == b"\0\0"
     assert sizes([packets[0].build(), bare]) == [2]
     as_ffff = bare[:36] + b"\xff\xff" + bare[38:]
-    writes, tally = _pure.fold([packets[0].build(), as_ffff])
+    writes, counters = _pure.coalesce([packets[0].build(), as_ffff])
     assert [originals for _, originals in writes] == [[packets[0].build()], [as_ffff]]
-    assert tally["bad_checksum"] == 0
+    assert counters["bad_checksum"] == 0
 
 
 def test_an_ip_header_sum_of_ffff_is_kept_apart() -> None:
@@ -263,13 +263,13 @@ def test_an_ip_header_sum_of_ffff_is_kept_apart() -> None:
     assert pair[1][10:12] == b"\0\0"
     assert sizes(pair) == [2]
     as_ffff = pair[1][:10] + b"\xff\xff" + pair[1][12:]
-    writes, tally = _pure.fold([pair[0], as_ffff])
+    writes, counters = _pure.coalesce([pair[0], as_ffff])
     assert [originals for _, originals in writes] == [[pair[0]], [as_ffff]]
-    assert tally["bad_checksum"] == 0
+    assert counters["bad_checksum"] == 0
 
 
 @pytest.mark.parametrize("kinds", range(16))
-def test_only_the_kinds_that_are_switched_on_are_folded(kinds: int) -> None:
+def test_only_the_kinds_that_are_switched_on_are_coalesced(kinds: int) -> None:
     for bit, base in zip((1, 2, 4, 8), KINDS, strict=True):
         packets = built(run(base, 100, 100, 100))
         assert sizes(packets, kinds=kinds) == ([3] if kinds & bit else [1, 1, 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from tests.support.folding import built, run, sizes
+from tests.support.coalescing import built, run, sizes
 from tests.support.segments import Segment
 
 FACTOR = 0x9E3779B97F4A7C15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.folding import KINDS, built, run
+from tests.support.coalescing import KINDS, built, run
 from tests.support.segments import Segment
 from udpoverlay import _pure
 
@@ -21,8 +21,8 @@ def with_longer_header(packet: bytes) -> bytes:
 @pytest.mark.parametrize("base", [KINDS[0], KINDS[2]], ids=["tcp4", "udp4"])
 def test_options_that_look_like_ports_join_nothing(base: Segment) -> None:
     packets = built(run(base, 100, 100, 100))
-    assert [len(originals) for _, originals in _pure.fold(packets)[0]] == [3]
+    assert [len(originals) for _, originals in _pure.coalesce(packets)[0]] == [3]
     longer = [with_longer_header(packet) for packet in packets]
-    writes, tally = _pure.fold(longer)
+    writes, counters = _pure.coalesce(longer)
     assert [originals for _, originals in writes] == [[packet] for packet in longer]
-    assert tally["bad_checksum"] == 0
+    assert counters["bad_checksum"] == 0

@@ -1,12 +1,12 @@
-"""Cut and fold against the kernel itself.
+"""Segmenting and coalescing against the kernel itself.
 
-   write ─▶ vnet0 ─▶ the kernel forwards, and segments for want of offloads ─▶ vnet1 ─▶ read
+   write ─▶ vnet0 ─▶ the kernel forwards, and segments without offloads ─▶ vnet1 ─▶ read
 
-gives the kernel's own segmentation of any super-packet: what cut must equal and what must take
-fold's super-packets apart into the packets they were made of. Then two hosts with offloads on, and
-real sockets:
+gives the kernel's own segmentation of any super-packet: what ours must equal, and what must take
+the super-packets that we make apart into their packets. Then two hosts with offloads on, and real
+sockets:
 
-   client ─▶ vnet0 ─ read ─▶ cut ─ wire ─ fold ─▶ write ─ vnet0 ─▶ server
+   client ─▶ vnet0 ─ read ─▶ segment ─ wire ─ coalesce ─▶ write ─ vnet0 ─▶ server
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_cut_makes_the_segments_that_the_kernel_makes() -> None:
     def use(entry: VnetTun, leave: VnetTun) -> None:
         for segment in SUPERS:
             header, packet = super_packet(segment, GSO_SIZE)
-            groups = _pure.cut(header, one_hop_less(packet))
+            groups = _pure.segment(header, one_hop_less(packet))
             assert not isinstance(groups, str)
             ours = [datagram for _, group in groups for datagram in group]
             entry.write(header + packet)
@@ -84,20 +84,20 @@ def test_cut_makes_the_segments_that_the_kernel_makes() -> None:
     without_offloads(use)
 
 
-def test_the_kernel_takes_folded_packets_apart_into_the_originals() -> None:
+def test_the_kernel_takes_coalesced_packets_apart_into_the_originals() -> None:
     def use(entry: VnetTun, leave: VnetTun) -> None:
         for segment in SUPERS:
             header, packet = super_packet(segment, GSO_SIZE)
-            groups = _pure.cut(header, packet)
+            groups = _pure.segment(header, packet)
             assert not isinstance(groups, str)
             originals = [datagram for _, group in groups for datagram in group]
-            writes, tally = _pure.fold(originals)
+            writes, counters = _pure.coalesce(originals)
             for written, _ in writes:
                 entry.write(written)
             arrived = [read[10:] for read in leave.read_traffic(len(originals))]
             assert arrived == [one_hop_less(original) for original in originals]
             kept_apart = segment.ip_options or segment.extension or segment.flags & (SYN | FIN)
-            assert (tally["supers"] == 0) == bool(kept_apart)
+            assert (counters["supers"] == 0) == bool(kept_apart)
 
     without_offloads(use)
 
@@ -152,21 +152,21 @@ class Link:
                 read = source.read(timeout=0.05)
                 if read is None:
                     continue
-                wire = self._cut(read[:10], read[10:])
+                wire = self._segment(read[:10], read[10:])
                 self.longest_datagram = max(self.longest_datagram, *map(len, wire))
-                writes, tally = _pure.fold(wire)
-                self.supers_written += tally["supers"]
+                writes, counters = _pure.coalesce(wire)
+                self.supers_written += counters["supers"]
                 for written, _ in writes:
                     sink.write(written)
         except BaseException as error:  # shown by close()
             self._errors.append(error)
 
-    def _cut(self, header: bytes, packet: bytes) -> list[bytes]:
+    def _segment(self, header: bytes, packet: bytes) -> list[bytes]:
         if header[1] == 0:
             finished = _pure.finish_checksum(header, packet)
             assert finished is not None
             return [finished]
-        groups = _pure.cut(header, packet)
+        groups = _pure.segment(header, packet)
         assert not isinstance(groups, str), groups
         self.supers_read += 1
         return [datagram for _, group in groups for datagram in group]
@@ -207,7 +207,7 @@ each_family = pytest.mark.parametrize(("family", "address"), FAMILIES, ids=["ipv
 
 
 @each_family
-def test_a_tcp_stream_arrives_whole_through_cut_and_fold(family: int, address: str) -> None:
+def test_a_tcp_stream_arrives_whole_through_segment_and_coalesce(family: int, address: str) -> None:
     data = noise(4_000_000)
 
     def use(link: Link, socket_on: Callable[..., socket.socket]) -> None:
@@ -263,7 +263,7 @@ def test_a_segmented_udp_send_arrives_datagram_by_datagram(family: int, address:
     two_hosts(use)
 
 
-def test_a_damaged_datagram_in_a_folded_batch_is_lost_alone() -> None:
+def test_a_damaged_datagram_in_a_coalesced_batch_is_lost_alone() -> None:
     """The kernel's own check must still see it."""
 
     def use() -> None:
@@ -278,7 +278,7 @@ def test_a_damaged_datagram_in_a_folded_batch_is_lost_alone() -> None:
             ]
             packets = [each.build() for each in run]
             packets[7] = packets[7][:-1] + b"\xff"
-            writes, _ = _pure.fold(packets)
+            writes, _ = _pure.coalesce(packets)
             assert [len(originals) for _, originals in writes] == [7, 1, 12]
             for written, _ in writes:
                 device.write(written)

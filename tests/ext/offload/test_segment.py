@@ -19,7 +19,7 @@ each_kind = pytest.mark.parametrize("base", KINDS, ids=["tcp4", "tcp6", "udp4", 
 
 
 def datagrams(header: bytes, packet: bytes, **limits: int) -> list[bytes]:
-    groups = _pure.cut(header, packet, **limits)  # type: ignore[arg-type] # ints only here
+    groups = _pure.segment(header, packet, **limits)  # type: ignore[arg-type] # ints only here
     assert not isinstance(groups, str), groups
     return [datagram for _, group in groups for datagram in group]
 
@@ -42,36 +42,42 @@ def test_every_flag_goes_where_the_kernel_puts_it() -> None:
     for flags in range(256):
         segment = Segment(payload=bytes(250), flags=flags, options=TIMESTAMPS)
         header, packet = super_packet(segment, 100)
-        cut = datagrams(header, packet)
-        assert cut == expected(header, packet)
+        segments = datagrams(header, packet)
+        assert segments == expected(header, packet)
         fin_psh, cwr, rest = 0x09, 0x80, 0x76
-        assert [each[33] & fin_psh for each in cut] == [0, 0, flags & fin_psh]
-        assert [each[33] & cwr for each in cut] == [flags & cwr, 0, 0]
-        assert {each[33] & rest for each in cut} == {flags & rest}
+        assert [each[33] & fin_psh for each in segments] == [0, 0, flags & fin_psh]
+        assert [each[33] & cwr for each in segments] == [flags & cwr, 0, 0]
+        assert {each[33] & rest for each in segments} == {flags & rest}
 
 
 def test_the_ipv4_id_and_the_sequence_number_wrap() -> None:
     segment = Segment(payload=bytes(500), id=0xFFFE, sequence=0xFFFFFF9C)
-    cut = datagrams(*super_packet(segment, 100))
-    assert [int.from_bytes(each[4:6], "big") for each in cut] == [0xFFFE, 0xFFFF, 0, 1, 2]
-    assert [int.from_bytes(each[24:28], "big") for each in cut] == [0xFFFFFF9C, 0, 100, 200, 300]
-    assert all(twin.internet_checksum(each[:20]) == 0 for each in cut)
+    segments = datagrams(*super_packet(segment, 100))
+    assert [int.from_bytes(each[4:6], "big") for each in segments] == [0xFFFE, 0xFFFF, 0, 1, 2]
+    assert [int.from_bytes(each[24:28], "big") for each in segments] == [
+        0xFFFFFF9C,
+        0,
+        100,
+        200,
+        300,
+    ]
+    assert all(twin.internet_checksum(each[:20]) == 0 for each in segments)
 
 
 def test_ip_options_are_in_every_segment() -> None:
     segment = Segment(payload=noise(300), ip_options=b"\x94\x04\0\0\1\1\1\0")
     header, packet = super_packet(segment, 100)
-    cut = datagrams(header, packet)
-    assert cut == expected(header, packet)
-    assert {each[20:28] for each in cut} == {segment.ip_options}
+    segments = datagrams(header, packet)
+    assert segments == expected(header, packet)
+    assert {each[20:28] for each in segments} == {segment.ip_options}
 
 
 def test_extension_headers_are_in_every_segment() -> None:
     segment = Segment(ipv6=True, payload=noise(300), extension=b"?\1" + bytes(14))
     header, packet = super_packet(segment, 100)
-    cut = datagrams(header, packet)
-    assert cut == expected(header, packet)
-    assert {each[40:56] for each in cut} == {b"\x06\1" + bytes(14)}
+    segments = datagrams(header, packet)
+    assert segments == expected(header, packet)
+    assert {each[40:56] for each in segments} == {b"\x06\1" + bytes(14)}
 
 
 @pytest.mark.parametrize("kind", [0, 43, 60], ids=["hop-by-hop", "routing", "destination"])
@@ -80,20 +86,20 @@ def test_each_extension_header_that_the_kernel_segments_with_is_passed_over(kind
     header, packet = super_packet(segment, 100)
     two = bytes([60, 1]) + bytes(14) + bytes([6, 0]) + bytes(6)
     chained = packet[:6] + bytes([kind]) + packet[7:40] + two + packet[64:]
-    cut = datagrams(header, chained)
-    assert cut == expected(header, chained)
-    assert len(cut) == 3
+    segments = datagrams(header, chained)
+    assert segments == expected(header, chained)
+    assert len(segments) == 3
 
 
 @pytest.mark.parametrize("kind", [44, 51, 59, 135, 17])
 def test_any_other_header_before_tcp_is_malformed(kind: int) -> None:
     header, packet = super_packet(Segment(ipv6=True, payload=noise(300), extension=bytes(8)), 100)
-    assert _pure.cut(header, packet[:6] + bytes([kind]) + packet[7:]) == "malformed"
+    assert _pure.segment(header, packet[:6] + bytes([kind]) + packet[7:]) == "malformed"
 
 
 def test_an_extension_header_longer_than_the_packet_is_malformed() -> None:
     header, packet = super_packet(Segment(ipv6=True, payload=noise(300), extension=bytes(8)), 100)
-    assert _pure.cut(header, packet[:41] + b"\xff" + packet[42:]) == "malformed"
+    assert _pure.segment(header, packet[:41] + b"\xff" + packet[42:]) == "malformed"
 
 
 def test_behind_a_routing_header_the_sum_keeps_the_final_destination() -> None:
@@ -144,7 +150,7 @@ def test_without_needs_csum_the_sum_is_made_from_the_addresses() -> None:
 @pytest.mark.parametrize("length", [80, 81, 159, 160, 161, 500, 560])
 def test_no_group_is_over_its_limits(max_segments: int, max_bytes: int, length: int) -> None:
     header, packet = super_packet(Segment(payload=noise(length)), 80)
-    groups = _pure.cut(header, packet, max_segments=max_segments, max_bytes=max_bytes)
+    groups = _pure.segment(header, packet, max_segments=max_segments, max_bytes=max_bytes)
     assert not isinstance(groups, str)
     assert [each for _, group in groups for each in group] == expected(header, packet)
     for datagram, group in groups:
@@ -157,16 +163,16 @@ def test_no_group_is_over_its_limits(max_segments: int, max_bytes: int, length: 
         assert full or sum(map(len, group)) + len(after[0]) > max_bytes, "a group could be longer"
 
 
-def test_a_small_arena_makes_more_groups() -> None:
+def test_a_small_header_space_makes_more_groups() -> None:
     header, packet = super_packet(Segment(payload=noise(1000)), 100)
-    groups = _pure.cut(header, packet, arena_size=130)
+    groups = _pure.segment(header, packet, headers_size=130)
     assert not isinstance(groups, str)
     assert [len(group) for _, group in groups] == [3, 3, 3, 1]
 
 
 def test_an_encapsulation_header_stands_before_each_segment() -> None:
     header, packet = super_packet(Segment(payload=noise(250)), 100)
-    groups = _pure.cut(header, packet, encap=b"vxlan header and such")
+    groups = _pure.segment(header, packet, encap=b"vxlan header and such")
     assert not isinstance(groups, str)
     ((datagram, group),) = groups
     assert group == [b"vxlan header and such" + each for each in expected(header, packet)]
@@ -174,11 +180,11 @@ def test_an_encapsulation_header_stands_before_each_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"max_segments": 0}, {"max_bytes": 139}, {"arena_size": 39}], ids=str
+    "limits", [{"max_segments": 0}, {"max_bytes": 139}, {"headers_size": 39}], ids=str
 )
 def test_what_fits_no_limit_is_refused(limits: dict[str, int]) -> None:
     header, packet = super_packet(Segment(payload=bytes(200)), 100)
-    assert _pure.cut(header, packet, **limits) == "too_large"  # type: ignore[arg-type] # ints
+    assert _pure.segment(header, packet, **limits) == "too_large"  # type: ignore[arg-type] # ints
 
 
 # ---- hostile headers
@@ -203,12 +209,12 @@ def changed(base: Segment, **fields: int) -> tuple[bytes, bytes]:
     ids=str,
 )
 def test_a_header_that_does_not_fit_is_malformed(base: Segment, fields: dict[str, int]) -> None:
-    assert _pure.cut(*changed(base, **fields)) == "malformed"
+    assert _pure.segment(*changed(base, **fields)) == "malformed"
 
 
 @pytest.mark.parametrize("gso_type", [0, 2, 3, 6, 7, 0x20, 0x41, 0x7F, 0x80, 0x83, 0xFF])
 def test_types_that_were_never_asked_for_are_unsupported(gso_type: int) -> None:
-    assert _pure.cut(*changed(Segment(), gso_type=gso_type)) == "unsupported"
+    assert _pure.segment(*changed(Segment(), gso_type=gso_type)) == "unsupported"
 
 
 def test_a_type_that_contradicts_the_packet_is_malformed() -> None:
@@ -217,7 +223,7 @@ def test_a_type_that_contradicts_the_packet_is_malformed() -> None:
         for gso_type in (1, 4, 5, 0x81, 0x84, 0x85):
             right = kinds[base.tcp, base.ipv6]
             fits = gso_type == right or (base.tcp and gso_type == right | 0x80)
-            result = _pure.cut(*changed(base, gso_type=gso_type))
+            result = _pure.segment(*changed(base, gso_type=gso_type))
             assert (result != "malformed") == fits, (base, gso_type)
 
 
@@ -232,20 +238,20 @@ def test_the_header_length_is_not_believed() -> None:
 def test_every_shorter_packet_is_malformed(base: Segment) -> None:
     header, packet = super_packet(base.but(payload=bytes(30)), 10)
     for length in range(len(packet)):
-        assert _pure.cut(header, packet[:length]) == "malformed"
+        assert _pure.segment(header, packet[:length]) == "malformed"
 
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x1FFF, 0x6000])
 def test_a_fragment_is_malformed(fragment: int) -> None:
     header, packet = super_packet(Segment(payload=bytes(300), fragment=fragment), 100)
-    assert _pure.cut(header, packet) == "malformed"
+    assert _pure.segment(header, packet) == "malformed"
 
 
 @pytest.mark.parametrize("length", [0, 8, 307, 309, 65535])
 def test_a_udp_length_that_does_not_fit_is_malformed(length: int) -> None:
     header, packet = super_packet(Segment(tcp=False, payload=bytes(300)), 100)
     wrong = packet[:24] + struct.pack("!H", length) + packet[26:]
-    assert _pure.cut(header, wrong) == "malformed"
+    assert _pure.segment(header, wrong) == "malformed"
 
 
 def test_a_gso_packet_no_longer_than_a_segment_is_one_segment() -> None:
@@ -279,14 +285,14 @@ def test_no_header_leads_out_of_the_packet(
     packet_bytes = bytearray(packet)
     for at, value in packet_changes:
         packet_bytes[at] = value
-    groups = _pure.cut(bytes(header_bytes), bytes(packet_bytes))
+    groups = _pure.segment(bytes(header_bytes), bytes(packet_bytes))
     if isinstance(groups, str):
         assert groups in ("unsupported", "malformed", "too_large")
         return
     parts = twin.take_apart(bytes(packet_bytes))
     overhead = len(parts.ip) + len(parts.header)
-    cut = [each for _, group in groups for each in group]
-    assert b"".join(each[overhead:] for each in cut) == parts.payload
+    segments = [each for _, group in groups for each in group]
+    assert b"".join(each[overhead:] for each in segments) == parts.payload
 
 
 @st.composite

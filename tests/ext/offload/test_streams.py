@@ -1,8 +1,8 @@
-"""Random traffic through cut, wire and fold: every packet arrives as on the plain path.
+"""Random traffic through segmenting, wire, coalescing: all arrives as on the plain path.
 
 The streams hold what a tunnel may meet: TCP and UDP of both IP versions, all flags, options, IPv4
 ids of every habit, ECN and CWR, fragments, wrong checksums, odd sizes, losses and reorderings on
-the way. After folding, the kernel's segmentation (the twin's) must give back exactly the packets
+the way. After coalescing, the kernel's segmentation (the twin's) must give back exactly the packets
 that were put in, those of each flow in their order.
 """
 
@@ -37,7 +37,7 @@ def by_flow(packets: list[bytes]) -> dict[tuple[bytes, ...], list[bytes]]:
     return flows
 
 
-def unfolded(writes: Writes) -> list[bytes]:
+def taken_apart(writes: Writes) -> list[bytes]:
     """What the kernel behind the TUN makes of the writes."""
     return [
         packet
@@ -47,16 +47,16 @@ def unfolded(writes: Writes) -> list[bytes]:
 
 
 def check(packets: list[bytes], max_segments: int = 64) -> None:
-    writes, tally = _pure.fold(packets, max_segments=max_segments)
-    arrived = unfolded(writes)
+    writes, counters = _pure.coalesce(packets, max_segments=max_segments)
+    arrived = taken_apart(writes)
     assert by_flow(arrived) == by_flow(packets)
     assert [each for _, originals in writes for each in originals] == arrived
     fragments_in_order(packets, arrived)
-    # Not only correct, but all that can be folded is.
-    wanted = twin.fold(packets, max_segments)
+    # Not only correct, but all that can be coalesced is.
+    wanted = twin.coalesce(packets, max_segments)
     assert by_run(writes) == by_run(wanted)
-    assert tally["folded"] + tally["plain"] == len(packets)
-    assert tally["evicted"] == 0
+    assert counters["coalesced"] + counters["plain"] == len(packets)
+    assert counters["evicted"] == 0
 
 
 def by_run(writes: Writes) -> dict[tuple[bytes, ...], list[bytes]]:
@@ -166,7 +166,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 @given(packets=streams(), max_segments=st.sampled_from([1, 2, 5, 64]))
 @settings(max_examples=300)
 @example(packets=[], max_segments=64)
-def test_folding_and_segmenting_gives_back_every_packet(
+def test_coalescing_and_segmenting_gives_back_every_packet(
     packets: list[bytes], max_segments: int
 ) -> None:
     check(packets, max_segments)
@@ -183,7 +183,7 @@ def test_a_reordered_stream_stays_in_the_order_it_came(packets: list[bytes], ord
 
 @given(data=st.lists(st.binary(max_size=80), max_size=20))
 def test_rubbish_passes_as_it_is(data: list[bytes]) -> None:
-    writes, _ = _pure.fold(data)
+    writes, _ = _pure.coalesce(data)
     assert sorted(each for _, originals in writes for each in originals) == sorted(data)
 
 
@@ -211,14 +211,14 @@ def sent(draw: st.DrawFn) -> list[tuple[bytes, bytes]]:
 def on_the_wire(supers: list[tuple[bytes, bytes]], max_segments: int) -> list[bytes]:
     wire = []
     for header, packet in supers:
-        groups = _pure.cut(header, packet, max_segments=max_segments)
+        groups = _pure.segment(header, packet, max_segments=max_segments)
         assert not isinstance(groups, str)
         wire += [datagram for _, group in groups for datagram in group]
     return wire
 
 
 @given(supers=sent(), max_segments=st.sampled_from([1, 3, 64, 128]))
-def test_cut_wire_fold_equals_the_plain_path(
+def test_segment_wire_coalesce_equals_the_plain_path(
     supers: list[tuple[bytes, bytes]], max_segments: int
 ) -> None:
     plain = [each for made in supers for each in twin.segment(twin.Vnet.unpack(made[0]), made[1])]
@@ -238,6 +238,6 @@ def test_damage_on_the_wire_is_never_hidden(
     packet = bytearray(wire[index])
     packet[at] ^= 1 << bit
     wire[index] = bytes(packet)
-    writes, _ = _pure.fold(wire)
+    writes, _ = _pure.coalesce(wire)
     assert (twin.PLAIN + wire[index], [wire[index]]) in writes
     check(wire)

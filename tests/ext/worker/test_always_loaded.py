@@ -22,7 +22,7 @@ from udpoverlay import _fastpath as fp
 
 BOTH = fp.OUTBOUND | fp.INBOUND
 VERDICTS = [facts[0] for facts in fp.VERDICTS]
-TALLIES = [facts[0] for facts in fp.TALLIES]
+COUNTERS = [facts[0] for facts in fp.COUNTERS]
 
 
 class Running:
@@ -47,10 +47,10 @@ class Running:
         self.table.publish([route])
 
     def count(self, name: str) -> int:
-        verdicts, tallies = self.worker.counts()
+        verdicts, counters = self.worker.counts()
         if name in VERDICTS:
             return verdicts[VERDICTS.index(name)]
-        return tallies[TALLIES.index(name)]
+        return counters[COUNTERS.index(name)]
 
     def stop(self) -> None:
         self.worker.stop()

@@ -32,15 +32,15 @@ def refused_in_the_middle_of_a_batch() -> None:
     waiting = [*packets(1, *[500] * 10), *packets(2, *[500] * 10)]
     refused = packets(3, 500, 500, 100)  # the short one ends the run: it is written at once
     late = packets(1, *[500] * 12)[10:]
-    with rig(vnet_header=True, fold_udp=True) as r:
+    with rig(vnet_header=True, coalesce_udp=True) as r:
         orders().fail_super(errno.EINVAL)
         writes = deliver(r, [*waiting, *refused, *late])
         assert r.verdicts() == {"inbound_delivered": 25}
         assert writes[:3] == [PLAIN + forwarded(packet) for packet in refused]
         assert len(writes) == 5
         counts = r.counts()
-        assert counts["fold_refused"] == 1
-        assert counts["fold_super_packets"] == 2
+        assert counts["coalesced_refused"] == 1
+        assert counts["coalesced_super_packets"] == 2
         assert counts["inbound_fast_packets"] == 22
         assert counts["inbound_plain_packets"] == 3
 
@@ -51,24 +51,24 @@ def test_refusal_in_the_middle_of_a_batch_loses_and_reorders_nothing() -> None:
 
 def refused_in_every_batch() -> None:
     run = packets(1, 500, 500, 500)
-    with rig(vnet_header=True, fold_udp=True) as r:
+    with rig(vnet_header=True, coalesce_udp=True) as r:
         orders().fail_super(errno.EINVAL, 1000)
         pause = 1
         for refusals in range(1, 10):
             deliver(r, run)
-            assert r.counts()["fold_refused"] == refusals
+            assert r.counts()["coalesced_refused"] == refusals
             deliver(r, run)  # not tried: the pause has just begun
-            assert r.counts()["fold_refused"] == refusals
+            assert r.counts()["coalesced_refused"] == refusals
             ((name, cause, count, _),) = r.worker.fallbacks()
-            assert (name, count) == ("fold-udp", refusals)
+            assert (name, count) == ("coalesce-udp", refusals)
             assert "kernel" in cause
             orders().wait(pause - 1)
             deliver(r, run)
-            assert r.counts()["fold_refused"] == refusals, "tried before the pause was over"
+            assert r.counts()["coalesced_refused"] == refusals, "tried before the pause was over"
             orders().wait(1)
             deliver(r, run)  # what it takes is looked at after a batch
             pause = min(2 * pause, 128)
-        assert "fold_super_packets" not in r.counts()
+        assert "coalesced_super_packets" not in r.counts()
 
 
 def test_refused_kind_is_tried_again_after_pauses_that_double() -> None:
@@ -77,7 +77,7 @@ def test_refused_kind_is_tried_again_after_pauses_that_double() -> None:
 
 def refused_once() -> None:
     run = packets(1, 500, 500, 500)
-    with rig(vnet_header=True, fold_udp=True) as r:
+    with rig(vnet_header=True, coalesce_udp=True) as r:
         orders().fail_super(errno.EINVAL)
         deliver(r, run)
         assert r.worker.fallbacks()[0][3] > 0
@@ -94,7 +94,7 @@ def test_refused_once_is_back_after_a_second() -> None:
 
 def one_kind_refused() -> None:
     tcp = [Segment(noise(500), id=i, sequence=i * 500, ttl=64).build() for i in range(3)]
-    with rig(vnet_header=True, fold_udp=True, fold_tcp=True) as r:
+    with rig(vnet_header=True, coalesce_udp=True, coalesce_tcp=True) as r:
         orders().fail_super(errno.EOPNOTSUPP)
         deliver(r, packets(1, 500, 500, 500))
         assert len(deliver(r, [*tcp, *packets(1, 500, 500)])) == 3

@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.pumprig import MTU, Rig, forwarded, receive, received, rig
 from tests.support.segments import Segment, noise, super_packet
-from tests.support.twin.offload import PLAIN, Vnet, finish, fold, segment
+from tests.support.twin.offload import PLAIN, Vnet, coalesce, finish, segment
 from udpoverlay import _fastpath as fp
 
-ON = {"vnet_header": True, "udp_segment": True, "fold_tcp": True, "fold_udp": True}
+ON = {"vnet_header": True, "udp_segment": True, "coalesce_tcp": True, "coalesce_udp": True}
 
 
 def route_all(r: Rig, **options: int) -> None:
@@ -21,7 +21,7 @@ def route_all(r: Rig, **options: int) -> None:
     r.table.publish([(bytes([10, 1, 1, 0]), 24, socket.inet_aton(host), port, mtu)])
 
 
-def cut_and_forwarded(vnet: bytes, packet: bytes) -> list[bytes]:
+def segmented_and_forwarded(vnet: bytes, packet: bytes) -> list[bytes]:
     return [forwarded(each) for each in segment(Vnet.unpack(vnet), packet)]
 
 
@@ -35,7 +35,7 @@ def test_a_super_packet_leaves_as_the_datagrams_the_kernel_would_have_made(
     udp_segment: bool, tcp: bool, length: int
 ) -> None:
     vnet, packet = super_packet(Segment(noise(length), tcp=tcp, flags=0x19), 1300)
-    expected = cut_and_forwarded(vnet, packet)
+    expected = segmented_and_forwarded(vnet, packet)
     with rig(**{**ON, "udp_segment": udp_segment}) as r:
         route_all(r)
         r.device.send(vnet + packet)
@@ -53,7 +53,7 @@ def test_a_super_packet_leaves_as_the_datagrams_the_kernel_would_have_made(
 def test_tiny_segments_need_many_sends_and_all_arrive() -> None:
     """A hostile or odd sender: more segments than one batch has room for."""
     vnet, packet = super_packet(Segment(noise(30000)), 40)
-    expected = cut_and_forwarded(vnet, packet)
+    expected = segmented_and_forwarded(vnet, packet)
     with rig(**ON) as r:
         route_all(r)
         r.device.send(vnet + packet)
@@ -66,7 +66,7 @@ def test_tiny_segments_need_many_sends_and_all_arrive() -> None:
 
 def test_a_super_packet_whose_sending_is_blocked_goes_on_where_it_was() -> None:
     vnet, packet = super_packet(Segment(noise(60000)), 100)
-    expected = cut_and_forwarded(vnet, packet)
+    expected = segmented_and_forwarded(vnet, packet)
     with rig(narrow=True, **{**ON, "udp_segment": False}) as r:
         route_all(r)
         r.device.send(vnet + packet)
@@ -179,7 +179,7 @@ def run_of(tcp: bool, count: int, size: int = 1000) -> list[bytes]:
 @pytest.mark.parametrize("udp_gro", [True, False])
 def test_a_run_is_written_once_as_the_packet_it_was_cut_from(tcp: bool, udp_gro: bool) -> None:
     packets = run_of(tcp, 20)
-    expected = [write for write, _ in fold([forwarded(packet) for packet in packets])]
+    expected = [write for write, _ in coalesce([forwarded(packet) for packet in packets])]
     assert len(expected) == 1
     with rig(udp_gro=udp_gro, **ON) as r:
         for packet in packets:
@@ -188,17 +188,18 @@ def test_a_run_is_written_once_as_the_packet_it_was_cut_from(tcp: bool, udp_gro:
         assert received(r.device) == expected
         counts = r.counts()
         assert counts["inbound_delivered"] == counts["inbound_fast_packets"] == 20
-        assert counts["fold_super_packets"] == counts["tun_write_calls"] == 1
+        assert counts["coalesced_super_packets"] == counts["tun_write_calls"] == 1
         assert counts["inbound_bytes"] == sum(map(len, packets))
 
 
 @pytest.mark.parametrize(
-    ("off", "tcp"), [("fold_tcp", True), ("fold_udp", False), ("both", True), ("both", False)]
+    ("off", "tcp"),
+    [("coalesce_tcp", True), ("coalesce_udp", False), ("both", True), ("both", False)],
 )
-def test_what_is_not_to_be_folded_is_written_packet_by_packet(off: str, tcp: bool) -> None:
+def test_what_is_not_to_be_coalesced_is_written_packet_by_packet(off: str, tcp: bool) -> None:
     packets = run_of(tcp, 5)
-    levers = {name: on and off not in {name, "both"} for name, on in ON.items()}
-    with rig(**{**levers, "vnet_header": True}) as r:
+    offloads = {name: on and off not in {name, "both"} for name, on in ON.items()}
+    with rig(**{**offloads, "vnet_header": True}) as r:
         for packet in packets:
             r.send(packet)
         r.step()
@@ -215,7 +216,7 @@ def test_a_packet_with_a_wrong_checksum_is_delivered_as_it_came_for_the_kernel_t
         r.step()
         writes = received(r.device)
         assert PLAIN + forwarded(packets[2]) in writes
-        assert r.counts()["fold_bad_checksums"] == 1
+        assert r.counts()["coalesce_bad_checksums"] == 1
         assert r.verdicts() == {"inbound_delivered": 5}
 
 
@@ -225,7 +226,7 @@ def test_the_next_batch_starts_a_run_of_its_own() -> None:
         for packet in packets:
             r.send(packet)
         r.step(batches=4)
-        assert r.counts()["fold_super_packets"] == 2
+        assert r.counts()["coalesced_super_packets"] == 2
 
 
 def test_an_expired_packet_ends_no_run_and_is_answered_behind_an_empty_header() -> None:

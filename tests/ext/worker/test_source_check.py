@@ -232,14 +232,14 @@ def test_without_routes_every_sender_is_unknown() -> None:
 
 def test_warn_delivers_what_it_counts_but_no_martians() -> None:
     with strict("warn") as r:
-        for packet, source, tally in (
+        for packet, source, counter in (
             (GOOD, STRANGER, "warned_unknown_sender"),
             (from_peer(source="10.5.98.7"), PEER, "warned_foreign_source"),
             (from_peer(destination="10.5.99.7"), PEER, "warned_foreign_destination"),
         ):
             for times in (1, 2):
                 assert verdict_of(r, packet, source) == "inbound_delivered"
-                assert r.counts()[tally] == times
+                assert r.counts()[counter] == times
         assert verdict_of(r, from_peer(source="127.0.0.1")) == "inbound_martian_source"
         assert verdict_of(r, from_peer(destination="127.0.0.1")) == "inbound_martian_destination"
         assert {row[0] for row in r.worker.refused()} == {

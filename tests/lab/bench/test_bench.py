@@ -28,12 +28,13 @@ from udpoverlay.lab import congestion
 from udpoverlay.lab.actions import links
 from udpoverlay.lab.bench import plot, stats, targets, tunnels
 from udpoverlay.lab.bench import runner as contest_module
+from udpoverlay.lab.bench import testbed as beds
 from udpoverlay.lab.bench.machine import machine
 from udpoverlay.lab.bench.output import Output
-from udpoverlay.lab.bench.paths import CONTESTANTS, DEFAULT
+from udpoverlay.lab.bench.paths import DEFAULT, PATHS
 from udpoverlay.lab.bench.report import Bench, as_json, show
 from udpoverlay.lab.bench.runner import METRICS, TESTS, Contest, Plan
-from udpoverlay.lab.bench.testbed import Arena, Ready
+from udpoverlay.lab.bench.testbed import Ready
 from udpoverlay.lab.cpus import sides
 from udpoverlay.lab.traffic import End, Pair, icmp_trips
 
@@ -188,7 +189,7 @@ def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Con
 def test_at_80_columns_no_name_that_one_must_type_is_cut(
     pretended: Callable[..., Contest],
 ) -> None:
-    names = tuple(CONTESTANTS)
+    names = tuple(PATHS)
     contest = pretended(lambda *_: {key: 12345.6 for key in METRICS}, names)
     contest.run()
     bench = Bench(contest, "offload", machine(), {}, {}, {}, targets.judge("", contest.ratio))
@@ -295,7 +296,7 @@ def test_a_path_that_is_not_installed_is_refused_when_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert CONTESTANTS["tinc"].missing() == "no tincd on PATH"
+    assert PATHS["tinc"].missing() == "no tincd on PATH"
     done = bench("--paths=direct,tinc")
     assert done.returncode == 1
     assert "--paths=tinc: no tincd on PATH" in done.stderr
@@ -303,7 +304,7 @@ def test_a_path_that_is_not_installed_is_refused_when_asked_for(
 
 def test_every_metric_has_a_test_and_every_default_path_exists() -> None:
     assert {metric.test for metric in METRICS.values()} == set(TESTS)
-    assert set(DEFAULT) <= set(CONTESTANTS)
+    assert set(DEFAULT) <= set(PATHS)
     for target in targets.TARGETS:
         assert target.metric in METRICS
         assert METRICS[target.metric].higher_is_better == target.higher_is_better
@@ -409,7 +410,7 @@ def test_every_documented_path_and_test_can_be_asked_for() -> None:
         rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", section, re.MULTILINE)
         return [name for row in rows for name in re.findall("`([^`]+)`", row)]
 
-    assert sorted(names(paths)) == sorted([*CONTESTANTS, "iperf3"])
+    assert sorted(names(paths)) == sorted([*PATHS, "iperf3"])
     assert sorted(names(tests)) == sorted(TESTS)
     parser = argparse.ArgumentParser()
     bench_command.configure(parser)
@@ -434,20 +435,20 @@ def test_the_congestion_control_asked_for_is_used_and_told(tmp_path: Path) -> No
 @pytest.mark.etcd
 @pytest.mark.parametrize("link", ["offload", "plain"])
 def test_a_plain_link_cannot_segment_udp(link: str) -> None:
-    with Arena(["x"], offload=link == "offload") as arena:
-        for host, _ in arena.duos["x"].both():
+    with beds.Testbed(["x"], offload=link == "offload") as testbed:
+        for host, _ in testbed.duos["x"].both():
             assert set(host.call(links.segmentation, name="eth0").values()) == {link == "offload"}
 
 
 @pytest.mark.root
 @pytest.mark.etcd
-@pytest.mark.parametrize("name", [name for name, each in CONTESTANTS.items() if each.needs])
+@pytest.mark.parametrize("name", [name for name, each in PATHS.items() if each.needs])
 def test_a_tunnel_of_others_comes_up_where_it_is_installed(name: str) -> None:
-    for program in CONTESTANTS[name].needs:
+    for program in PATHS[name].needs:
         if shutil.which(program) is None:
             pytest.skip(f"no {program} on PATH")
-    with Arena([name], offload=True) as arena:
-        ready = CONTESTANTS[name].set_up(arena.duos[name], arena.etcd)
+    with beds.Testbed([name], offload=True) as testbed:
+        ready = PATHS[name].set_up(testbed.duos[name], testbed.etcd)
         trips = icmp_trips(ready.pair, size=56, count=5, pause=0)
         assert trips["answered"] == 5
         assert len(ready.daemons) == 2

@@ -74,11 +74,11 @@ MUTANTS = (
         tests=("tests/dataplane/test_descriptors.py",),
     ),
     Mutant(
-        name="switched-off-lever-used",
+        name="switched-off-offload-used",
         bug="--offload-off has no effect: what an operator switched off to get around a bug stays",
         file=_FEATURES,
-        old="        off = LEVERS.keys() if config.per_packet else config.offloads_off\n",
-        new="        off = LEVERS.keys() if config.per_packet else frozenset()\n",
+        old="        off = OFFLOADS.keys() if config.per_packet else config.offloads_off\n",
+        new="        off = OFFLOADS.keys() if config.per_packet else frozenset()\n",
         tests=(
             "tests/dataplane/test_offloads.py::test_features_tell_what_is_on_what_is_off_and_why",
         ),
@@ -104,7 +104,7 @@ MUTANTS = (
         bug="the counts of a worker that ended are missing in the last status",
         file="ext/_fastpath.pyx",
         old="            self.last = self.counts()\n",
-        new="            self.last = ([0] * VERDICT_COUNT, [0] * TALLY_COUNT)\n",
+        new="            self.last = ([0] * VERDICT_COUNT, [0] * COUNTER_COUNT)\n",
         tests=("tests/ext/worker/test_threads.py",),
     ),
     Mutant(

@@ -36,7 +36,7 @@ MUTANTS = (
     ),
     Mutant(
         name="bookmark-ignored",
-        bug="a quiet cluster is listed anew every few minutes by every host",
+        bug="a quiet cluster is listed again every few minutes by every host",
         file=_NODES,
         old="        self.revision = event.revision\n",
         new='        if event.kind != "BOOKMARK":\n            self.revision = event.revision\n',
@@ -155,7 +155,7 @@ MUTANTS = (
     ),
     Mutant(
         name="recreated-node-keeps-old-lease",
-        bug="a Node made anew that cannot be read yet keeps its predecessor's route",
+        bug="a recreated Node that cannot be read yet keeps its predecessor's route",
         file=_NODE_LEASES,
         old="known is not None and known[0] == view.uid else None",
         new="known is not None else None",
@@ -196,7 +196,7 @@ MUTANTS = (
     ),
     Mutant(
         name="other-pod-cidr-not-noticed",
-        bug="a Node made anew with another podCIDR: the daemon serves the old one in silence",
+        bug="a recreated Node with another podCIDR: the daemon serves the old one in silence",
         file=_OWN_NODE,
         old="            return self.subnet(view) == lease.subnet\n",
         new="            return bool(self.subnet(view))\n",

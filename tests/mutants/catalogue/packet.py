@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         name="checksum-odd-byte-swapped",
-        bug="every packet of odd length that a super-packet was cut into has a wrong checksum",
+        bug="every segment of odd length has a wrong checksum",
         file=_CHECKSUM,
         old="        memcpy(&two, data, 1);\n",
         new="        memcpy((uint8_t *)&two + 1, data, 1);\n",

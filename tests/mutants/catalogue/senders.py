@@ -278,8 +278,8 @@ MUTANTS = (
         name="warn-refuses",
         bug="--source-check=warn refuses what it should only count",
         file="ext/worker/source_check.c",
-        old="TALLY_WARNED_UNKNOWN_SENDER, 1);\n        return VERDICT_INBOUND_DELIVERED;\n",
-        new="TALLY_WARNED_UNKNOWN_SENDER, 1);\n        return verdict;\n",
+        old="COUNTER_WARNED_UNKNOWN_SENDER, 1);\n        return VERDICT_INBOUND_DELIVERED;\n",
+        new="COUNTER_WARNED_UNKNOWN_SENDER, 1);\n        return verdict;\n",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
     Mutant(

@@ -118,7 +118,7 @@ def test_a_renewed_client_certificate_is_picked_up_without_a_restart(
         at_end(client.aclose)
         with pytest.raises(RegistryDenied):
             await client.range(b"/x")
-        issuer.issue("rotated")  # the same files, written anew
+        issuer.issue("rotated")  # the same files, written again
         assert (await client.range(b"/x")).header.revision >= 1
 
     run(scenario())

@@ -1,4 +1,4 @@
-"""registry/kubernetes/node_leases.py: a Node that cannot be read, and one made anew."""
+"""registry/kubernetes/node_leases.py: a Node that cannot be read, and a recreated one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What KubeRegistry waits for, with the cause and the command that mends it."""
+"""What KubeRegistry waits for, with the cause and the command that fixes it."""
 
 from __future__ import annotations
 

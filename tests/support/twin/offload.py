@@ -1,9 +1,9 @@
 """Twin of ext/offload/offload.h: the kernel's segmentation, and which packets may coalesce.
 
 `segment` is written from the kernel's rules (net/ipv4/tcp_offload.c tcp_gso_segment, udp_offload.c
-__udp_gso_segment, af_inet.c inet_gso_segment, net/ipv6/ip6_offload.c). `fold` states what folding
-is for rather than how it is done: packets may be joined exactly when segmenting the joined packet
-gives the same bytes back.
+__udp_gso_segment, af_inet.c inet_gso_segment, net/ipv6/ip6_offload.c). `coalesce` states what
+coalescing is for rather than how it is done: packets may be joined exactly when
+segmenting the joined packet gives the same bytes back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["PLAIN", "Vnet", "finish", "flow_of", "fold", "internet_checksum", "segment"]
+__all__ = ["PLAIN", "Vnet", "coalesce", "finish", "flow_of", "internet_checksum", "segment"]
 
 NEEDS_CSUM = 1
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
@@ -156,7 +156,7 @@ def segment(vnet: Vnet, packet: bytes) -> list[bytes]:
     return out
 
 
-# ---- fold
+# ---- coalesce
 
 
 def _whole(packet: bytes) -> bool:
@@ -254,7 +254,7 @@ class _Run:
         return vnet.pack() + packet, self.packets
 
 
-def fold(packets: Sequence[bytes], max_segments: int = 64) -> list[tuple[bytes, list[bytes]]]:
+def coalesce(packets: Sequence[bytes], max_segments: int = 64) -> list[tuple[bytes, list[bytes]]]:
     """The writes that one batch becomes, flow by flow in order; each with the packets in it."""
     writes: list[tuple[bytes, list[bytes]]] = []
     pending: list[_Run] = []

@@ -128,7 +128,7 @@ def add_fdb(dev: str, mac: str, remote: str) -> None:
 
 
 def set_segmentation(name: str, on: bool) -> None:
-    """Let a link cut UDP super-packets itself, or not, as a card without that offload."""
+    """Let a link segment UDP super-packets itself, or not, as a card without that offload."""
     with Ethtool() as ethtool:
         known = ethtool.get_features(name)
         for feature in SEGMENTATION:

@@ -21,7 +21,7 @@ from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Host, Process
 from udpoverlay.lab.traffic import End, Pair
 
-__all__ = ["CONTESTANTS", "DEFAULT", "Contestant", "Ready"]
+__all__ = ["DEFAULT", "PATHS", "BenchPath", "Ready"]
 
 BUSY_POLL_US = 50
 VXLAN_VNI = 1
@@ -31,7 +31,7 @@ LINK_MTU = 1500
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class BenchPath:
     """A path: one line about it, what is needed on PATH, and how to set it up."""
 
     about: str
@@ -100,19 +100,19 @@ def _flanneld(duo: Duo, etcd: Etcd) -> Ready:
     return _daemons(program, f"flanneld {said.strip()}")(duo, etcd)
 
 
-CONTESTANTS: dict[str, Contestant] = {
-    "direct": Contestant("no tunnel", _direct),
-    "vxlan": Contestant("kernel VXLAN, set up as flannel does", _vxlan),
-    "per-packet": Contestant("one packet a system call, no offload", _ours("--per-packet")),
-    "fast": Contestant("udpoverlayd as it comes", _ours()),
-    "fast+poll": Contestant(
+PATHS: dict[str, BenchPath] = {
+    "direct": BenchPath("no tunnel", _direct),
+    "vxlan": BenchPath("kernel VXLAN, set up as flannel does", _vxlan),
+    "per-packet": BenchPath("one packet a system call, no offload", _ours("--per-packet")),
+    "fast": BenchPath("udpoverlayd as it comes", _ours()),
+    "fast+poll": BenchPath(
         f"udpoverlayd --busy-poll-us={BUSY_POLL_US}", _ours(f"--busy-poll-us={BUSY_POLL_US}")
     ),
-    "fast-nopoll": Contestant("udpoverlayd --busy-poll-us=0", _ours("--busy-poll-us=0")),
-    "flanneld": Contestant("flannel's own udp backend", _flanneld, ("flanneld",)),
-    "tinc": Contestant("tinc, no cipher and no digest", tunnels.tinc, ("tincd",)),
-    "nebula": Contestant("nebula, AES-GCM", tunnels.nebula, ("nebula", "nebula-cert")),
-    "wireguard-go": Contestant("WireGuard in userspace", tunnels.wireguard, ("wireguard-go",)),
+    "fast-nopoll": BenchPath("udpoverlayd --busy-poll-us=0", _ours("--busy-poll-us=0")),
+    "flanneld": BenchPath("flannel's own udp backend", _flanneld, ("flanneld",)),
+    "tinc": BenchPath("tinc, no cipher and no digest", tunnels.tinc, ("tincd",)),
+    "nebula": BenchPath("nebula, AES-GCM", tunnels.nebula, ("nebula", "nebula-cert")),
+    "wireguard-go": BenchPath("WireGuard in userspace", tunnels.wireguard, ("wireguard-go",)),
 }
 """Name → path, in the order of the table."""
 

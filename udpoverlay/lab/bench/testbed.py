@@ -22,7 +22,7 @@ from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Fabric, Host, Process
 from udpoverlay.lab.traffic import Pair
 
-__all__ = ["LINK", "Arena", "Duo", "Ready"]
+__all__ = ["LINK", "Duo", "Ready", "Testbed"]
 
 LINK = "eth0"
 PREFIX_LEN = 30
@@ -53,7 +53,7 @@ class Ready:
     version: str = ""
 
 
-class Arena:
+class Testbed:
     """A Duo for each of `names`, and one etcd that all can reach."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Arena:
         """End all hosts; idempotent."""
         self._stack.close()
 
-    def __enter__(self) -> Arena:
+    def __enter__(self) -> Testbed:
         return self
 
     def __exit__(

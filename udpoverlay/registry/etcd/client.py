@@ -193,7 +193,7 @@ class EtcdClient:
             self._preferred = (self._preferred + 1) % len(self.endpoints)
 
     def forget_token(self) -> None:
-        """Authenticate anew before the next request."""
+        """Authenticate again before the next request."""
         self._token = None
 
     async def aclose(self) -> None:

@@ -152,7 +152,7 @@ class LeaseReader:
             attrs = decode_attrs(kv.value)
         except BadLeaseValue as error:
             self._skip(
-                kv, str(error), "its host mends it when it renews; if none does, etcdctl del it"
+                kv, str(error), "its host repairs it when it renews; if none does, etcdctl del it"
             )
             return None
         if known is not None and known.attrs == attrs:

@@ -7,7 +7,7 @@ Must not know: gRPC (client.py), how a lease is spelled (codec.py), when to rene
 Every write is a transaction that compares first, so a host never overwrites another's claim and a
 request that was carried out twice (its first reply got lost) changes nothing the second time:
 
-    create   no such key            → put with a fresh etcd lease; lost race: decide anew
+    create   no such key            → put with a fresh etcd lease; lost race: decide again
     renew    unchanged since we saw → put with a fresh etcd lease
     delete   unchanged since we saw → delete
 

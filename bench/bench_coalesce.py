@@ -1,4 +1,4 @@
-"""Folding batches: what the inbound path does to each receive besides the system calls."""
+"""Coalescing batches: what the inbound path does to each receive besides the system calls."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ CASES = {
     "udp4-1252": (run(Segment(tcp=False), 49, 1252), 1),
     # Eight flows through one peer, packet by packet: the table is searched.
     "tcp4-8-flows": (interleaved(8, 8, 1360), 8),
-    # Nothing to fold: acknowledgments, and small packets of ever another flow.
+    # Nothing to coalesce: acknowledgments, and small packets of ever another flow.
     "acknowledgments": (run(TCP4, 64, 0), 64),
     "strangers": (interleaved(64, 1, 64), 64),
 }
 
 
 def checksum_seconds(packets: list[bytes]) -> float:
-    """How long the sums alone take: what no fold can be faster than."""
+    """How long the sums alone take: what no coalescing can be faster than."""
     data = b"".join(packets)
     return min(timeit.repeat(lambda: _pure.checksum(data), number=100, repeat=20)) / 100
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_fold(benchmark: BenchmarkFixture, case: str) -> None:
+def test_coalesce(benchmark: BenchmarkFixture, case: str) -> None:
     packets, expected = CASES[case]
-    writes = benchmark(_pure.fold_many, packets, ROUNDS)
+    writes = benchmark(_pure.coalesce_many, packets, ROUNDS)
     assert writes == ROUNDS * expected
     assert benchmark.stats is not None  # it has run
     seconds = benchmark.stats.stats.min / ROUNDS

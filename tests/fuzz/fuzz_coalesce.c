@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * libFuzzer: batches of packets, most of them the next of some flow with a byte or so changed,
- * some of them anything. Rubbish alone would hardly ever have a checksum that lets it be folded.
+ * some of them anything. Rubbish alone would hardly ever have a checksum that lets it be coalesced.
  *
  * Input: 1 byte kinds, 1 byte most segments, then records of 6 bytes: what, flow, payload length,
  * and a change (offset, xor). What: bit 0 rubbish (the record's bytes themselves, repeated), bit 1
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (record[0] & 8)
             batch_put(&batch, packet, length);
     }
-    check_fold(&batch, data[0] & 15, 1 + data[1] % FOLD_MAX_SEGMENTS, NULL);
+    check_coalesce(&batch, data[0] & 15, 1 + data[1] % COALESCE_MAX_SEGMENTS, NULL);
     batch_clear(&batch);
     return 0;
 }

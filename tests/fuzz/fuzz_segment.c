@@ -3,7 +3,7 @@
  * libFuzzer: super-packets with some bytes of them or of their vnet header changed, and any bytes
  * at all, under any limits.
  *
- * Input: 1 byte segments, 1 byte arena, 2 bytes most bytes of a group, 1 byte encapsulation, 1 byte
+ * Input: 1 byte segments, 1 byte headers, 2 bytes most bytes of a group, 1 byte encapsulation, 1 byte
  * what. What, bit 0: the rest is vnet header and packet. Otherwise bits 1-2 say which kind of
  * super-packet, bits 3-7 its gso_size, the next byte its payload length in 16 bytes; the rest are
  * changes of 2 bytes, offset and xor.
@@ -19,13 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 7)
         return 0;
-    struct cut_limits limits = {
-        .segments = 1 + data[0] % CUT_MAX_SEGMENTS,
+    struct segment_limits limits = {
+        .segments = 1 + data[0] % SEGMENT_MAX_COUNT,
         .bytes = (size_t)(data[2] << 8 | data[3]),
         .encap = encap,
         .encap_length = data[4] % sizeof(encap),
     };
-    size_t arena = (size_t)data[1] * 16, length;
+    size_t headers = (size_t)data[1] * 16, length;
     if (data[5] & 1) {
         length = size - 6 < sizeof(made) ? size - 6 : sizeof(made);
         memcpy(made, data + 6, length);
@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *packet = made + VNET_HEADER_LENGTH;
     length -= VNET_HEADER_LENGTH;
     vnet_load(&vnet, made);
-    check_cut(&vnet, packet, length, &limits, arena, NULL, NULL);
+    check_segments(&vnet, packet, length, &limits, headers, NULL, NULL);
 
     uint8_t *copy = exact_copy(packet, length);
     if (vnet_finish_checksum(&vnet, copy, length) < 0)

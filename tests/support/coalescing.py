@@ -1,4 +1,4 @@
-"""Runs of packets for the fold, and how many of them became one."""
+"""Runs of packets for the coalescer, and how many of them became one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run(base: Segment, *lengths: int) -> list[Segment]:
 
 
 def sizes(packets: list[bytes], **options: int) -> list[int]:
-    """How many packets each write holds; on the way, everything that must hold of any fold."""
-    writes, tally = _pure.fold(packets, **options)
+    """How many packets each write holds; checks what must hold of any coalescing."""
+    writes, counters = _pure.coalesce(packets, **options)
     for written, originals in writes:
         assert twin.segment(twin.Vnet.unpack(written), written[10:]) == originals
     flows = {twin.flow_of(packet) for packet in packets}
@@ -34,9 +34,9 @@ def sizes(packets: list[bytes], **options: int) -> list[int]:
         assert [each for each in out if twin.flow_of(each) == flow] == [
             each for each in packets if twin.flow_of(each) == flow
         ]
-    assert tally["supers"] == sum(len(originals) > 1 for _, originals in writes)
-    assert tally["folded"] + tally["plain"] == len(packets)
-    assert tally["plain"] == sum(len(originals) == 1 for _, originals in writes)
+    assert counters["supers"] == sum(len(originals) > 1 for _, originals in writes)
+    assert counters["coalesced"] + counters["plain"] == len(packets)
+    assert counters["plain"] == sum(len(originals) == 1 for _, originals in writes)
     return [len(originals) for _, originals in writes]
 
 

@@ -1,4 +1,4 @@
-"""Cutting super-packets: what the outbound path does to each read besides the system calls."""
+"""Segmenting super-packets: what the outbound path does to each read besides the system calls."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CASES = {
 
 
 def checksum_seconds(data: bytes) -> float:
-    """How long the payload's sum alone takes: what no cut can be faster than."""
+    """How long the payload's sum alone takes: what no segmenting can be faster than."""
     return min(timeit.repeat(lambda: _pure.checksum(data), number=100, repeat=20)) / 100
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_cut(benchmark: BenchmarkFixture, case: str) -> None:
+def test_segment(benchmark: BenchmarkFixture, case: str) -> None:
     segment, gso_size = CASES[case]
     header, packet = super_packet(segment, gso_size)
-    segments = benchmark(_pure.cut_many, header, packet, ROUNDS)
+    segments = benchmark(_pure.segment_many, header, packet, ROUNDS)
     assert segments == ROUNDS * len(segment.payload) // gso_size
     assert benchmark.stats is not None  # it has run
     seconds = benchmark.stats.stats.min / ROUNDS
