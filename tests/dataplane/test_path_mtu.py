@@ -100,6 +100,20 @@ def test_repeated_forged_reports_cost_no_packet_and_end_with_the_last() -> None:
         assert seconds_to_full_speed(o) < 40
 
 
+def test_repeated_reports_without_an_mtu_count_like_any_others() -> None:
+    """From a router older than RFC 1191 behind which the path is narrow: not to be sent past it."""
+    with overlay() as o:
+        assert fast_share(o) > 0.9
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            forge_reports(o, 0, 1)
+            tcp_stream(o.a, o.b, 1)
+        (found,) = o.engines[0].fallbacks()
+        assert found.count >= 2, "it was tried again"
+        assert found.past_mtu_seconds is None
+        assert seconds_to_full_speed(o) < 40
+
+
 # ---- a path that is narrow indeed
 
 

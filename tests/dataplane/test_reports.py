@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import socket
 import time
@@ -14,7 +16,7 @@ from netaddr import IPAddress, IPNetwork
 from tests.support.icmperrors import PORT, icmp_error, send_error
 from tests.support.overlay import Overlay, overlay
 from tests.support.patience import DEADLINE
-from udpoverlay.dataplane.reports import KINDS, Reports, read_report
+from udpoverlay.dataplane.reports import KINDS, Reports, open_reports, read_report
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.report import PathReport
 
@@ -50,6 +52,13 @@ def test_report_tells_kind_reporter_and_peer(type_: int, code: int, kind: str) -
     assert read.mtu == (1300 if kind == "fragmentation_needed" else 0)
 
 
+def test_router_that_tells_no_mtu_means_the_smallest() -> None:
+    """One older than RFC 1191: its report must not read as if the path were wide enough."""
+    read = read_report(icmp_error(3, 4, OURS, PEER, rest=0))
+    assert read is not None
+    assert read.mtu == 68
+
+
 def test_no_bytes_upset_the_reader() -> None:
     whole = icmp_error(3, 3, OURS, PEER)
     for length in range(len(whole)):
@@ -74,6 +83,20 @@ def test_peers_that_are_remembered_are_bounded() -> None:
 
 
 # ---- on a real network
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOPROTOOPT])
+def test_kernel_without_such_a_socket_is_a_line_in_the_log(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("udpoverlay.dataplane.reports.fp.attach_filter", refuse)
+    assert open_reports("127.0.0.1", PORT) is None
+    [record] = caplog.records
+    assert "looks like one that listens" in record.getMessage()
 
 
 def wait_for(o: Overlay, position: int, kind: str) -> PathReport:

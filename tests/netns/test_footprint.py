@@ -14,14 +14,16 @@ from udpoverlay.lab.actions import files
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
-TWO_CAPABILITIES = """
+NET_ADMIN, NET_RAW = 12, 13
+CAPABILITIES = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-for capability in range(64):  # PR_CAPBSET_DROP all but CAP_NET_ADMIN (12) and CAP_NET_RAW (13)
-    if capability not in (12, 13) and libc.prctl(24, capability, 0, 0, 0) != 0:
+kept = [int(word) for word in sys.argv[1].split(",")]
+for capability in range(64):  # PR_CAPBSET_DROP
+    if capability not in kept and libc.prctl(24, capability, 0, 0, 0) != 0:
         assert ctypes.get_errno() == 22, capability  # EINVAL: beyond the last one
 libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -39,13 +41,30 @@ def resident_mb(node: Node) -> float:
 
 
 def test_two_capabilities_are_enough(cluster: Cluster) -> None:
-    program = [sys.executable, "-c", TWO_CAPABILITIES, *UDPOVERLAYD]
-    n1, n2 = cluster.start("n1", program=program), cluster.start("n2")
-    status = n1.host.call(files.read_text, path=f"/proc/{n1.process.pid}/status")
-    assert "CapEff:\t0000000000003000" in status
+    n1, n2 = start_with(cluster, NET_ADMIN, NET_RAW), cluster.start("n2")
     cluster.wait_for_peers(n1, n2)
     assert ping(n1.host, n1.address, n2.address) is not None
+    assert not n1.lines("ICMP errors cannot be read")
+    assert "port_unreachable" in n1.status()["dataplane"]["reports"]
     assert n1.process.stop() == 0
+
+
+def test_without_net_raw_it_runs_and_says_what_it_cannot_see(cluster: Cluster) -> None:
+    n1, n2 = start_with(cluster, NET_ADMIN), cluster.start("n2")
+    cluster.wait_for_peers(n1, n2)
+    assert ping(n1.host, n1.address, n2.address) is not None
+    assert n1.lines("ICMP errors cannot be read", "CAP_NET_RAW")
+    assert n1.status()["dataplane"]["reports"] == {}
+    assert n1.process.stop() == 0
+
+
+def start_with(cluster: Cluster, *capabilities: int) -> Node:
+    """n1, with these capabilities and no other."""
+    kept = ",".join(str(each) for each in capabilities)
+    n1 = cluster.start("n1", program=[sys.executable, "-c", CAPABILITIES, kept, *UDPOVERLAYD])
+    status = n1.host.call(files.read_text, path=f"/proc/{n1.process.pid}/status")
+    assert f"CapEff:\t{sum(1 << each for each in capabilities):016x}" in status
+    return n1
 
 
 def test_a_hundred_leases_need_less_than_40_mb(cluster: Cluster) -> None:

@@ -29,6 +29,8 @@ _log = get_logger(__name__)
 _UNREACHABLE, _TIME_EXCEEDED, _PARAMETER_PROBLEM = 3, 11, 12
 """ICMP types (RFC 792)."""
 _FRAGMENTATION_NEEDED = 4
+_SMALLEST_MTU = 68
+"""Of IPv4 (RFC 791): for routers older than RFC 1191, which tell none."""
 _CODES = {
     0: "net_unreachable",
     1: "host_unreachable",
@@ -79,7 +81,7 @@ class Read:
     destination: bytes
     port: int
     mtu: int
-    """Of the next hop, with fragmentation_needed; 0 where it is not told."""
+    """Of the next hop with fragmentation_needed, the smallest there is if it tells none; else 0."""
 
 
 def read_report(packet: bytes) -> Read | None:
@@ -107,26 +109,35 @@ def read_report(packet: bytes) -> Read | None:
         packet[12:16],
         inner[16:20],
         port,
-        mtu if kind == "fragmentation_needed" else 0,
+        max(mtu, _SMALLEST_MTU) if kind == "fragmentation_needed" else 0,
     )
 
 
 def open_reports(address: str, port: int) -> socket.socket | None:
     """A raw socket with the ICMP errors about datagrams from `address` and `port`.
 
-    None where it is not permitted, and for an IPv6 address. The kernel throws away what is no such
-    error.
+    None for an IPv6 address, and where the kernel gives none: a count is no reason not to start.
+    It throws away what is no such error.
     """
     if ":" in address:
         return None
     try:
-        raw = socket.socket(
-            socket.AF_INET,
-            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            socket.IPPROTO_ICMP,
+        return _open(address, port)
+    except OSError as error:
+        _log.warning(
+            "ICMP errors cannot be read: a peer whose port is closed looks like one that listens",
+            why=error.strerror or str(error),
+            fix="give the daemon CAP_NET_RAW",
         )
-    except PermissionError:
         return None
+
+
+def _open(address: str, port: int) -> socket.socket:
+    raw = socket.socket(
+        socket.AF_INET,
+        socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+        socket.IPPROTO_ICMP,
+    )
     try:
         # Set bits are types that are not wanted.
         wanted = 1 << _UNREACHABLE | 1 << _TIME_EXCEEDED | 1 << _PARAMETER_PROBLEM

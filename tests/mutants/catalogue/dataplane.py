@@ -8,6 +8,7 @@ _AIO = "udpoverlay/aio.py"
 _DAEMON = "udpoverlay/daemon.py"
 _ENGINE = "udpoverlay/dataplane/engine.py"
 _FEATURES = "udpoverlay/dataplane/features.py"
+_REPORTS = "udpoverlay/dataplane/reports.py"
 _SINK = "udpoverlay/dataplane/sink.py"
 _SUPERVISOR = "udpoverlay/supervisor.py"
 _TUN = "udpoverlay/dataplane/tun.py"
@@ -156,5 +157,79 @@ MUTANTS = (
         old="            if task.done():\n                task.result()\n",
         new="            if task.done():\n                task.exception()\n",
         tests=("tests/test_aio.py",),
+    ),
+    Mutant(
+        name="dead-peers-fill-the-send-buffer",
+        bug="a hundred peers that are gone cost a living one most of its packets",
+        file=_ENGINE,
+        old="        fit_send_buffer(self._udp, self._table.peers)\n",
+        new="",
+        tests=("tests/dataplane/test_dead_peers.py",),
+    ),
+    Mutant(
+        name="closed-port-looks-like-success",
+        bug="a peer whose port is closed looks like one that takes every packet",
+        file=_ENGINE,
+        old="        self._reports.start(loop)\n",
+        new="",
+        tests=(
+            "tests/dataplane/test_reports.py::test_closed_port_of_a_peer_does_not_look_like_success",
+        ),
+    ),
+    Mutant(
+        name="reports-about-others-counted",
+        bug="ICMP errors for another program of this host are counted as our peers'",
+        file=_REPORTS,
+        old=", (load_half, 28, port)]\n",
+        new="]\n",
+        tests=("tests/dataplane/test_reports.py::test_reports_about_others_are_not_ours",),
+    ),
+    Mutant(
+        name="flood-of-reports-takes-the-loop",
+        bug="forged ICMP errors keep the event loop busy: leases and SIGTERM wait",
+        file=_REPORTS,
+        old="        for _ in range(_BATCH):\n",
+        new="        while True:\n",
+        tests=("tests/dataplane/test_reports.py",),
+    ),
+    Mutant(
+        name="reported-peers-never-forgotten",
+        bug="ICMP errors about peers that come and go fill the memory",
+        file=_REPORTS,
+        old="            if len(self._seen) >= _PEERS_MAX:\n",
+        new="            if len(self._seen) < 0:\n",
+        tests=("tests/dataplane/test_reports.py",),
+    ),
+    Mutant(
+        name="report-without-an-mtu-ignored",
+        bug="behind a router that tells no MTU datagrams are sent past it and vanish for minutes",
+        file=_REPORTS,
+        old="max(mtu, _SMALLEST_MTU) if kind",
+        new="mtu if kind",
+        tests=("tests/dataplane/test_path_mtu.py", "tests/dataplane/test_reports.py"),
+    ),
+    Mutant(
+        name="no-start-without-reports",
+        bug="a kernel that gives no socket for ICMP errors keeps the daemon from starting",
+        file=_REPORTS,
+        old="    except OSError as error:\n",
+        new="    except PermissionError as error:\n",
+        tests=("tests/dataplane/test_reports.py",),
+    ),
+    Mutant(
+        name="without-libatomic",
+        bug="on 32-bit ARM, MIPS and PowerPC the extension cannot be loaded",
+        file="setup.py",
+        old='    LDFLAGS += ["-latomic"]\n',
+        new="    pass\n",
+        tests=("tests/test_setup.py",),
+    ),
+    Mutant(
+        name="worker-outlives-its-pump",
+        bug="the daemon crashes when the collector finds a worker that nothing uses any more",
+        file="ext/_fastpath.pyx",
+        old="@cython.no_gc\ncdef class Worker:\n",
+        new="cdef class Worker:\n",
+        tests=("tests/ext/worker/test_lifetime.py",),
     ),
 )

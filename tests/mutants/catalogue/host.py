@@ -115,4 +115,12 @@ MUTANTS = (
         new="name = address",
         tests=("tests/host/test_notify.py",),
     ),
+    Mutant(
+        name="tunnel-looks-for-a-router",
+        bug="IPv6 router solicitations of our own device are counted as dropped packets",
+        file=_NETLINK,
+        old="        await netlink.set_no_link_local(index)\n",
+        new="",
+        tests=("tests/host/test_netlink.py",),
+    ),
 )

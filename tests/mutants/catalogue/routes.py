@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
 
+_PATH = "ext/routes/path.c"
 _PEERS = "ext/routes/peers.c"
 _ROUTES = "ext/routes/routes.c"
 _TRIE = "ext/routes/trie.c"
@@ -101,5 +102,26 @@ MUTANTS = (
         new="    int rc = table_build(slot, routes, count, aliases, alias_count, encap, &table);\n"
         "    if (rc == 0 || table_build(slot, NULL, 0, NULL, 0, encap, &table) == 0) {\n",
         tests=_TESTS,
+    ),
+    Mutant(
+        name="forged-mtu-believed",
+        bug="one forged `fragmentation needed` halves the speed to a peer for ten minutes",
+        file=_PATH,
+        old="        mode.past_mtu = watched && mtu_is_the_cause(path) && "
+        "size >= LOAD(segment.size);\n",
+        new="        mode.past_mtu = false;\n",
+        tests=(
+            "tests/dataplane/test_path_mtu.py::test_forged_report_costs_seconds_although_the_kernel_believes_it_for_minutes",
+        ),
+    ),
+    Mutant(
+        name="report-of-a-narrow-path-ignored",
+        bug="behind a path that became narrow full packets vanish for ten minutes",
+        file=_PATH,
+        old="    if (mtu >= size + PATH_OVERHEAD || (!LOAD(proving) && LOAD(past_until) <= now))\n",
+        new="    if (mtu > 0)\n",
+        tests=(
+            "tests/dataplane/test_path_mtu.py::test_narrow_path_is_found_out_and_nothing_is_sent_past_it_for_long",
+        ),
     ),
 )
