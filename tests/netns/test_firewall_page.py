@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, Node, wait_until
+from tests.support.icmperrors import icmp_error, send_error
 from tests.support.stranger import Pod, inner, pod_of, send
 from tests.support.wire import listen, ping
 from udpoverlay.lab.hosts import Host
@@ -20,6 +21,8 @@ pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/security.md"
 NODES = "192.0.2.0/24"
+UNREACHABLE, PORT_UNREACHABLE, FRAGMENTATION_NEEDED = 3, 3, 4
+"""ICMP type and codes (RFC 792)."""
 
 
 def commands(program: str) -> list[str]:
@@ -95,3 +98,15 @@ def test_the_rules_of_the_page_do_what_it_says(
     with listen(n1.host, n1.address) as server:
         reached = connects(world.pod2.host, world.pod2.address, server.getsockname())
     assert reached == ("iptables" in request.node.name)  # the page has that rule for nft alone
+    # The page has a rule against forged MTUs for nft alone, too; other ICMP errors come through.
+    node = world.cluster.fabric.address("n2")
+    with stranger.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for code in (FRAGMENTATION_NEEDED, PORT_UNREACHABLE):
+            send_error(raw, icmp_error(UNREACHABLE, code, address, node, rest=552))
+
+    def reports() -> dict[str, int]:
+        counts: dict[str, int] = n1.status()["dataplane"]["reports"]
+        return counts
+
+    wait_until(lambda: reports()["port_unreachable"] == 1, "the later one is counted")
+    assert reports()["fragmentation_needed"] == int("iptables" in request.node.name)
