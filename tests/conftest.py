@@ -37,11 +37,13 @@ FOREIGN = (
     *("COLUMNS", "LINES", "FORCE_COLOR", "CLICOLOR_FORCE", "PYTHONWARNINGS"),
 )
 """Beginnings of variables that change what a program under test does."""
+OURS = {"UDPOVERLAY_TEST_ETCDS", "UDPOVERLAY_FUZZ_SECONDS"}
+"""What the tests themselves are told; no program under test knows these."""
 
 
 def pytest_configure() -> None:
     for name in list(os.environ):
-        if name.startswith(FOREIGN):
+        if name.startswith(FOREIGN) and name not in OURS:
             del os.environ[name]
     # A shell ignores SIGINT and SIGQUIT for what runs in the background, nohup SIGHUP. An ignored
     # signal stays ignored in all children, a handled one gets its default there.

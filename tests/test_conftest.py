@@ -52,6 +52,8 @@ async def test_takes_too_long():
 def test_environment():
     assert not [name for name in os.environ if name.startswith("FLANNELD_")]
     assert "NOTIFY_SOCKET" not in os.environ
+    assert os.environ["UDPOVERLAY_TEST_ETCDS"] == "/nowhere/etcd"
+    assert os.environ["UDPOVERLAY_FUZZ_SECONDS"] == "0.1"
 
 def test_signals():
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
@@ -78,7 +80,11 @@ def test_shell_of_the_tests_changes_nothing_for_what_they_start(tmp_path: Path) 
             str(inner),
         ],
         cwd=ROOT,
-        env={**os.environ, "FLANNELD_IFACE": "wrong", "NOTIFY_SOCKET": "/wrong", "WORD": "wrong"},
+        env={
+            **os.environ,
+            **{"FLANNELD_IFACE": "wrong", "NOTIFY_SOCKET": "/wrong", "WORD": "wrong"},
+            **{"UDPOVERLAY_TEST_ETCDS": "/nowhere/etcd", "UDPOVERLAY_FUZZ_SECONDS": "0.1"},
+        },
         preexec_fn=_ignore_signals,
         stdin=subprocess.DEVNULL,
         capture_output=True,
