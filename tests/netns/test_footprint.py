@@ -76,3 +76,7 @@ def test_a_hundred_leases_need_less_than_40_mb(cluster: Cluster) -> None:
         )
     wait_until(lambda: n1.status()["dataplane"]["routes"] == 100, "all leases have a route")
     assert resident_mb(n1) < 40
+    maps = n1.host.call(files.read_text, path=f"/proc/{n1.process.pid}/maps")
+    assert "uvloop" in maps
+    for library in ("aiohttp", "yarl", "msgspec"):
+        assert library not in maps, "for Kubernetes alone"

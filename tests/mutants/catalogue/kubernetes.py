@@ -8,6 +8,7 @@ _ANNOTATIONS = "udpoverlay/registry/kubernetes/annotations.py"
 _AUTH = "udpoverlay/kubernetes/auth.py"
 _CIDR_SET = "udpoverlay/kubernetes/cidr_set.py"
 _CLIENT = "udpoverlay/kubernetes/client.py"
+_CODEC = "udpoverlay/kubernetes/codec.py"
 _NODE = "udpoverlay/kubernetes/node.py"
 _NODES = "udpoverlay/kubernetes/nodes.py"
 _NODE_LEASES = "udpoverlay/registry/kubernetes/node_leases.py"
@@ -202,6 +203,89 @@ MUTANTS = (
         new="            return bool(self.subnet(view))\n",
         tests=(
             "tests/registry/kubernetes/test_watch.py::test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log",
+        ),
+    ),
+    Mutant(
+        name="follower-of-nodes-dies",
+        bug="one unforeseen exception ends the task that follows Nodes: routes go stale for good",
+        file="udpoverlay/supervisor.py",
+        old="            error = await _end_of(work())\n"
+        "            await self._clock.sleep(self.failed(name, error))\n",
+        new="            await _end_of(work())\n            return\n",
+        tests=(
+            "tests/registry/kubernetes/test_hostile.py::test_an_unforeseen_error_in_following_nodes_is_survived",
+            "tests/test_supervisor.py",
+        ),
+    ),
+    Mutant(
+        name="nodes-not-listed-after-a-failure",
+        bug="an exception between two halves of a change leaves that Node's route stale",
+        file=_NODES,
+        old='                self.revision = ""\n                raise\n',
+        new="                raise\n",
+        tests=(
+            "tests/registry/kubernetes/test_hostile.py::test_an_unforeseen_error_in_following_nodes_is_survived",
+        ),
+    ),
+    Mutant(
+        name="token-file-that-is-no-text",
+        bug="a token file that is not UTF-8 for a moment ends the task that follows Nodes",
+        file=_AUTH,
+        old="        except UnicodeDecodeError:\n"
+        '            raise _NoToken("it is not ASCII text") from None\n',
+        new="",
+        tests=("tests/kubernetes/test_kubeconfig.py",),
+    ),
+    Mutant(
+        name="deep-json-is-unforeseen",
+        bug="deep JSON of an API server ends the task that asked",
+        file=_CODEC,
+        old="    except (ValueError, RecursionError, OverflowError) as error:\n",
+        new="    except (ValueError, OverflowError) as error:\n",
+        tests=("tests/kubernetes/test_codec.py", "tests/registry/kubernetes/test_hostile.py"),
+    ),
+    Mutant(
+        name="list-of-nothing-believed",
+        bug="a reply of {} instead of a list of Nodes withdraws every route",
+        file=_CODEC,
+        old='    if found.kind != "NodeList":\n',
+        new="    if False:\n",
+        tests=("tests/kubernetes/test_codec.py",),
+    ),
+    Mutant(
+        name="page-of-any-length",
+        bug="a gzip bomb of an API server takes all memory",
+        file="udpoverlay/kubernetes/transport.py",
+        old="                if len(body) > most:\n",
+        new="                if False:\n",
+        tests=(
+            "tests/registry/kubernetes/test_hostile.py::test_a_reply_costs_no_more_memory_than_a_page_may",
+        ),
+    ),
+    Mutant(
+        name="event-of-any-length",
+        bug="an event without an end takes all memory",
+        file="udpoverlay/kubernetes/transport.py",
+        old="                if len(rest) > _MAX_LINE:\n",
+        new="                if False:\n",
+        tests=("tests/kubernetes/test_nodes.py::test_an_event_without_an_end_is_given_up",),
+    ),
+    Mutant(
+        name="no-ipv6-in-the-subnet-file",
+        bug="a dual-stack Node's CNI gets no IPv6 range: flanneld's subnet.env has one",
+        file="udpoverlay/model/subnetenv.py",
+        old="    if conf.enable_ipv6 and subnet.v6 is not None:\n",
+        new="    if False:\n",
+        tests=("tests/model/test_subnetenv.py",),
+    ),
+    Mutant(
+        name="no-ipv6-range-with-udp",
+        bug="a dual-stack Node's IPv6 podCIDR is left out because the backend carries IPv4 alone",
+        file=_ANNOTATIONS,
+        old="        return Subnet(v4 if self.v4 else None, v6 if self.v6_range else None)\n",
+        new="        return Subnet(v4 if self.v4 else None, v6 if self.v6 else None)\n",
+        tests=(
+            "tests/registry/kubernetes/test_registry.py::test_a_dual_stack_nodes_subnet_file_has_both_families",
         ),
     ),
 )

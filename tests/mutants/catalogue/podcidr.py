@@ -99,4 +99,44 @@ MUTANTS = (
             "tests/podcidr/test_election.py::test_a_write_whose_answer_was_lost_does_not_cost_the_lease",
         ),
     ),
+    Mutant(
+        name="deadline-only-when-answered",
+        bug="an API server that takes the leader's writes without answering leaves two leaders",
+        file=_ELECTION,
+        old="        await aio.first_to_end(self._renew(), self._expire())\n",
+        new="        await self._renew()\n",
+        tests=(
+            "tests/podcidr/test_election.py::test_a_renewal_that_is_never_answered_keeps_no_leader_past_its_deadline",
+            "tests/podcidr/test_races.py::test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts",
+        ),
+    ),
+    Mutant(
+        name="deadline-from-the-answer",
+        bug="a slow answer to a renewal lets the old leader act after the next one has begun",
+        file=_ELECTION,
+        old="        self._lease, self._confirmed, self._renewed_at = lease, lease.term, began\n",
+        new="        self._lease, self._confirmed = lease, lease.term\n"
+        "        self._renewed_at = self._clock.monotonic()\n",
+        tests=(
+            "tests/podcidr/test_election.py::test_the_time_to_act_counts_from_when_the_lease_was_asked_for",
+        ),
+    ),
+    Mutant(
+        name="unforeseen-error-keeps-the-lease",
+        bug="a replica whose work fails holds the Lease, and none serves new Nodes",
+        file="udpoverlay/podcidr/controller.py",
+        old="            await self._leadership.release()\n",
+        new="            pass\n",
+        tests=(
+            "tests/podcidr/test_faults.py::test_an_unforeseen_error_gives_the_lease_to_another_replica",
+        ),
+    ),
+    Mutant(
+        name="check-glues-words-and-numbers",
+        bug="--check prints 10.244.0.0/16210: network and number run into each other",
+        file="udpoverlay/cli/podcidr_controller.py",
+        old="    width = max(len(name) for name, _ in rows) + 2\n",
+        new="    width = 20\n",
+        tests=("tests/podcidr/test_process.py::test_check_prints_what_is_odd_and_fails",),
+    ),
 )

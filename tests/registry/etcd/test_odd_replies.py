@@ -9,20 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.support.aio import in_thread, run, until
 from tests.support.etcd import EtcdServer, running
-from tests.support.etcdclient import client
+from tests.support.etcdclient import client, patiently
 from tests.support.host import PEERS, Host, host_with_peers, new_peer
 from tests.support.network import QUICK, plain_value
 from tests.support.oddetcd import HEADERS, Odd, OddEtcd, Reply, framed
 from udpoverlay.errors import RegistryError
-from udpoverlay.registry.etcd.client import EtcdTimeouts
-from udpoverlay.registry.etcd.messages import WATCH, put_op
+from udpoverlay.registry.etcd.client import EtcdClient, EtcdTimeouts
+from udpoverlay.registry.etcd.messages import (
+    WATCH,
+    delete_op,
+    get_op,
+    if_absent,
+    put_op,
+)
 from udpoverlay.registry.etcd.wire import bytes_field, fields, int_field
 
 pytestmark = pytest.mark.etcd
@@ -262,6 +269,37 @@ def test_an_odd_reply_ends_nothing(etcd: EtcdServer, name: str) -> None:
     run(scenario())
 
 
+def requests(etcd: EtcdClient) -> dict[str, Coroutine[Any, Any, Any]]:
+    key = b"/test/odd/x"
+    return {
+        "range": etcd.range(b"/test/", b"/test0", limit=5),
+        "txn": etcd.txn([if_absent(key)], [put_op(key, b"", 0)], [get_op(key)]),
+        "grant": etcd.grant(77, 100),
+        "time to live": etcd.time_to_live(77),
+        "revoke": etcd.revoke(77),
+        "watch": etcd.watch(b"/test/", b"/test0", 1),
+    }
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_an_odd_reply_to_any_request_is_a_value_or_one_error(etcd: EtcdServer, name: str) -> None:
+    """As at the start of a daemon, before anything is followed."""
+
+    async def scenario() -> None:
+        proxy = OddEtcd(etcd.url)
+        await proxy.start()
+        proxy.odd, proxy.oddly = REPLIES[name], frozenset({True, False})
+        made = client(proxy.url, timeouts=EtcdTimeouts(connect=2.0, request=0.3))
+        for request in requests(made).values():
+            with contextlib.suppress(RegistryError):
+                await request
+        assert proxy.oddities
+        proxy.oddly = frozenset()
+        assert await patiently(made) > 0
+
+    run(scenario())
+
+
 async def canceling(reply: Reply, message: bytes) -> None:
     await reply.message(message + int_field(4, 1))
 
@@ -322,5 +360,30 @@ def test_a_watch_that_breaks_within_a_revision_misses_nothing(etcd: EtcdServer) 
         proxy.oddly = frozenset()
         await host.routes({**PEERS, **both})
         assert host.count("watch_snapshots") == before, "nothing was listed again"
+
+    run(scenario())
+
+
+def test_an_event_whose_key_is_no_text_is_a_point_to_resume_from(etcd: EtcdServer) -> None:
+    """The last change before the watch breaks; a lease that comes meanwhile is seen after it."""
+
+    async def scenario() -> None:
+        proxy, host = await odd_host(etcd)
+        before = host.count("watch_snapshots")
+        skipped = host.count("entries_skipped")
+        keys = [host.network.key("").encode() + name for name in (b"\xff\xfe", b"1\xff", b"\x80/")]
+        for key in keys:
+            await client(etcd.url).txn([], [put_op(key, b"\xff", 0)])
+        await until(lambda: host.count("entries_skipped") >= skipped + 1)
+        proxy.odd, proxy.oddly = hang_up, frozenset({True})
+        added = await new_peer(host)
+        await until(lambda: proxy.oddities)
+        proxy.oddly = frozenset()
+        await host.routes({**PEERS, **added})
+        assert host.count("watch_snapshots") == before, "nothing was listed again"
+        for key in keys:
+            await client(etcd.url).txn([], [delete_op(key)])
+        later = await new_peer(host, 51)
+        await host.routes({**PEERS, **added, **later})
 
     run(scenario())

@@ -30,6 +30,7 @@ from tests.support.kuberegistry import (
 )
 from udpoverlay.clock import SystemClock
 from udpoverlay.errors import OperatorError, RegistryUnavailable
+from udpoverlay.model.subnetenv import format_subnet_env
 from udpoverlay.registry.base import RenewingRegistry
 from udpoverlay.registry.kubernetes.registry import KubeTiming, open_kube
 
@@ -46,6 +47,33 @@ def test_a_udp_node_carries_exactly_flannels_annotations(kube: Kube) -> None:
             assert lease.expires_at is None
             assert not isinstance(registry, RenewingRegistry)
         assert flannel_annotations(await cluster.get_node("n1")) == UDP
+
+    kube(scenario)
+
+
+@pytest.mark.parametrize(
+    "cidrs", [("10.244.1.0/24", "fd00:10::1:0:0:0/80"), ("fd00:10::1:0:0:0/80", "10.244.1.0/24")]
+)
+def test_a_dual_stack_nodes_subnet_file_has_both_families(
+    kube: Kube, cidrs: tuple[str, str]
+) -> None:
+    """In either order of podCIDRs, though the udp backend carries IPv4 alone, as flanneld does."""
+
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.node("n1", *cidrs)
+        conf = cluster.net_conf(EnableIPv6=True, IPv6Network="fd00:10::/48")
+        source = await cluster.source("n1", net_config_path=str(conf))
+        async with opened(source) as registry:
+            lease = await registry.acquire(ATTRS, None)
+            netconf = await registry.network_config()
+        assert format_subnet_env(netconf, lease.subnet, 1472, True) == (
+            "FLANNEL_NETWORK=10.244.0.0/16\n"
+            "FLANNEL_SUBNET=10.244.1.1/24\n"
+            "FLANNEL_IPV6_NETWORK=fd00:10::/48\n"
+            "FLANNEL_IPV6_SUBNET=fd00:10::1:0:0:1/80\n"
+            "FLANNEL_MTU=1472\n"
+            "FLANNEL_IPMASQ=true\n"
+        )
 
     kube(scenario)
 
