@@ -35,6 +35,9 @@ KEEP = NAMES.all()
 SMALL = [name for name, raw in HOSTILE.items() if len(raw) < 1 << 20]
 PERIODS = ElectionPeriods(duration=4.0, renew_deadline=2.0, retry=0.1)
 
+LIVING = 40
+"""Nodes at a time, far fewer than there are ranges: each range is given again and again."""
+
 
 class Hurry(NoonClock):
     """Pauses are short; the deadline of the first sync is not."""
@@ -124,8 +127,8 @@ async def rounds(cluster: Cluster, seconds: float, seed: int) -> str:
                 await cluster.annotate("n2", public_ip=ip)
                 expected["10.244.2.0/24"] = ip
                 await cluster.node(f"p{count}")
-                if count % 10 == 0:
-                    await cluster.delete_node(f"p{count - 5}")
+                if count > LIVING:
+                    await cluster.delete_node(f"p{count - LIVING}")
                 await registry.complete(lease)
                 await registry.stored_public_ips()
                 await asyncio.sleep(1.0)
