@@ -63,6 +63,46 @@ def test_an_endpoint_that_accepts_and_says_nothing_is_left(server: EtcdServer) -
 
 
 @pytest.mark.etcd
+def test_an_endpoint_that_was_left_is_not_asked_first(server: EtcdServer) -> None:
+    async def scenario() -> None:
+        proxy = await proxy_to(server.url)
+        etcd = client(proxy.url, server.url)
+        await etcd.range(b"/x")
+        proxy.mute()
+        proxy.deaf = True
+        etcd.leave(proxy.url)
+        assert etcd.endpoint == server.url
+        etcd.leave(proxy.url)
+        await etcd.range(b"/x")
+        assert etcd.endpoint == server.url
+        assert etcd.counters["endpoint_failures"] == 0
+
+    run(scenario())
+
+
+@pytest.mark.etcd
+def test_a_request_without_an_answer_ends_the_watch_on_a_mute_connection(
+    server: EtcdServer,
+) -> None:
+    """Rather than that the watch finds out by itself, many seconds later."""
+
+    async def scenario() -> None:
+        proxy = await proxy_to(server.url)
+        etcd = client(proxy.url, server.url, timeouts=HASTY)
+        await patiently(etcd)
+        etcd._preferred = 0
+        stream = await etcd.watch(b"/x", b"", 1)
+        assert stream.endpoint == proxy.url
+        await stream.read()
+        proxy.mute()
+        await etcd.range(b"/x")
+        with pytest.raises(RegistryUnavailable):
+            await asyncio.wait_for(stream.read(), 1.0)
+
+    run(scenario())
+
+
+@pytest.mark.etcd
 def test_an_endpoint_slower_than_the_time_out_is_left(server: EtcdServer) -> None:
     async def scenario() -> None:
         slow = await proxy_to(server.url)
