@@ -13,10 +13,11 @@ from collections.abc import Callable
 import pytest
 from netaddr import IPAddress, IPNetwork
 
+from tests.support.clock import FakeClock
 from tests.support.icmperrors import PORT, icmp_error, send_error
 from tests.support.overlay import Overlay, overlay
 from tests.support.patience import DEADLINE
-from udpoverlay.dataplane.reports import KINDS, Reports, open_reports, read_report
+from udpoverlay.dataplane.reports import KINDS, QUIET_SECONDS, Reports, open_reports, read_report
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.report import PathReport
 
@@ -80,6 +81,31 @@ def test_peers_that_are_remembered_are_bounded() -> None:
     found = reports.by_peer()
     assert len(found) == 1024
     assert found[0].peer == "10.11.183.9", "the latest comes first"
+
+
+async def test_first_report_of_a_kind_about_a_peer_is_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FakeClock()
+    reports = Reports(None, lambda *_: True, clock=clock)
+
+    def told(*packets: bytes) -> list[str]:
+        caplog.clear()
+        for packet in packets:
+            reports._take(packet)
+        return [record.getMessage().partition(":")[0] for record in caplog.records]
+
+    closed, gone = icmp_error(3, 3, OURS, PEER), icmp_error(3, 1, OURS, PEER)
+    assert told(closed, closed, gone, closed) == [
+        "nothing listens on the peer's UDP port",
+        "no host answers at the peer's address",
+    ]
+    assert told(icmp_error(3, 3, OURS, "192.0.2.3")) == ["nothing listens on the peer's UDP port"]
+    await clock.advance(QUIET_SECONDS + 1)
+    assert len(told(closed, closed)) == 1, "news again"
+    assert not told(icmp_error(11, 0, OURS, PEER)), "only counted"
+    forged = [icmp_error(3, 3, OURS, f"198.51.100.{number}") for number in range(200)]
+    assert len(told(*forged)) <= 10, "anybody can send them"
 
 
 # ---- on a real network

@@ -232,4 +232,22 @@ MUTANTS = (
         new="cdef class Worker:\n",
         tests=("tests/ext/worker/test_lifetime.py",),
     ),
+    Mutant(
+        name="fallback-not-told",
+        bug="features go on to say that an offload is on while a peer does without it",
+        file="udpoverlay/dataplane/fallbacks.py",
+        old="    if not away:\n",
+        new="    if offload:\n",
+        tests=(
+            "tests/dataplane/test_path_mtu.py::test_underlay_mtu_that_shrinks_for_a_moment_costs_seconds",
+        ),
+    ),
+    Mutant(
+        name="closed-port-not-in-the-log",
+        bug="the log does not say that nothing listens on a peer's port",
+        file=_REPORTS,
+        old="        if is_news and read.kind in _MEANINGS:\n",
+        new="        if not is_news and read.kind in _MEANINGS:\n",
+        tests=("tests/dataplane/test_reports.py",),
+    ),
 )

@@ -361,4 +361,12 @@ MUTANTS = (
         new="    if (!icmp_limiter_take(&pump->icmp_limiter, clock_ns()) && length == 0) {\n",
         tests=_PUMP,
     ),
+    Mutant(
+        name="short-read-ends-the-worker",
+        bug="a read of less than an offload header from the TUN ends the daemon",
+        file=_OUTBOUND,
+        old="            return length > header ? length - header : 0;\n",
+        new="            return length - header;\n",
+        tests=_OFFLOAD,
+    ),
 )
