@@ -31,7 +31,7 @@ from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
 from udpoverlay.errors import KernelError, RegistryError
 from udpoverlay.firewall.blackhole import keep_blackhole
-from udpoverlay.firewall.manager import install
+from udpoverlay.firewall.manager import install, prepare
 from udpoverlay.firewall.policy import look_at_forwarding
 from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
@@ -109,10 +109,11 @@ async def _start(
     plan = await _plan(config, netconf, registry)
     # Before the lease: no peer shall be told of a host that cannot carry packets.
     Engine.check(plan.bind)
+    tools = await prepare(netconf, config.firewall)
     attrs = plan.backend.lease_attrs(plan.choice.public_ip)
     lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file))
     engine = await enter(_engine(plan, lease))
-    firewall = await install(netconf, lease.subnet, config.firewall)
+    firewall = await install(netconf, lease.subnet, config.firewall, tools)
     written = ownsubnet.publish(config, netconf, lease.subnet, plan.mtu)
     health.ready = written
     await engine.start()

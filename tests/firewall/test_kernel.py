@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from tests.support.overlay import Host
 from udpoverlay.errors import KernelError
 from udpoverlay.firewall import command
-from udpoverlay.firewall.manager import Firewall, install
+from udpoverlay.firewall.manager import Firewall, Tools, install, prepare
 from udpoverlay.model.config import FirewallSettings
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
@@ -86,7 +86,8 @@ class Net:
 
     def install(self, conf: NetConf, settings: FirewallSettings = BOTH) -> Firewall:
         async def put() -> Firewall:
-            firewall = await install(conf, SUBNET, settings)
+            tools = await prepare(conf, settings)
+            firewall = await install(conf, SUBNET, settings, tools)
             await firewall.settle()
             return firewall
 
@@ -244,7 +245,7 @@ def test_foreign_rules_stay_and_a_previous_subnet_goes(net: Net) -> None:
     net.saved("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16", "-j", "ACCEPT")
     net.saved("iptables", "-N", "OTHERS")
     other = Subnet(IPNetwork("10.5.9.0/24"))
-    net.router.run(install(CONF, other, BOTH))
+    net.router.run(install(CONF, other, BOTH, Tools(nftables=False)))
     assert "10.5.9.0/24" in net.saved("iptables-save", "-t", "nat")
     net.install(CONF)
     saved = net.saved("iptables-save", "-t", "nat")
@@ -300,6 +301,19 @@ def test_no_tool_at_all_is_an_error_for_masquerading_only(
         net.install(conf)
     firewall = net.install(conf, FirewallSettings(forward=True))
     assert "not on PATH" in str(firewall.facts()["error"])
+
+
+@each_mode
+def test_trying_rules_out_changes_nothing(net: Net, conf: NetConf) -> None:
+    def all_rules() -> list[str]:
+        saved = [net.saved("nft", "list", "ruleset"), net.saved("iptables-save")]
+        return [line for line in "".join(saved).splitlines() if "flannel" in line.lower()]
+
+    tools = net.router.run(prepare(conf, BOTH))
+    assert tools.nftables == conf.enable_nftables
+    assert all_rules() == []
+    net.router.run(install(conf, SUBNET, BOTH, tools))
+    assert all_rules()
 
 
 @each_mode

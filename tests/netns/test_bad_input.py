@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -117,6 +118,49 @@ def test_a_port_that_is_taken(cluster: Cluster) -> None:
     with cluster.fabric.hosts["n1"].socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((cluster.fabric.address("n1"), 8285))
         refused(cluster, cluster.spawn("n1"), "8285", "Address already in use", "another process")
+
+
+def test_a_port_of_the_health_server_that_is_taken(cluster: Cluster) -> None:
+    with cluster.fabric.hosts["n1"].socket(socket.AF_INET, socket.SOCK_STREAM) as other:
+        other.bind(("127.0.0.1", 8081))
+        other.listen()
+        node = cluster.spawn("n1", "--healthz-ip=127.0.0.1", "--healthz-port=8081")
+        refused(cluster, node, "127.0.0.1", "8081", "healthz-port")
+
+
+BROKEN = "#!/bin/sh\necho '{words}' >&2; exit 4\n"
+"""A tool that is there and cannot do it, as in a container without the kernel's modules."""
+
+
+@pytest.mark.parametrize(
+    ("nftables", "broken", "words"),
+    [
+        (False, "iptables-restore", ["iptables-restore", "it cannot", "iptables -t nat -S"]),
+        (False, "iptables-save", ["iptables-save", "it cannot", "modprobe iptable_"]),
+        (False, "iptables", ["iptables --version", "it cannot", "EnableNFTables"]),
+        (True, "nft", ["nft refuses", "it cannot", "nft list ruleset"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_masquerade_rules_that_cannot_be_set(
+    cluster: Cluster, nftables: bool, broken: str, words: list[str]
+) -> None:
+    cluster.etcd.put(f"{PREFIX}/config", json.dumps({**NETCONF, "EnableNFTables": nftables}))
+    host = cluster.fabric.hosts["n1"]
+    host.run(["rm", "-rf", "/run/broken"])
+    tool = f"/run/broken/{broken}"
+    host.call(files.write_text, path=tool, text=BROKEN.format(words="it cannot"))
+    host.run(["chmod", "+x", tool])
+    refused(
+        cluster,
+        cluster.spawn("n1", "--ip-masq", PATH=f"/run/broken:{os.environ['PATH']}"),
+        *words,
+    )
+
+
+def test_no_tool_for_masquerade_rules(cluster: Cluster) -> None:
+    node = cluster.spawn("n1", "--ip-masq", PATH="/nowhere")
+    refused(cluster, node, "iptables is not on PATH", "install iptables")
 
 
 HIDE_TUN = (

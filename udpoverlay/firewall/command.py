@@ -85,10 +85,14 @@ async def _run(argv: Sequence[str], stdin: int, seconds: float) -> Output:
     return Output(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-async def run_checked(argv: Sequence[str], stdin: str = "") -> str:
-    """Run a program that must succeed; its standard output. Raises KernelError with its words."""
+async def run_checked(argv: Sequence[str], stdin: str = "", *, fix: str = "") -> str:
+    """Run a program that must succeed; its standard output.
+
+    Raises KernelError with its words and `fix`.
+    """
     done = await run(argv, stdin)
     if done.status != 0:
         said = " ".join((done.stderr or done.stdout).split())[:_SHOWN]
-        raise KernelError(f"{' '.join(argv)} failed with status {done.status}: {said}")
+        why = f"{' '.join(argv)} failed with status {done.status}: {said}"
+        raise KernelError(why, fix=fix)
     return done.stdout

@@ -165,17 +165,24 @@ class Iptables:
                     fix="install iptables, or set EnableNFTables in the network configuration",
                 )
         self.command = await _of_this_host(self.command)
-        said = await run_checked([self.command, "--version"])
+        said = await run_checked([self.command, "--version"], fix=self._fix)
         match = _VERSION.search(said)
         self._modern = match is None or tuple(map(int, match.groups())) >= _MODERN
 
+    async def try_out(self, rules: RuleSet) -> None:
+        """See whether `rules` would be taken; nothing changes. Raises KernelError."""
+        await self._put(rules, "--test")
+
     async def apply(self, rules: RuleSet) -> None:
         """Make the rules be `rules`, in one step. Raises KernelError."""
+        await self._put(rules)
+
+    async def _put(self, rules: RuleSet, *options: str) -> None:
         tables = [chain.table for chain, wanted in _wanted(rules) if wanted]
         state = await self._read(tables)
         text = payload(rules, state, random_fully=self._asked_random and self._modern)
         if text:
-            await run_checked(self._restore(), text)
+            await run_checked([*self._restore(), *options], text, fix=self._fix)
 
     async def remember(self) -> None:
         """Take what is in place now for what must stay. Raises KernelError."""
@@ -202,6 +209,13 @@ class Iptables:
         if lines:
             await run_checked(self._restore(), "".join(f"{line}\n" for line in lines))
         return bool(lines)
+
+    @property
+    def _fix(self) -> str:
+        return (
+            f"see what `{self.command} -t nat -S` says here, or set EnableNFTables in the network"
+            " configuration"
+        )
 
     def _restore(self) -> list[str]:
         return [f"{self.command}-restore", "--noflush", *(["--wait"] if self._modern else [])]

@@ -3,9 +3,10 @@
 Owns: which tool is used, the order of its steps, the watch over the rules. Must not know: how a
 rule is spelled.
 
-    install ── choose tool ── apply ours, each family in one step
-                                     ▲
-    run ── remove the other tool's ──┴── when something is missing, every resync_seconds
+    prepare ── choose tool ── try our rules out, nothing stays: before a lease tells of this host
+    install ── apply ours, each family in one step
+                  ▲
+    run ── remove the other tool's, and again when something is missing, every resync_seconds
 
 Ours are applied before the other tool's are removed, so that a change of EnableNFTables leaves no
 moment without rules. Nothing is removed at the end: connections outlive a restart.
@@ -28,7 +29,7 @@ from udpoverlay.model.config import FirewallSettings
 from udpoverlay.model.lease import Subnet
 from udpoverlay.model.netconf import NetConf
 
-__all__ = ["Firewall", "install"]
+__all__ = ["Firewall", "Tools", "install", "prepare"]
 
 _log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ class _Tool(Protocol):
     """One address family through one tool."""
 
     async def open(self) -> None: ...
+    async def try_out(self, rules: RuleSet) -> None: ...
     async def apply(self, rules: RuleSet) -> None: ...
     async def remember(self) -> None: ...
     async def intact(self) -> bool: ...
@@ -129,21 +131,49 @@ class Firewall:
         return True
 
 
-async def install(conf: NetConf, subnet: Subnet, settings: FirewallSettings) -> Firewall:
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the rules of this host go through."""
+
+    nftables: bool
+    opened: dict[int, _Tool] = field(default_factory=dict)
+    """By address family: those that were tried out."""
+
+
+async def prepare(conf: NetConf, settings: FirewallSettings) -> Tools:
+    """Choose the tool; see that it takes our masquerade rules, where they are asked for.
+
+    Nothing is changed. Raises KernelError: with it the daemon ends before it has a lease.
+    """
+    tools = Tools(_choose(conf, settings))
+    if settings.masquerade:
+        anywhere = Subnet(conf.network, conf.ipv6_network)  # ours is not known yet
+        for rules in wanted_rules(conf, anywhere, settings, nftables=tools.nftables):
+            tool = _tool(tools.nftables, rules.version, settings)
+            await tool.open()
+            await tool.try_out(rules)
+            tools.opened[rules.version] = tool
+    return tools
+
+
+async def install(
+    conf: NetConf, subnet: Subnet, settings: FirewallSettings, tools: Tools
+) -> Firewall:
     """Put the rules in place and return what keeps them.
 
     Raises KernelError when masquerading was asked for and cannot be had; forward rules that cannot
     be set are a warning, as in flannel, and are tried again.
     """
-    nftables = _choose(conf, settings)
     firewall = Firewall(
-        "nftables" if nftables else "iptables",
+        "nftables" if tools.nftables else "iptables",
         float(max(1, settings.resync_seconds)),
         _versions(conf),
     )
-    for rules in wanted_rules(conf, subnet, settings, nftables=nftables):
+    for rules in wanted_rules(conf, subnet, settings, nftables=tools.nftables):
         if not rules.empty:
-            firewall.families.append(_Family(_tool(nftables, rules.version, settings), rules))
+            opened = tools.opened.get(rules.version)
+            tool = opened or _tool(tools.nftables, rules.version, settings)
+            firewall.families.append(_Family(tool, rules, opened=opened is not None))
     try:
         await firewall.apply()
     except KernelError as error:

@@ -9,6 +9,7 @@ empty. The tables are ours alone; no other table is touched.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from netaddr import IPNetwork
@@ -134,6 +135,10 @@ class Nftables:
             )
         self._random_fully = self._random_fully and await self._takes_random_fully()
 
+    async def try_out(self, rules: RuleSet) -> None:
+        """See whether `rules` would be taken; nothing changes. Raises KernelError."""
+        await self._run(transaction(rules, random_fully=self._random_fully), "-c")
+
     async def apply(self, rules: RuleSet) -> None:
         """Make the table be `rules`, in one step. Raises KernelError."""
         await self._run(transaction(rules, random_fully=self._random_fully))
@@ -159,11 +164,11 @@ class Nftables:
         chain = {"name": "probe", "type": "nat", "hook": "postrouting", "prio": _NAT_PRIORITY}
         rule = Rule("masquerade", IPNetwork("::1" if self._version == 6 else "127.0.0.1"))
         commands = _chain_commands(self._version, chain, (rule,), random_fully=True)
-        done = await _nft(["-c"], [_table(self._version), *commands])
+        done = await _nft(("-c",), [_table(self._version), *commands])
         return done is None
 
-    async def _run(self, commands: list[dict[str, Any]]) -> None:
-        why = await _nft([], commands)
+    async def _run(self, commands: list[dict[str, Any]], *options: str) -> None:
+        why = await _nft(options, commands)
         if why is not None:
             raise KernelError(
                 f"nft refuses the rules of table {_FAMILY[self._version]} "
@@ -184,7 +189,7 @@ class Nftables:
             raise KernelError("nft -j list table printed what is no JSON") from error
 
 
-async def _nft(options: list[str], commands: list[dict[str, Any]]) -> str | None:
+async def _nft(options: Sequence[str], commands: list[dict[str, Any]]) -> str | None:
     """Run a transaction; None, or the words of the refusal."""
     done = await run(["nft", *options, "-j", "-f", "-"], json.dumps({"nftables": commands}))
     if done.status == 0:

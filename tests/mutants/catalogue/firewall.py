@@ -8,6 +8,7 @@ _ATTACHMENTS = "udpoverlay/cni/attachments.py"
 _ENV = "udpoverlay/cni/subnet_env.py"
 _MANAGER = "udpoverlay/firewall/manager.py"
 _NFTABLES = "udpoverlay/firewall/nftables.py"
+_IPTABLES = "udpoverlay/firewall/iptables.py"
 _PLUGIN = "udpoverlay/cni/plugin.py"
 _RULES = "udpoverlay/firewall/rules.py"
 
@@ -54,6 +55,22 @@ MUTANTS = (
         old='        {"flush": {"chain": {**where, "name": chain["name"]}}},\n',
         new="",
         tests=_PURE,
+    ),
+    Mutant(
+        name="rules-not-tried-out",
+        bug="a host that cannot masquerade leaves a lease behind, and peers send to it",
+        file=_MANAGER,
+        old="            await tool.try_out(rules)\n",
+        new="",
+        tests=("tests/netns/test_bad_input.py",),
+    ),
+    Mutant(
+        name="trying-out-sets-rules",
+        bug="rules of the whole network are in force until the lease is known",
+        file=_IPTABLES,
+        old='self._put(rules, "--test")',
+        new="self._put(rules)",
+        tests=("tests/firewall/test_kernel.py",),
     ),
     Mutant(
         name="vanished-rules-not-set-again",
