@@ -18,10 +18,4 @@ rm -rf /tmp/tools
 "$prefix/bin/python3" -m compileall -q "$prefix/lib"
 find "$prefix/lib" -name '*.so' -exec strip --strip-unneeded {} + 2> /dev/null || true
 
-mkdir -p /opt/bin
-ln -sf "$prefix/bin/udpoverlayd" /opt/bin/flanneld
-for name in install-conf docker-opts; do
-    printf '#!/bin/sh\nexec %s/bin/udpoverlay %s "$@"\n' "$prefix" "$name" > "/opt/bin/$name"
-    chmod 0755 "/opt/bin/$name"
-done
-mv /opt/bin/docker-opts /opt/bin/mk-docker-opts.sh
+"$(dirname "$0")/names.sh" "$prefix" /opt/bin

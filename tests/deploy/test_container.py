@@ -37,6 +37,8 @@ def test_script_is_executable_and_has_no_syntax_error(script: Path) -> None:
 def test_containerfile_runs_the_scripts_and_starts_flanneld() -> None:
     text = (CONTAINER / "Containerfile").read_text()
     named = set(re.findall(r"deploy/container/([\w.]+\.sh)", text))
+    for script in SCRIPTS:
+        named |= set(re.findall(r"\$0\"\)/([\w.]+\.sh)", script.read_text()))
     assert named == {script.name for script in SCRIPTS}
     assert 'ENTRYPOINT ["/opt/bin/flanneld"]' in text
 

@@ -1,166 +1,138 @@
-"""The command of flannel's own manifest and chart, with ours behind its name, becomes ready.
+"""flannel's own manifest and chart, with our image in place of flannel's, become ready.
 
-    /opt/bin/flanneld --ip-masq --kube-subnet-mgr --healthz-port=8081
-
-with the pod's service account, /etc/kube-flannel/net-conf.json and the probes as the manifest has
-them: against a real kube-apiserver where there is one, against the API double otherwise.
+The container's command, rights, environment, probes and ConfigMap are what the files say; our
+image's commands stand at flannel's paths. Against a real kube-apiserver where there is one, and
+against the API double. FLANNEL_SOURCE names a checkout of flannel, for its manifest and its chart;
+our own manifest has the same command.
 """
 
 from __future__ import annotations
 
-import base64
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.support import kube_apiserver
-from tests.support.cluster import UDPOVERLAYD, wait_until
+from tests.support import need
+from tests.support.cluster import wait_until
 from tests.support.kubecluster import flannel_annotations
 from tests.support.kubehosts import KubeHosts
-from udpoverlay.errors import KernelError
-from udpoverlay.lab.actions import files, web
-from udpoverlay.lab.etcd import Etcd
-from udpoverlay.lab.hosts import Fabric, Host, Process
+from tests.support.podhost import Object, PodHost
+from tests.support.realkube import PORT, RealCluster
+from udpoverlay.lab.actions import files
+from udpoverlay.lab.hosts import Fabric, Process
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
-MANIFEST = ["--ip-masq", "--kube-subnet-mgr", "--healthz-port=8081"]
-POD_ENV = {
-    "POD_NAME": "kube-flannel-ds-abcde",
-    "POD_NAMESPACE": "kube-flannel",
-    "EVENT_QUEUE_DEPTH": "5000",
-    "CONT_WHEN_CACHE_NOT_READY": "false",
+POD, NAMESPACE = "kube-flannel-ds-abcde", "kube-flannel"
+OURS = Path(__file__).parents[2] / "deploy"
+IMAGE = "registry.example/udpoverlay"
+COMMAND = [
+    "/opt/bin/flanneld",
+    "--ip-masq",
+    "--kube-subnet-mgr",
+    "--healthz-port=8081",
+]
+"""Of flannel's manifest and chart, 0.28.9."""
+
+
+def of_yaml(text: str) -> list[Object]:
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def flannels(*parts: str) -> Path:
+    source = need.flannel_source()
+    if source is None:
+        pytest.skip("no flannel checkout: FLANNEL_SOURCE names none")
+    return source.joinpath(*parts)
+
+
+def of_flannels_manifest() -> list[Object]:
+    """As downloaded, `set image` done, and the backend set to udp in the ConfigMap."""
+    objects = of_yaml(flannels("Documentation", "kube-flannel.yml").read_text())
+    [config] = [each["data"] for each in objects if each["kind"] == "ConfigMap"]
+    conf = json.loads(config["net-conf.json"])
+    config["net-conf.json"] = json.dumps({**conf, "Backend": {"Type": "udp"}})
+    return objects
+
+
+def rendered(chart: Path, *values: str) -> list[Object]:
+    if shutil.which("helm") is None:
+        pytest.skip("no helm on PATH")
+    words = ["helm", "template", "flannel", str(chart), "-n", NAMESPACE]
+    words += [word for value in values for word in ("--set", value)]
+    return of_yaml(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def of_flannels_chart() -> list[Object]:
+    chart = flannels("chart", "kube-flannel")
+    objects = rendered(chart, f"flannel.image.repository={IMAGE}", "flannel.backend=udp")
+    [pod] = [x["spec"]["template"]["spec"] for x in objects if x["kind"] == "DaemonSet"]
+    images = {each["name"]: each["image"] for each in (*pod["initContainers"], *pod["containers"])}
+    assert images["kube-flannel"].startswith(f"{IMAGE}:")
+    assert images["install-cni"].startswith(f"{IMAGE}:")
+    assert not images["install-cni-plugin"].startswith(IMAGE)
+    return objects
+
+
+def of_our_manifest() -> list[Object]:
+    return of_yaml((OURS / "kubernetes" / "udpoverlay.yml").read_text())
+
+
+SOURCES = {
+    "flannels-manifest": of_flannels_manifest,
+    "flannels-chart": of_flannels_chart,
+    "ours": of_our_manifest,
 }
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-TOKEN, PORT = "token-admin", 6443
-NODE = {
-    "metadata": {"name": "n1"},
-    "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]},
-}
-POD = {
-    "metadata": {"name": POD_ENV["POD_NAME"], "namespace": POD_ENV["POD_NAMESPACE"]},
-    "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]},
-}
 
 
-def probe(host: Host, path: str) -> tuple[int, str]:
-    try:
-        status, body = host.call(web.request, address="127.0.0.1:8081", method="GET", path=path)
-    except KernelError:  # it does not listen yet
-        return 0, ""
-    return status, body
+@pytest.fixture(params=SOURCES)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    made = SOURCES[request.param]()
+    [pod] = [x["spec"]["template"]["spec"] for x in made if x["kind"] == "DaemonSet"]
+    [container] = pod["containers"]
+    assert [*container["command"], *container.get("args", [])] == COMMAND
+    return made
 
 
-def becomes_ready(host: Host, daemon: Process) -> None:
+def becomes_ready(pod: PodHost, daemon: Process) -> None:
     """What the kubelet sees: alive at once, ready in the end."""
 
-    def answers(path: str, body: str) -> bool:
+    def answers(probe: str, body: str) -> bool:
         assert daemon.poll() is None, daemon.log()
-        return probe(host, path) == (200, body)
+        return pod.probe(probe) == (200, body)
 
-    wait_until(lambda: answers("/healthz", "flanneld is running"), "liveness probe")
-    wait_until(lambda: answers("/readyz", "flanneld is ready"), f"readiness: {daemon.log()}")
-    env = host.call(files.read_text, path="/run/flannel/subnet.env")
+    wait_until(lambda: answers("livenessProbe", "flanneld is running"), "liveness probe")
+    wait_until(lambda: answers("readinessProbe", "flanneld is ready"), f"ready: {daemon.log()}")
+    env = pod.host.call(files.read_text, path="/run/flannel/subnet.env")
     assert "FLANNEL_SUBNET=10.244.1.1/24\n" in env
     assert "FLANNEL_IPMASQ=true\n" in env
-    status, rules = host.run(["iptables-save", "-t", "nat"])
+    status, rules = pod.host.run(["iptables-save", "-t", "nat"])
     assert status == 0, rules
     assert "-A FLANNEL-POSTRTG -s 10.244.1.0/24 -d 10.244.0.0/16" in rules
+    assert pod.install_conf() == pod.config["cni-conf.json"]
 
 
-@pytest.fixture
-def net_conf(tmp_path: Path) -> Path:
-    path = tmp_path / "net-conf.json"
-    path.write_text('{"Network": "10.244.0.0/16", "Backend": {"Type": "udp"}}')
-    return path
-
-
-def test_manifest_command_becomes_ready_with_the_double(tmp_path: Path, net_conf: Path) -> None:
+def test_container_becomes_ready_with_the_double(tmp_path: Path, objects: list[Object]) -> None:
     kube = KubeHosts("n1", directory=tmp_path)
     try:
         kube.register("n1", "10.244.1.0/24")
-        host = kube.fabric.hosts["n1"]
-        where = [f"--net-config-path={net_conf}", f"--kubeconfig-file={kube.kubeconfig}"]
-        daemon = host.popen([*UDPOVERLAYD, *MANIFEST, *where], env={**POD_ENV, "NODE_NAME": "n1"})
-        becomes_ready(host, daemon)
+        pod = PodHost(kube.fabric.hosts["n1"], objects)
+        where = {"KUBECONFIG": str(kube.kubeconfig), "NODE_NAME": "n1"}
+        becomes_ready(pod, pod.start(POD, NAMESPACE, **where))
         assert flannel_annotations(kube.node("n1"))["kube-subnet-manager"] == "true"
     finally:
         kube.fabric.close()
 
 
-class RealCluster:
-    """A kube-apiserver with its etcd on the switch, and the files of a pod on the host."""
-
-    def __init__(self, directory: Path) -> None:
-        self.fabric = Fabric(["n1"])
-        self.host = self.fabric.hosts["n1"]
-        try:
-            self.api = self._start(directory)
-            certificate = (directory / "certs" / "apiserver.crt").read_text()
-            for name, text in (
-                ("token", TOKEN),
-                ("ca.crt", certificate),
-                ("namespace", "kube-flannel"),
-            ):
-                self.host.call(files.write_text, path=f"{SERVICE_ACCOUNT}/{name}", text=text)
-        except BaseException:
-            self.fabric.close()
-            raise
-
-    def _start(self, directory: Path) -> Process:
-        etcd = Etcd(self.fabric.switch, Fabric.GATEWAY)
-        (directory / "sa.key").write_bytes(kube_apiserver.signing_key())
-        (directory / "tokens.csv").write_text(f'{TOKEN},admin,0,"system:masters"\n')
-        api = self.fabric.switch.popen(
-            [
-                kube_apiserver.find(),
-                f"--etcd-servers={etcd.endpoint}",
-                f"--cert-dir={directory / 'certs'}",
-                f"--bind-address={Fabric.GATEWAY}",
-                f"--advertise-address={Fabric.GATEWAY}",
-                f"--secure-port={PORT}",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-signing-key-file={directory / 'sa.key'}",
-                f"--service-account-key-file={directory / 'sa.key'}",
-                "--service-cluster-ip-range=10.254.0.0/24",
-                f"--token-auth-file={directory / 'tokens.csv'}",
-                "--authorization-mode=RBAC",
-                "--disable-admission-plugins=ServiceAccount",
-            ]
-        )
-        self.api = api
-        wait_until(lambda: self.ask("GET", "/readyz") is not None, f"the API: {api.log()}", 180)
-        self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "kube-flannel"}})
-        assert self.ask("POST", "/api/v1/nodes", NODE), api.log()
-        assert self.ask("POST", "/api/v1/namespaces/kube-flannel/pods", POD), api.log()
-        return api
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer of the API; None when it refuses or does not listen yet."""
-        assert self.api.poll() is None, self.api.log()
-        script = (
-            "import base64, ssl, sys, urllib.request as u\n"
-            "method, url, body = sys.argv[1:]\n"
-            f"heads = {{'Authorization': 'Bearer {TOKEN}', 'Content-Type': 'application/json'}}\n"
-            "data = base64.b64decode(body) or None\n"
-            "asked = u.Request(url, data, heads, method=method)\n"
-            "print(u.urlopen(asked, context=ssl._create_unverified_context()).read().decode())\n"
-        )
-        encoded = base64.b64encode(b"" if body is None else json.dumps(body).encode()).decode()
-        url = f"https://{Fabric.GATEWAY}:{PORT}{path}"
-        words = [*UDPOVERLAYD[:1], "-c", script, method, url, encoded]
-        status, output = self.fabric.switch.run(words, 60)
-        if status != 0:
-            return None
-        return json.loads(output) if output.startswith("{") else output
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RealCluster]:
-    made = RealCluster(tmp_path)
+    made = RealCluster(tmp_path, pod=POD, namespace=NAMESPACE)
     try:
         yield made
     finally:
@@ -169,15 +141,14 @@ def cluster(tmp_path: Path) -> Iterator[RealCluster]:
 
 @pytest.mark.kube
 @pytest.mark.timeout(400)
-def test_manifest_command_becomes_ready_in_a_pod_of_a_real_cluster(
-    cluster: RealCluster, net_conf: Path
+def test_container_becomes_ready_in_a_pod_of_a_real_cluster(
+    cluster: RealCluster, objects: list[Object]
 ) -> None:
     """In-cluster configuration, the Node found through the Pod: as the manifest starts it."""
     service = {"KUBERNETES_SERVICE_HOST": Fabric.GATEWAY, "KUBERNETES_SERVICE_PORT": str(PORT)}
-    argv = [*UDPOVERLAYD, *MANIFEST, f"--net-config-path={net_conf}"]
-    daemon = cluster.host.popen(argv, env={**POD_ENV, **service})
-    becomes_ready(cluster.host, daemon)
-    node = cluster.ask("GET", "/api/v1/nodes/n1")
+    pod = PodHost(cluster.host, objects)
+    becomes_ready(pod, pod.start(POD, NAMESPACE, **service))
+    node: Any = cluster.ask("GET", "/api/v1/nodes/n1")
     found = flannel_annotations(node)
     assert found["public-ip"] == cluster.fabric.address("n1")
     assert found["backend-type"] == ""

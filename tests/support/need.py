@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["etcd", "flanneld", "kube_apiserver", "root"]
+__all__ = ["etcd", "flannel_source", "flanneld", "kube_apiserver", "root"]
 
 _PROBE = """
 import ctypes, os, sys
@@ -62,3 +62,9 @@ def kube_apiserver() -> str | None:
 def flanneld() -> str | None:
     """A real flanneld on PATH."""
     return None if shutil.which("flanneld") else "no flanneld on PATH"
+
+
+def flannel_source() -> Path | None:
+    """A checkout of flannel, for its manifest and chart: the folder that FLANNEL_SOURCE names."""
+    named = os.environ.get("FLANNEL_SOURCE")
+    return Path(named) if named and (Path(named) / "chart" / "kube-flannel").is_dir() else None
