@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ def test_masqueraded_connection_outlives_a_restart_of_the_daemon(
     client = one.host.popen(asking, log=f"busy-{time.monotonic_ns()}.log")
     wait_until(lambda: len(server.seen()) > 10, "the pod is served")
     assert node.process.stop() == 0
-    cluster.start(node.name, "--ip-masq")
+    one.node = cluster.start(node.name, "--ip-masq")
     before = len(server.seen())
     wait_until(lambda: len(server.seen()) > before + 10, "the pod is served after the restart")
     client.stop()
@@ -166,6 +167,65 @@ def test_masqueraded_connection_outlives_a_restart_of_the_daemon(
     server.process.stop()
 
 
+def test_running_connection_outlives_a_restart_of_the_daemon_and_keeps_its_speed(
+    pods: tuple[Cluster, Pod, Pod],
+) -> None:
+    """One TCP stream from a pod to the world: conntrack keeps its masquerading meanwhile."""
+    cluster, one, two = pods
+    node = one.node
+    sink = cluster.fabric.switch.popen(
+        [sys.executable, "-c", SINK, Fabric.GATEWAY, str(PORT)], log=f"sink-{time.monotonic_ns()}"
+    )
+    wait_until(lambda: "up" in sink.log(), "the sink listens")
+    sending = [*one.argv, sys.executable, "-c", SOURCE, Fabric.GATEWAY, str(PORT)]
+    source = one.host.popen(sending, log=f"source-{time.monotonic_ns()}.log")
+
+    def rates() -> list[float]:
+        """Megabytes a second, one figure a tenth of a second."""
+        return [float(line.split()[1]) for line in sink.log().splitlines() if "MB" in line]
+
+    def fast(since: int) -> float:
+        wait_until(lambda: len(rates()) >= since + 10, "a second of the stream")
+        return statistics.median(rates()[since:])
+
+    before = fast(len(rates()) + 3)
+    assert node.process.stop() == 0
+    one.node = cluster.start(node.name, "--ip-masq")
+    after = max(fast(len(rates())) for _ in range(5))
+    assert source.poll() is None, source.log()
+    assert [line.split()[1] for line in sink.log().splitlines() if "from " in line] == [
+        cluster.fabric.address(node.name)
+    ]
+    assert after > before / 2, (before, after)
+    source.stop()
+    sink.stop()
+    # Pod to pod too: the overlay itself is back.
+    server = Server(two.host, two.address, tuple(two.argv))
+    reaches(one.host, two.address, PORT, tuple(one.argv))
+    server.process.stop()
+
+
+SOURCE = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as connection:
+    block = bytes(1 << 16)
+    while True:
+        connection.sendall(block)
+"""
+SINK = """
+import socket, sys, time
+with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
+    print("up", flush=True)
+    while True:
+        connection, peer = server.accept()
+        print("from", peer[0], flush=True)
+        count, since = 0, time.monotonic()
+        while data := connection.recv(1 << 18):
+            count += len(data)
+            if (now := time.monotonic()) - since > 0.1:
+                print("MB", count / 1e6 / (now - since), flush=True)
+                count, since = 0, now
+"""
 BUSY = """
 import socket, sys, time
 for _ in range(100000):
