@@ -15,7 +15,7 @@ from netaddr import IPAddress, IPNetwork
 
 from tests.support.namespace import in_new_namespace, run_in_new_namespace, tun
 from udpoverlay.errors import KernelError
-from udpoverlay.host.links import DefaultRoute, Link
+from udpoverlay.host.links import DefaultRoute, Link, Route
 from udpoverlay.host.netlink import TUN_QUEUE_PACKETS, Netlink, configure_tunnel, host_view
 
 pytestmark = pytest.mark.root
@@ -106,6 +106,24 @@ def test_a_route_that_exists_already_is_no_error() -> None:
                 await netlink.set_up(index)
                 assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
                 assert not await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+
+    run_in_new_namespace(scenario)
+
+
+def test_routes_of_the_main_table_are_told_with_their_link() -> None:
+    async def scenario() -> None:
+        with tun() as name:
+            async with Netlink() as netlink:
+                index = (await link_called(netlink, name)).index
+                await netlink.set_up(index)
+                for network in ("10.5.0.0/16", "0.0.0.0/0", "fd09::/48"):
+                    await netlink.add_link_route(IPNetwork(network), index)
+                await netlink.add_blackhole(IPNetwork("10.6.0.0/16"))
+                assert sorted(await netlink.routes(4), key=lambda route: route.network) == [
+                    Route(IPNetwork("0.0.0.0/0"), index),
+                    Route(IPNetwork("10.5.0.0/16"), index),
+                ]
+                assert Route(IPNetwork("fd09::/48"), index) in await netlink.routes(6)
 
     run_in_new_namespace(scenario)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netaddr import IPAddress
+from netaddr import IPAddress, IPNetwork
 
-__all__ = ["Address", "DefaultRoute", "HostView", "Link", "RouteAnswer"]
+__all__ = ["Address", "DefaultRoute", "HostView", "Link", "Route", "RouteAnswer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,14 @@ class Link:
 class DefaultRoute:
     """The first default route of a family; `index` is 0 when it names no one link (multipath)."""
 
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table to a network by one link."""
+
+    network: IPNetwork
     index: int
 
 

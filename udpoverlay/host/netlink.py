@@ -18,7 +18,7 @@ from typing import Any
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.errors import KernelError
-from udpoverlay.host.links import Address, DefaultRoute, HostView, Link, RouteAnswer
+from udpoverlay.host.links import Address, DefaultRoute, HostView, Link, Route, RouteAnswer
 from udpoverlay.host.rtnetlink import (
     RTM_DELROUTE,
     RTM_GETADDR,
@@ -121,6 +121,15 @@ class Netlink:
             if (message["dst_len"], message["type"]) == (0, _RTN_UNICAST):
                 return DefaultRoute(index=message.get_attr("RTA_OIF") or 0)
         return None
+
+    async def routes(self, version: int) -> list[Route]:
+        """The unicast routes of IP `version` in the main table; not those over several links."""
+        return [
+            Route(IPNetwork(f"{destination or _any(version)}/{message['dst_len']}"), index)
+            for message in await self._routes(version)
+            if message["type"] == _RTN_UNICAST and (index := message.get_attr("RTA_OIF"))
+            for destination in [message.get_attr("RTA_DST")]
+        ]
 
     async def route_to(self, destination: IPAddress) -> RouteAnswer:
         """The route the kernel would take, as `ip route get`."""
@@ -270,6 +279,10 @@ def _route(network: IPNetwork, *, kind: int, protocol: int) -> dict[str, int]:
 
 def _blackhole(network: IPNetwork) -> dict[str, int]:
     return _route(network, kind=_RTN_BLACKHOLE, protocol=ROUTE_PROTOCOL)
+
+
+def _any(version: int) -> str:
+    return "0.0.0.0" if version == 4 else "::"  # noqa: S104 - a destination, not a listener
 
 
 def _family(version: int) -> int:
