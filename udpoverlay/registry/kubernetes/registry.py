@@ -37,7 +37,7 @@ from udpoverlay.registry.kubernetes.node_leases import NodeLeases
 from udpoverlay.registry.kubernetes.own_node import OwnNode
 from udpoverlay.supervisor import Supervisor
 
-__all__ = ["KubeRegistry", "KubeTiming", "open_kube"]
+__all__ = ["KubeRegistry", "KubeTiming", "open_kube", "read_net_conf"]
 
 _log = get_logger(__name__)
 
@@ -69,7 +69,7 @@ async def open_kube(
     """
     names = AnnotationNames.from_prefix(source.annotation_prefix)
     access = load_access(source, service_account=service_account, clock=clock.monotonic)
-    conf = _net_conf(source.net_config_path)
+    conf = read_net_conf(source.net_config_path)
     client = KubeClient(access, clock=clock.monotonic)
     registry = None
     try:
@@ -83,7 +83,8 @@ async def open_kube(
     return registry
 
 
-def _net_conf(path: str) -> NetConf:
+def read_net_conf(path: str) -> NetConf:
+    """The network configuration in the file `path`. Raises OperatorError naming the file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
