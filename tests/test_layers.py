@@ -35,10 +35,11 @@ FLOORS = {
     "control": 4,
     "observe": 4,
     "firewall": 4,
-    "doctor/patient": 5,
-    "doctor/base": 6,
-    "doctor/checks": 7,
-    "doctor": 8,
+    "doctor/facts": 5,
+    "doctor/patient": 6,
+    "doctor/base": 7,
+    "doctor/checks": 8,
+    "doctor": 9,
     "backend": 4,
     "podcidr": 5,
     "lab/message": 5,
@@ -46,8 +47,8 @@ FLOORS = {
     "lab": 7,
     "lab/bench": 8,
     "daemon": 8,
-    "cli": 9,
-    "cni": 9,
+    "cli": 10,
+    "cni": 10,
 }
 """A floor for each room: a module on the top level, a folder, a sub-folder. Imports point down;
 rooms of one floor do not import each other."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["COMMANDS", "DAEMON"]
+__all__ = ["COMMANDS", "DAEMON", "DOCTOR", "GO_FLAGS"]
 
 DAEMON = "daemon"
+DOCTOR = "doctor"
+GO_FLAGS = frozenset({DAEMON, DOCTOR})
+"""Commands with flanneld's syntax of flags; their modules have `run(words, environ, program)`."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
     DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
+    DOCTOR: ("udpoverlay.cli.doctor", "check this host, the registry and the way to peers"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (
         "udpoverlay.cli.podcidr_controller",

@@ -9,7 +9,7 @@ with this table.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -420,9 +420,14 @@ def _check_dataplane(config: DaemonConfig) -> None:
     )
 
 
-def read(words: list[str], environ: Mapping[str, str]) -> tuple[Parsed, Options]:
-    """Read command line, then environment. Raises goflags.FlagError, goflags.HelpRequested."""
-    parsed = goflags.parse(ALL_FLAGS, words)
+def read(
+    words: list[str], environ: Mapping[str, str], more: Iterable[Flag] = ()
+) -> tuple[Parsed, Options]:
+    """Read command line, then environment. Raises goflags.FlagError, goflags.HelpRequested.
+
+    `more` are flags of another command that takes the daemon's, too; no variable sets them.
+    """
+    parsed = goflags.parse((*ALL_FLAGS, *more), words)
     values, complaints = dict(parsed.values), []
     for flags, prefix in ((FLANNEL_FLAGS, FLANNEL_PREFIX), (OWN_FLAGS, OWN_PREFIX)):
         found, bad = goflags.from_environment(flags, parsed, environ, prefix)

@@ -1,8 +1,9 @@
 """The program `udpoverlay` with its commands.
 
 Owns: how a command is found, called and ended. A command (commands.py) is a module of cli/ with
-`configure(parser)`, which adds arguments and an example, and `run(args) -> int`; it is imported
-only when it is called, so that `udpoverlay version` does not pay for the lab.
+`configure(parser)`, which adds arguments and an example, and `run(args) -> int`; one that takes the
+daemon's flags has `run(words, environ, program)`. It is imported only when it is called, so that
+`udpoverlay version` does not pay for the lab.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import os
 import sys
 from typing import NoReturn
 
-from udpoverlay.cli import daemon_command
-from udpoverlay.cli.commands import COMMANDS, DAEMON
+from udpoverlay.cli.commands import COMMANDS, DAEMON, GO_FLAGS
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.log import escape
 from udpoverlay.redact import redact
@@ -33,8 +33,8 @@ class _Parser(argparse.ArgumentParser):
 def udpoverlay() -> int:
     """Entry point of `udpoverlay`."""
     name, *words = sys.argv[1:] or [""]
-    if name == DAEMON:
-        return daemon_command.run(words, os.environ, "udpoverlay daemon")
+    if name == DAEMON:  # it reports its errors in its log
+        return _of_go(name, words)
     if name in {"-h", "--help", "-help", "help"}:
         sys.stdout.write(_usage())
         return 0
@@ -47,17 +47,8 @@ def udpoverlay() -> int:
 
 
 def _run(name: str, words: list[str]) -> int:
-    module_name, summary = COMMANDS[name]
     try:
-        module = importlib.import_module(module_name)
-        parser = _Parser(
-            prog=f"udpoverlay {name}",
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.configure(parser)
-        args = parser.parse_args(words)
-        code: int = module.run(args)
+        code = _of_go(name, words) if name in GO_FLAGS else _of_argparse(name, words)
         sys.stdout.flush()
         return code
     except UdpOverlayError as error:
@@ -69,6 +60,25 @@ def _run(name: str, words: list[str]) -> int:
         # Whoever read us has enough; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _of_go(name: str, words: list[str]) -> int:
+    module = importlib.import_module(COMMANDS[name][0])
+    code: int = module.run(words, os.environ, f"udpoverlay {name}")
+    return code
+
+
+def _of_argparse(name: str, words: list[str]) -> int:
+    module_name, summary = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    parser = _Parser(
+        prog=f"udpoverlay {name}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    code: int = module.run(parser.parse_args(words))
+    return code
 
 
 def _usage() -> str:

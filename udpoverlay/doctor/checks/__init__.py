@@ -1,4 +1,4 @@
-"""One file a concern; `ALL` is the order in which they run."""
+"""One file a concern; `ALL` is the order in which they run: what others need comes first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from udpoverlay.doctor.checks import (
     bridge,
     clock,
     cni,
+    daemon,
     firewalls,
     forwarding,
+    interface,
     kernel,
     mtu,
     overlap,
+    peer,
+    pod_cidr,
     privileges,
+    public_ip,
+    registry,
     reverse_path,
+    rights,
     tun,
     vxlan,
 )
@@ -25,6 +32,12 @@ ALL: tuple[Check, ...] = (
     tun.CHECK,
     kernel.CHECK,
     vxlan.CHECK,
+    registry.CHECK,
+    rights.CHECK,
+    pod_cidr.CHECK,
+    interface.CHECK,
+    public_ip.CHECK,
+    daemon.CHECK,
     forwarding.CHECK,
     reverse_path.CHECK,
     bridge.CHECK,
@@ -33,4 +46,5 @@ ALL: tuple[Check, ...] = (
     overlap.CHECK,
     cni.CHECK,
     clock.CHECK,
+    peer.CHECK,
 )

@@ -21,10 +21,11 @@ async def _look(patient: Patient) -> Sequence[Finding]:
     if not names and not any(patient.exists(folder) for folder in BIN_DIRS):
         return [skipped("no CNI on this host")]
     if not names:
+        missing = failure if patient.config.kube_subnet_mgr else warning
         return [
-            failure(
-                f"no configuration in {CONF_DIR}: the node stays NotReady",
-                f"install it: udpoverlay install-conf cni-conf.json {CONF_DIR}/10-flannel.conflist",
+            missing(
+                f"no configuration in {CONF_DIR}: a container runtime that uses CNI adds no pod",
+                f"udpoverlay install-conf cni-conf.json {CONF_DIR}/10-flannel.conflist",
             )
         ]
     first = names[0]
@@ -34,6 +35,9 @@ async def _look(patient: Patient) -> Sequence[Finding]:
             failure(f"{CONF_DIR}/{first} is no CNI configuration", "look at it: it must be JSON")
         ]
     findings = [*_order(first, names, plugins)]
+    if not any(patient.exists(folder) for folder in BIN_DIRS):
+        # A container that has the one folder mounted and not the other.
+        return [*findings, skipped("the plugins: their folder cannot be seen from here")]
     for kind in sorted(_programs(plugins)):
         if not any(patient.exists(f"{folder}/{kind}") for folder in BIN_DIRS):
             findings.append(

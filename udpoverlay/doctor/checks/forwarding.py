@@ -1,73 +1,72 @@
-"""Does the kernel forward between the pods' bridge and the tunnel, and do the rules let it."""
+"""Does the kernel forward between the pods and the tunnel, and do the packet rules let it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from udpoverlay.doctor.base import Check, Finding, failure, good, skipped, warning
+from udpoverlay.doctor.base import Check, Finding, failure, good, skipped
 from udpoverlay.doctor.patient import Patient
+from udpoverlay.errors import KernelError
+from udpoverlay.firewall.policy import dropping_chains
+from udpoverlay.host.sysctl import forwarding_off
 
 __all__ = ["CHECK"]
 
+_OF_IPTABLES = ("ip filter FORWARD", "iptables FORWARD", "iptables-legacy FORWARD")
+"""Chains in which the daemon's own rules accept the overlay, in iptables mode."""
+
 
 async def _look(patient: Patient) -> Sequence[Finding]:
-    return [_kernel(patient), *await _policy(patient)]
+    return [await _kernel(patient), *await _policy(patient)]
 
 
-def _kernel(patient: Patient) -> Finding:
-    value = patient.sysctl("net/ipv4/ip_forward")
-    if value is None:
-        return skipped("net.ipv4.ip_forward cannot be read")
-    if value == "0":
+async def _kernel(patient: Patient) -> Finding:
+    setting = forwarding_off(await patient.tunnel(), patient.path("/proc/sys"))
+    if setting:
         return failure(
-            "net.ipv4.ip_forward is 0: packets stop between pods and tunnel",
-            "sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d/ for the next boot",
+            f"{setting} is 0: packets stop between pods and tunnel",
+            f"sysctl -w {setting}=1, and in /etc/sysctl.d/ for the next boot",
         )
-    return good("net.ipv4.ip_forward is 1")
+    return good("IPv4 packets are forwarded")
 
 
 async def _policy(patient: Patient) -> list[Finding]:
-    saved = await patient.output(["iptables-save", "-t", "filter"])
-    findings: list[Finding] = []
-    if saved is not None and ":FORWARD DROP" in saved:
-        if "-j FLANNEL-FWD" in saved:
-            findings.append(good("the FORWARD policy is DROP, and FLANNEL-FWD accepts the overlay"))
-        else:
-            findings.append(
-                failure(
-                    "the FORWARD policy is DROP (Docker's work) and nothing accepts the overlay",
-                    "start the daemon with --iptables-forward-rules=true (the default)",
-                )
-            )
-    findings += await _dropping_chains(patient)
-    return findings or [good("no FORWARD policy drops")]
-
-
-async def _dropping_chains(patient: Patient) -> list[Finding]:
-    """nftables' base chains with policy drop, other than those that iptables-nft shows."""
-    listed = await patient.output(["nft", "-j", "list", "chains"])
+    network = await patient.network()
+    if network is None:
+        return [skipped("the policy of FORWARD: the overlay's network is not known, see registry")]
     try:
-        objects = json.loads(listed or "{}").get("nftables", [])
-    except ValueError:
-        return []
-    findings = []
-    for each in objects:
-        chain = each.get("chain", {})
-        place = f"{chain.get('family')} {chain.get('table')} {chain.get('name')}"
-        if (
-            chain.get("hook") == "forward"
-            and chain.get("policy") == "drop"
-            and place not in {"ip filter FORWARD", "ip6 filter FORWARD"}
-            and chain.get("family") in {"ip", "inet"}
-        ):
-            findings.append(
-                warning(
-                    f"the nftables chain {place} drops what it does not accept",
-                    f"accept the overlay there: nft insert rule {place} ip daddr NETWORK accept",
-                )
-            )
-    return findings
+        chains = await dropping_chains(network, await patient.tunnel())
+    except KernelError as error:
+        return [skipped(f"the policy of FORWARD: {error.what}")]
+    return [await _dropping(patient, chain, str(network)) for chain in chains] or [
+        good("no chain drops what is forwarded for the overlay")
+    ]
+
+
+async def _dropping(patient: Patient, chain: str, network: str) -> Finding:
+    netconf = await patient.known(patient.netconf)
+    nftables = netconf is not None and netconf.enable_nftables
+    if chain in _OF_IPTABLES and not nftables and await patient.status() is None:
+        if patient.config.firewall.forward:
+            return good(f"{chain} drops; the daemon accepts {network} there when it starts")
+        return failure(
+            f"{chain} drops what is forwarded, and --iptables-forward-rules is false",
+            "start udpoverlayd with --iptables-forward-rules=true, the default",
+        )
+    return failure(
+        f"{chain} drops what is forwarded, and no rule in it names {network}",
+        _accept(chain, network),
+    )
+
+
+def _accept(chain: str, network: str) -> str:
+    if chain.endswith(" FORWARD") and chain.startswith("iptables"):
+        tool = chain.partition(" ")[0]
+        return f"{tool} -I FORWARD -s {network} -j ACCEPT; {tool} -I FORWARD -d {network} -j ACCEPT"
+    return (
+        f"nft insert rule {chain} ip saddr {network} accept; "
+        f"nft insert rule {chain} ip daddr {network} accept"
+    )
 
 
 CHECK = Check("forwarding", "forwarding", _look)

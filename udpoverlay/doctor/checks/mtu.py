@@ -1,69 +1,64 @@
-"""Do the MTUs fit each other: interface, tunnel, the pods' bridge."""
+"""Do the MTUs fit each other: interface, subnet file, tunnel, the containers' bridge."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from udpoverlay.doctor.base import Check, Finding, good, skipped, warning
+from udpoverlay.doctor.base import Check, Finding, failure, good, warning
 from udpoverlay.doctor.patient import Patient
-from udpoverlay.model.subnetenv import parse_subnet_env
+from udpoverlay.host.interfaces import Choice, tunnel_mtu
 
 __all__ = ["CHECK"]
 
 _BRIDGES = ("cni0", "docker0")
+_ETHERNET = 1500
 
 
 async def _look(patient: Patient) -> Sequence[Finding]:
-    findings = [*_underlay(patient), *_tunnels(patient)]
-    return findings or [skipped("no tunnel device yet")]
-
-
-def _mtu(patient: Patient, device: str) -> int | None:
-    text = patient.read(f"/sys/class/net/{device}/mtu")
-    return int(text) if text is not None and text.strip().isdigit() else None
-
-
-def _underlay(patient: Patient) -> list[Finding]:
-    choice = patient.choice
-    if choice is None:
-        return []
-    if choice.mtu < 1500:
-        return [
-            warning(
-                f"{choice.name} has an MTU of {choice.mtu}: a tunnel itself, or a short path",
-                "peers with an MTU of 1500 send packets that are fragmented on the way here",
+    choice = await patient.choice()  # its error is the finding
+    wanted = tunnel_mtu(choice)
+    findings = [_underlay(choice, wanted)]
+    text = patient.subnet_file().get("FLANNEL_MTU", "")
+    if not text.isdigit():
+        return findings
+    said = int(text)
+    if said > wanted:
+        findings.append(
+            failure(
+                f"{patient.config.subnet_file} says {said}, but {choice.name} carries {wanted}",
+                "restart udpoverlayd, then the containers that were made before",
             )
-        ]
-    return [good(f"{choice.name} has an MTU of {choice.mtu}")]
+        )
+    return [*findings, *await _devices(patient, min(said, wanted))]
 
 
-def _tunnels(patient: Patient) -> list[Finding]:
-    text = patient.read(patient.config.subnet_file)
-    if text is None:
-        return []
-    wanted = parse_subnet_env(text).get("FLANNEL_MTU", "")
-    if not wanted.isdigit():
-        return []
+def _underlay(choice: Choice, wanted: int) -> Finding:
+    what = f"{choice.name} has an MTU of {choice.mtu}, the tunnel {wanted}"
+    if choice.mtu >= _ETHERNET:
+        return good(what)
+    return warning(
+        f"{what}: less than Ethernet's {_ETHERNET}; is {choice.name} a tunnel itself?",
+        "peers with a larger MTU send packets that are fragmented on the way here: "
+        "use one MTU on all hosts",
+    )
+
+
+async def _devices(patient: Patient, wanted: int) -> list[Finding]:
     findings = []
-    for device in (*_tunnel_names(patient), *_BRIDGES):
-        mtu = _mtu(patient, device)
+    for device in (await patient.tunnel(), *_BRIDGES):
+        mtu = patient.mtu(device)
         if mtu is None:
             continue
-        if mtu > int(wanted):
-            findings.append(
-                warning(
-                    f"{device} has an MTU of {mtu}, the subnet file says {wanted}: larger packets "
-                    "are dropped or fragmented",
-                    f"ip link set {device} mtu {wanted}; pods made before keep the old MTU",
-                )
-            )
-        else:
+        if mtu <= wanted:
             findings.append(good(f"{device} has an MTU of {mtu}"))
+            continue
+        findings.append(
+            warning(
+                f"{device} has an MTU of {mtu}, packets of more than {wanted} do not pass",
+                f"ip link set {device} mtu {wanted}; containers made before keep the old one",
+            )
+        )
     return findings
-
-
-def _tunnel_names(patient: Patient) -> list[str]:
-    return [name for name in patient.names("/sys/class/net") if name.startswith("flannel")]
 
 
 CHECK = Check("mtu", "MTU", _look)
