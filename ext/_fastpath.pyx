@@ -69,10 +69,13 @@ cdef tuple _fallback(str name, const fallback_state *state):
 
 
 cdef int _read_route(object item, route *to) except -1:
-    cdef bytes address, endpoint_address
+    cdef bytes address, endpoint_address, header = b""
     cdef unsigned length, mtu
     cdef uint16_t port
-    address, length, endpoint_address, port, mtu = item
+    if len(item) == 6:
+        address, length, endpoint_address, port, mtu, header = item
+    else:
+        address, length, endpoint_address, port, mtu = item
     if len(address) not in (4, 16) or length > 8 * <unsigned>len(address):
         raise ValueError(f"route {item!r}: not an IPv4 or IPv6 prefix")
     memcpy(to.address, <const uint8_t *>address, len(address))
@@ -81,6 +84,10 @@ cdef int _read_route(object item, route *to) except -1:
     to.mtu = mtu
     if endpoint_set(&to.endpoint, endpoint_address, len(endpoint_address), port) < 0:
         raise ValueError(f"route {item!r}: the peer's address takes 4 or 16 bytes")
+    if len(header) > <Py_ssize_t>sizeof(to.header.bytes):
+        raise ValueError(f"route {item!r}: a header takes {sizeof(to.header.bytes)} bytes at most")
+    to.header.length = len(header)
+    memcpy(to.header.bytes, <const uint8_t *>header, len(header))
     return 0
 
 
@@ -150,7 +157,7 @@ cdef class RouteTable:
                 _read_route(item, &flat[i])
                 i += 1
             with nogil:
-                rc = routes_publish(self.slot, flat, i, flat_aliases, j, &encap_udp)
+                rc = routes_publish(self.slot, flat, i, flat_aliases, j)
         finally:
             free(flat)
             free(flat_aliases)

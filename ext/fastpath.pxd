@@ -109,6 +109,10 @@ cdef extern from "packet/probe.h" nogil:
 
 
 cdef extern from "packet/encap.h" nogil:
+    struct encap_header:
+        uint8_t length
+        uint8_t bytes[24]
+
     struct encap:
         const char *name
 
@@ -161,6 +165,7 @@ cdef extern from "routes/routes.h" nogil:
         uint8_t length
         uint32_t mtu
         endpoint endpoint
+        encap_header header
 
     struct route_table:
         pass
@@ -186,7 +191,6 @@ cdef extern from "routes/routes.h" nogil:
         size_t count,
         const sender_alias *aliases,
         size_t alias_count,
-        const encap *encap,
     )
     size_t routes_collect(route_slot *slot)
     int routes_find(

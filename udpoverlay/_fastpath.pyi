@@ -11,7 +11,7 @@ from typing import final
 from typing_extensions import Self
 
 _Facts = tuple[str, str, str, str]
-_Route = tuple[bytes, int, bytes, int, int]
+_Route = tuple[bytes, int, bytes, int, int] | tuple[bytes, int, bytes, int, int, bytes]
 _Fallback = tuple[str, str, int, int]
 """An offload that was refused: (offload, cause, how often, when it is tried again).
 
@@ -41,12 +41,13 @@ class RouteTable:
     ) -> None:
         """Replace all routes by `routes`; packets see either the old or the new table, whole.
 
-        A route is (address, prefix length, peer address, peer port, MTU): addresses of 4 or 16
-        bytes, host bits ignored; MTU is the longest inner packet in bytes, 0 for no limit. Of two
-        with the same prefix the last counts. An alias is (address, peer address): datagrams of that
-        peer come from `address` too; one for an address that no peer has is ignored. ValueError
-        names the route that is wrong, MemoryError tells of too little memory or a table of more
-        than 256 MiB; the old table then stays.
+        A route is (address, prefix length, peer address, peer port, MTU, header): addresses of 4 or
+        16 bytes, host bits ignored; MTU is the longest inner packet in bytes, 0 for no limit; the
+        header, which may be missing, goes in front of each packet (24 bytes at most). Of two with
+        the same prefix the last counts. An alias is (address, peer address): datagrams of that peer
+        come from `address` too; one for an address that no peer has is ignored. ValueError names
+        the route that is wrong, MemoryError tells of too little memory or a table of more than
+        256 MiB; the old table then stays.
         """
 
     def collect(self) -> int:

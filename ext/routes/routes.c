@@ -38,15 +38,21 @@ static size_t table_memory(const struct route_table *table)
            trie_memory(&table->v6) + senders_memory(&table->senders);
 }
 
+static bool same_header(const struct encap_header *one, const struct encap_header *other)
+{
+    return one->length == other->length && memcmp(one->bytes, other->bytes, one->length) == 0;
+}
+
 /* The number of the next hop for `route`, counted from 1, in *value. Routes to one endpoint that
- * follow each other with the same MTU share it. */
+ * follow each other with the same MTU and header share it. */
 static int hop_of(struct route_slot *slot, struct route_table *table, const struct route *route,
-                  const struct encap *encap, uint32_t *value)
+                  uint32_t *value)
 {
     struct peer_state *peer = peers_find(&slot->peers, &route->endpoint);
     if (!peer)
         return -ENOMEM;
-    if (peer->build == slot->builds && table->hops[peer->hop].mtu == route->mtu) {
+    if (peer->build == slot->builds && table->hops[peer->hop].mtu == route->mtu &&
+        same_header(&table->hops[peer->hop].header, &route->header)) {
         *value = peer->hop + 1;
         return 0;
     }
@@ -54,7 +60,7 @@ static int hop_of(struct route_slot *slot, struct route_table *table, const stru
     hop->endpoint = route->endpoint;
     hop->mtu = route->mtu;
     hop->peer = peer;
-    encap_fill(encap, &hop->header);
+    hop->header = route->header;
     peer->users++;
     peer->build = slot->builds;
     peer->hop = (uint32_t)table->hop_count++;
@@ -65,14 +71,15 @@ static int hop_of(struct route_slot *slot, struct route_table *table, const stru
 static int route_valid(const struct route *route)
 {
     unsigned width = route->version == 4 ? 32 : route->version == 6 ? 128 : 0;
-    return width != 0 && route->length <= width && endpoint_valid(&route->endpoint);
+    return width != 0 && route->length <= width && endpoint_valid(&route->endpoint) &&
+           route->header.length <= ENCAP_HEADER_MAX;
 }
 
 /* Gives the routes their next hops and sorts them into `prefixes`, IPv4 first, by prefix length,
  * otherwise in their order, as trie_build wants them: a counting sort. */
 static int sort_routes(struct route_slot *slot, struct route_table *table,
-                       const struct route *routes, size_t count, const struct encap *encap,
-                       struct trie_prefix *prefixes, size_t *count_v4)
+                       const struct route *routes, size_t count, struct trie_prefix *prefixes,
+                       size_t *count_v4)
 {
     enum { LENGTHS_V4 = 33, LENGTHS = LENGTHS_V4 + 129 };
     size_t starts[LENGTHS] = {0}; /* how many of each length, then where the next one goes */
@@ -93,7 +100,7 @@ static int sort_routes(struct route_slot *slot, struct route_table *table,
             &prefixes[starts[route->length + (route->version == 4 ? 0 : LENGTHS_V4)]++];
         memcpy(prefix->address, route->address, sizeof(prefix->address));
         prefix->length = route->length;
-        int rc = hop_of(slot, table, route, encap, &prefix->value);
+        int rc = hop_of(slot, table, route, &prefix->value);
         if (rc < 0)
             return rc;
     }
@@ -115,7 +122,7 @@ static int find_senders(struct route_table *table, const struct sender_alias *al
 
 static int table_build(struct route_slot *slot, const struct route *routes, size_t count,
                        const struct sender_alias *aliases, size_t alias_count,
-                       const struct encap *encap, struct route_table **built)
+                       struct route_table **built)
 {
     int rc = -ENOMEM;
     size_t count_v4 = 0;
@@ -134,7 +141,7 @@ static int table_build(struct route_slot *slot, const struct route *routes, size
         goto cleanup;
     slot->builds++;
     table->routes = count;
-    rc = sort_routes(slot, table, routes, count, encap, prefixes, &count_v4);
+    rc = sort_routes(slot, table, routes, count, prefixes, &count_v4);
     if (rc < 0)
         goto cleanup;
     size_t room = table->hop_count ? table->hop_count : 1;
@@ -193,7 +200,7 @@ int route_slot_init(struct route_slot *slot)
 {
     memset(slot, 0, sizeof(*slot));
     struct route_table *table = NULL;
-    int rc = table_build(slot, NULL, 0, NULL, 0, &encap_udp, &table);
+    int rc = table_build(slot, NULL, 0, NULL, 0, &table);
     if (rc < 0)
         return rc;
     rc = pthread_mutex_init(&slot->control, NULL);
@@ -219,8 +226,7 @@ void route_slot_destroy(struct route_slot *slot)
 }
 
 int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
-                   const struct sender_alias *aliases, size_t alias_count,
-                   const struct encap *encap)
+                   const struct sender_alias *aliases, size_t alias_count)
 {
     for (size_t i = 0; i < count; i++)
         if (!route_valid(&routes[i]))
@@ -228,7 +234,7 @@ int routes_publish(struct route_slot *slot, const struct route *routes, size_t c
 
     struct route_table *table;
     pthread_mutex_lock(&slot->control);
-    int rc = table_build(slot, routes, count, aliases, alias_count, encap, &table);
+    int rc = table_build(slot, routes, count, aliases, alias_count, &table);
     if (rc == 0) {
         struct route_table *old =
             atomic_exchange_explicit(&slot->current, table, memory_order_seq_cst);

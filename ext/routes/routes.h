@@ -45,6 +45,7 @@ struct route {
     uint8_t length;      /* of the prefix: 0..32 or 0..128 */
     uint32_t mtu;
     struct endpoint endpoint;
+    struct encap_header header;
 };
 
 struct route_table; /* immutable */
@@ -84,11 +85,10 @@ void route_slot_destroy(struct route_slot *slot);
 
 /* Builds a table of the `count` routes and makes it current; of two routes with the same prefix the
  * last counts. `aliases` are further addresses that peers send from. 0, -ENOMEM, -E2BIG (more than
- * ROUTES_MEMORY_MAX), -EINVAL (version, prefix length, endpoint); on an error the table that was
- * current stays. Also collects. */
+ * ROUTES_MEMORY_MAX), -EINVAL (version, prefix length, endpoint, header length); on an error the table
+ * that was current stays. Also collects. */
 int routes_publish(struct route_slot *slot, const struct route *routes, size_t count,
-                   const struct sender_alias *aliases, size_t alias_count,
-                   const struct encap *encap);
+                   const struct sender_alias *aliases, size_t alias_count);
 
 enum { ROUTES_MEMORY_MAX = 1 << 28 };
 

@@ -289,52 +289,48 @@ static void flush(struct worker *worker)
 static void forward(struct worker *worker, uint8_t *datagram, size_t length)
 {
     const struct pump *pump = worker->pump;
-    const size_t header = pump->encap->header_length;
-    const struct iovec all = {.iov_base = datagram, .iov_len = length};
+    const struct iovec all = encap_inner(pump->encap, datagram, length);
+    uint8_t *bytes = all.iov_base;
     struct packet packet;
 
-    if (length > header + pump->mtu) {
+    if (all.iov_len > pump->mtu) {
         worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &all, 1);
         return;
     }
-    if (pump->encap->check) {
-        enum verdict verdict = pump->encap->check(datagram, length);
-        if (verdict != VERDICT_INBOUND_DELIVERED) {
-            worker_verdict(worker, verdict, &all, 1);
-            return;
-        }
-        datagram += header;
-        length -= header;
-    }
-    enum packet_check check = packet_check(datagram, length, pump->families, &packet);
-    if (check != PACKET_OK) {
-        enum verdict refusal = packet_refusal(DIRECTION_INBOUND, check);
-        if (check == PACKET_WRONG_VERSION && datagram[0] >> 4 != 4 && datagram[0] >> 4 != 6)
-            refusal = VERDICT_INBOUND_NOT_IP;
-        worker_verdict(worker, refusal, &all, 1);
-        return;
-    }
-    if (packet.protocol == IPPROTO_ICMP && probe_take(worker, datagram, packet.length)) {
-        worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
-        return;
-    }
-    enum verdict verdict = source_check(worker, datagram, &packet);
+    enum verdict verdict = encap_open(pump->encap, &pump->encap_own, datagram, length);
     if (verdict != VERDICT_INBOUND_DELIVERED) {
         worker_verdict(worker, verdict, &all, 1);
         return;
     }
-    if (!packet_decrease_ttl(datagram, &packet)) {
+    enum packet_check check = packet_check(bytes, all.iov_len, pump->families, &packet);
+    if (check != PACKET_OK) {
+        enum verdict refusal = packet_refusal(DIRECTION_INBOUND, check);
+        if (check == PACKET_WRONG_VERSION && bytes[0] >> 4 != 4 && bytes[0] >> 4 != 6)
+            refusal = VERDICT_INBOUND_NOT_IP;
+        worker_verdict(worker, refusal, &all, 1);
+        return;
+    }
+    if (packet.protocol == IPPROTO_ICMP && probe_take(worker, bytes, packet.length)) {
+        worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
+        return;
+    }
+    verdict = source_check(worker, bytes, &packet);
+    if (verdict != VERDICT_INBOUND_DELIVERED) {
+        worker_verdict(worker, verdict, &all, 1);
+        return;
+    }
+    if (!encap_pass(pump->encap, bytes, &packet)) {
         worker_verdict(worker, VERDICT_INBOUND_TTL_EXPIRED, &all, 1);
-        if (source_verified(worker, datagram, &packet))
-            refuse(worker, ICMP_ERROR_TIME_EXCEEDED, datagram, &packet);
+        if (source_verified(worker, bytes, &packet))
+            refuse(worker, ICMP_ERROR_TIME_EXCEEDED, bytes, &packet);
         else
             worker_count(worker, COUNTER_ICMP_UNVERIFIED, 1);
         return;
     }
     if (worker->inbound.coalescer.kinds)
-        coalesce_add(&worker->inbound.coalescer, datagram, packet.length);
+        coalesce_add(&worker->inbound.coalescer, bytes, packet.length);
     else
-        deliver(worker, datagram, packet.length);
+        deliver(worker, bytes, packet.length);
 }
 
 /* Long messages: few at a time, so that they are still in the cache when they are written. */
@@ -347,14 +343,16 @@ static void want(struct worker *worker, size_t bytes, uint32_t count)
 /* A message of an unknown sender: refused, but for probes and answers to ours. */
 static void refuse_message(struct worker *worker, uint8_t *bytes, size_t length, size_t size)
 {
-    const size_t header = worker->pump->encap->header_length;
+    const struct encap *encap = worker->pump->encap;
     struct iovec first = {.iov_base = NULL};
     uint32_t count = 0;
 
     do {
         const size_t one = size < length ? size : length;
-        const struct iovec all = {.iov_base = bytes, .iov_len = one};
-        if (one >= header && probe_take(worker, bytes + header, one - header)) {
+        const struct iovec all = encap_inner(encap, bytes, one);
+        const bool ours =
+            encap_open(encap, &worker->pump->encap_own, bytes, one) == VERDICT_INBOUND_DELIVERED;
+        if (ours && probe_take(worker, all.iov_base, all.iov_len)) {
             worker_verdict(worker, VERDICT_INBOUND_PROBE, &all, 1);
         } else {
             worker_verdict(worker, VERDICT_INBOUND_UNKNOWN_SENDER, &all, 1);
@@ -365,8 +363,7 @@ static void refuse_message(struct worker *worker, uint8_t *bytes, size_t length,
         length -= one;
     } while (length > 0);
     if (count > 0)
-        source_refuse(worker, VERDICT_INBOUND_UNKNOWN_SENDER, (uint8_t *)first.iov_base + header,
-                      first.iov_len > header ? first.iov_len - header : 0, count);
+        source_refuse(worker, VERDICT_INBOUND_UNKNOWN_SENDER, first.iov_base, first.iov_len, count);
 }
 
 /* What one message holds: a datagram, or equal ones that the kernel merged. */
@@ -386,7 +383,7 @@ static void take_apart(struct worker *worker, const struct mmsghdr *message)
         return;
     }
     if (header.msg_flags & MSG_TRUNC) {
-        const struct iovec seen = {.iov_base = bytes, .iov_len = length};
+        const struct iovec seen = encap_inner(worker->pump->encap, bytes, length);
         worker_verdict(worker, VERDICT_INBOUND_OVERSIZE, &seen, 1);
         return;
     }

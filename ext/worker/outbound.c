@@ -159,7 +159,7 @@ static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
         refuse(worker, ICMP_ERROR_NET_UNREACHABLE, bytes, &packet);
         return false;
     }
-    if (!packet_decrease_ttl(bytes, &packet)) {
+    if (!encap_pass(worker->pump->encap, bytes, &packet)) {
         worker_verdict(worker, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);
         refuse(worker, ICMP_ERROR_TIME_EXCEEDED, bytes, &packet);
         return false;

@@ -58,6 +58,7 @@ enum { OWN_ADDRESSES_MAX = 4 };
 struct pump {
     struct route_slot *routes;
     const struct encap *encap;
+    struct encap_own encap_own; /* what a received header must be meant for */
     struct icmp_limiter icmp_limiter;
     int icmp_fd;            /* raw socket that takes whole IPv4 packets; -1: write to the TUN */
     unsigned offloads;      /* enum pump_offload */

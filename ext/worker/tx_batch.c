@@ -17,6 +17,7 @@ static struct message *message_open(struct tx_batch *batch, const struct nexthop
     message->peer = hop->peer;
     message->hop = hop;
     message->first = batch->iovecs;
+    message->header = hop->header.length;
     message->sent = 0;
     message->refused = FALLBACK_NONE;
     return message;
@@ -150,6 +151,19 @@ static void learn(struct message *message, bool watched)
     }
 }
 
+/* The verdict of one datagram is its packet's, which begins behind the tunnel's header. */
+static void report(struct worker *worker, enum verdict verdict, const struct message *message,
+                   const struct iovec *datagram)
+{
+    struct iovec packet[2] = {datagram[0]};
+
+    if (message->pieces > 1)
+        packet[1] = datagram[1];
+    packet[0].iov_base = (uint8_t *)packet[0].iov_base + message->header;
+    packet[0].iov_len -= message->header;
+    worker_verdict(worker, verdict, packet, message->pieces);
+}
+
 /* The datagrams of the first send that waits are done with: `verdict` for each. */
 static void settle(struct worker *worker, enum verdict verdict)
 {
@@ -160,8 +174,9 @@ static void settle(struct worker *worker, enum verdict verdict)
 
     for (unsigned i = 0; i < datagrams; i++, message->sent++) {
         const struct iovec *iov = &batch->iov[message->first + message->sent * message->pieces];
-        worker_verdict(worker, verdict, iov, message->pieces);
+        report(worker, verdict, message, iov);
         bytes += message->sent + 1U < message->segments ? message->datagram : message->last;
+        bytes -= message->header;
     }
     if (verdict == VERDICT_OUTBOUND_SENT) {
         if (message->peer)

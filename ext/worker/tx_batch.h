@@ -39,6 +39,7 @@ struct message {
     uint16_t datagram; /* bytes of each but the last */
     uint16_t last;
     uint8_t pieces;  /* iovecs of each datagram */
+    uint8_t header;  /* bytes in front of the packet in each */
     bool segmented;  /* to go as one UDP_SEGMENT send */
     bool past_mtu;   /* to go whatever MTU of the path the kernel believes in */
     uint8_t refused; /* enum fallback_cause: why it does not; the peer hears of it when its

@@ -26,13 +26,13 @@ TEST(what_was_learned_about_a_peer_survives_swaps)
     struct route_slot slot;
     CHECK(route_slot_init(&slot) == 0);
     struct route routes[2] = {route_to(10, 1, 16, 1), route_to(10, 2, 16, 2)};
-    CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, routes, 2, NULL, 0) == 0);
     struct peer_state *peer = find(&slot, 10, 1)->peer;
     uint32_t id = peer->id;
     fallback_refused(&peer->path.segment, FALLBACK_DEVICE, 0, 1);
     for (int i = 0; i < 100; i++) {
         routes[0].length = (uint8_t)(16 + i % 3);
-        CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
+        CHECK(routes_publish(&slot, routes, 2, NULL, 0) == 0);
         CHECK(find(&slot, 10, 1)->peer == peer);
     }
     CHECK(!fallback_in_use(&peer->path.segment));
@@ -43,8 +43,8 @@ TEST(what_was_learned_about_a_peer_survives_swaps)
     CHECK(routes_fallbacks(&slot, NULL, 0) == 1);
     CHECK(find(&slot, 10, 2)->peer->id != id);
 
-    CHECK(routes_publish(&slot, routes + 1, 1, NULL, 0, &encap_udp) == 0);
-    CHECK(routes_publish(&slot, routes, 2, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, routes + 1, 1, NULL, 0) == 0);
+    CHECK(routes_publish(&slot, routes, 2, NULL, 0) == 0);
     CHECK(find(&slot, 10, 1)->peer->id != id);
     CHECK(fallback_in_use(&find(&slot, 10, 1)->peer->path.segment));
     CHECK(routes_fallbacks(&slot, NULL, 0) == 0);
@@ -57,22 +57,22 @@ TEST(a_replaced_table_stays_until_every_reader_has_passed)
     struct route_reader reader, sleeper;
     CHECK(route_slot_init(&slot) == 0);
     struct route route = route_to(10, 1, 16, 1);
-    CHECK(routes_publish(&slot, &route, 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, &route, 1, NULL, 0) == 0);
     route_reader_add(&slot, &reader);
     route_reader_add(&slot, &sleeper);
     CHECK(routes_collect(&slot) == 0);
 
     route_reader_online(&reader);
     const struct nexthop *hop = find(&slot, 10, 1);
-    CHECK(routes_publish(&slot, NULL, 0, NULL, 0, &encap_udp) == 0);
-    CHECK(routes_publish(&slot, &route, 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, NULL, 0, NULL, 0) == 0);
+    CHECK(routes_publish(&slot, &route, 1, NULL, 0) == 0);
     CHECK(routes_collect(&slot) == 2);
     CHECK(hop->mtu == 1472); /* the sanitizer tells when it is gone */
 
     route_reader_pass(&reader);
     CHECK(routes_collect(&slot) == 0);
 
-    CHECK(routes_publish(&slot, NULL, 0, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, NULL, 0, NULL, 0) == 0);
     CHECK(routes_collect(&slot) == 1);
     route_reader_offline(&reader);
     CHECK(routes_collect(&slot) == 0);
@@ -90,7 +90,7 @@ TEST(a_reader_that_came_late_does_not_hold_what_was_replaced_before)
     route_reader_add(&slot, &early);
     route_reader_add(&slot, &late);
     route_reader_online(&early);
-    CHECK(routes_publish(&slot, NULL, 0, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, NULL, 0, NULL, 0) == 0);
     route_reader_online(&late);
     CHECK(routes_collect(&slot) == 1);
     route_reader_offline(&early);
@@ -111,7 +111,7 @@ TEST(epochs_may_wrap)
     for (int i = 0; i < 10; i++) {
         route_reader_online(&reader);
         CHECK(atomic_load(&reader.epoch) != 0);
-        CHECK(routes_publish(&slot, NULL, 0, NULL, 0, &encap_udp) == 0);
+        CHECK(routes_publish(&slot, NULL, 0, NULL, 0) == 0);
         CHECK(routes_collect(&slot) == 1);
         route_reader_pass(&reader);
         CHECK(routes_collect(&slot) == 0);
@@ -143,13 +143,13 @@ TEST(a_table_that_could_not_be_built_changes_nothing)
     struct route routes[300], kept = route_to(10, 1, 16, 1);
     struct route_facts before, after;
     CHECK(route_slot_init(&slot) == 0);
-    CHECK(routes_publish(&slot, &kept, 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, &kept, 1, NULL, 0) == 0);
     routes_facts(&slot, &before);
     size_t count = varied_routes(routes, 300);
     long refused = 0;
     for (;;) {
         fail_allocation(refused + 1);
-        int rc = routes_publish(&slot, routes, count, NULL, 0, &encap_udp);
+        int rc = routes_publish(&slot, routes, count, NULL, 0);
         bool failed = allocation_failed();
         fail_allocation(-1);
         if (rc == 0)
@@ -188,14 +188,14 @@ TEST(a_route_that_cannot_be_is_refused)
     CHECK(route_slot_init(&slot) == 0);
     struct route good = route_to(10, 1, 16, 1), bad;
     bad = good, bad.version = 5;
-    CHECK(routes_publish(&slot, &bad, 1, NULL, 0, &encap_udp) == -EINVAL);
+    CHECK(routes_publish(&slot, &bad, 1, NULL, 0) == -EINVAL);
     bad = good, bad.length = 33;
-    CHECK(routes_publish(&slot, &bad, 1, NULL, 0, &encap_udp) == -EINVAL);
+    CHECK(routes_publish(&slot, &bad, 1, NULL, 0) == -EINVAL);
     bad = good, bad.endpoint.length = 1;
-    CHECK(routes_publish(&slot, &bad, 1, NULL, 0, &encap_udp) == -EINVAL);
+    CHECK(routes_publish(&slot, &bad, 1, NULL, 0) == -EINVAL);
     bad = good, bad.endpoint.address.any.sa_family = AF_UNIX;
-    CHECK(routes_publish(&slot, &bad, 1, NULL, 0, &encap_udp) == -EINVAL);
-    CHECK(routes_publish(&slot, &good, 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, &bad, 1, NULL, 0) == -EINVAL);
+    CHECK(routes_publish(&slot, &good, 1, NULL, 0) == 0);
     route_slot_destroy(&slot);
 }
 
@@ -235,7 +235,7 @@ TEST(lookups_agree_with_a_scan)
             if (round % 3 == 2)
                 routes[i].address[0] = routes[i].address[1] = 0;
         }
-        CHECK(routes_publish(&slot, routes, count, NULL, 0, &encap_udp) == 0);
+        CHECK(routes_publish(&slot, routes, count, NULL, 0) == 0);
         for (int i = 0; i < 2000; i++) {
             uint8_t address[16];
             unsigned version = pseudo_random() % 2 ? 4 : 6;
@@ -255,15 +255,24 @@ TEST(lookups_agree_with_a_scan)
     route_slot_destroy(&slot);
 }
 
-TEST(an_encapsulation_has_its_header_in_every_next_hop)
+TEST(a_next_hop_has_the_header_of_its_route)
 {
-    static const struct encap with_header = {.name = "test", .header_length = 22, .check = NULL};
     struct route_slot slot;
     CHECK(route_slot_init(&slot) == 0);
-    struct route route = route_to(10, 1, 16, 1);
-    CHECK(routes_publish(&slot, &route, 1, NULL, 0, &with_header) == 0);
-    CHECK(find(&slot, 10, 1)->header.length == 22);
-    CHECK(routes_publish(&slot, &route, 1, NULL, 0, &encap_udp) == 0);
-    CHECK(find(&slot, 10, 1)->header.length == 0);
+    struct route routes[3] = {route_to(10, 1, 24, 1), route_to(10, 2, 24, 1),
+                              route_to(10, 3, 24, 1)};
+    routes[1].endpoint = routes[2].endpoint = routes[0].endpoint;
+    for (unsigned i = 0; i < 3; i++) {
+        routes[i].header.length = (uint8_t)(i < 2 ? 22 : 8);
+        memset(routes[i].header.bytes, i < 1 ? 0xA0 : 0xB0, 22);
+    }
+    CHECK(routes_publish(&slot, routes, 3, NULL, 0) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct nexthop *hop = find(&slot, 10, (uint8_t)(1 + i));
+        CHECK(hop->header.length == routes[i].header.length);
+        CHECK(memcmp(hop->header.bytes, routes[i].header.bytes, hop->header.length) == 0);
+    }
+    routes[0].header.length = ENCAP_HEADER_MAX + 1;
+    CHECK(routes_publish(&slot, routes, 1, NULL, 0) == -EINVAL);
     route_slot_destroy(&slot);
 }

@@ -28,7 +28,7 @@ static void publish(uint8_t generation)
         routes[i].mtu = generation;
         CHECK(endpoint_set(&routes[i].endpoint, peer, sizeof(peer), 8285) == 0);
     }
-    CHECK(routes_publish(&slot, routes, SUBNETS, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, routes, SUBNETS, NULL, 0) == 0);
 }
 
 static void *publisher(void *argument)

@@ -159,9 +159,9 @@ TEST(a_table_of_routes_brings_its_senders)
 
     CHECK(endpoint_set(&route.endpoint, peer, sizeof(peer), 8285) == 0);
     CHECK(route_slot_init(&slot) == 0);
-    CHECK(routes_publish(&slot, &route, 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, &route, 1, NULL, 0) == 0);
     routes_facts(&slot, &without);
-    CHECK(routes_publish(&slot, &route, 1, &alias, 1, &encap_udp) == 0);
+    CHECK(routes_publish(&slot, &route, 1, &alias, 1) == 0);
     routes_facts(&slot, &with);
     CHECK(with.memory > without.memory && with.peers == 1);
     const struct route_table *table = routes_current(&slot);

@@ -60,7 +60,7 @@ static void publish(bool other)
         CHECK(endpoint_set(&routes[i].endpoint, loopback, sizeof(loopback),
                            i ? 9 : ntohs(rig.peer_address.sin_port)) == 0);
     }
-    CHECK(routes_publish(&rig.routes, routes, other ? 2 : 1, NULL, 0, &encap_udp) == 0);
+    CHECK(routes_publish(&rig.routes, routes, other ? 2 : 1, NULL, 0) == 0);
 }
 
 static void open_rig(uint32_t busy_poll_us)

@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data += width + 1, size -= width + 1;
     }
     MUST(route_slot_init(&slot) == 0);
-    MUST(routes_publish(&slot, routes, count, NULL, 0, &encap_udp) == 0);
+    MUST(routes_publish(&slot, routes, count, NULL, 0) == 0);
     for (size_t i = 0; i < count; i++)
         compare(&slot, routes, count, version, routes[i].address);
     for (; size >= width; data += width, size -= width) {

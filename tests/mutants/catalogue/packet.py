@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _CHECKSUM = "ext/packet/checksum.c"
+_ENCAP = "ext/packet/encap.h"
+_ENCAP_TESTS = ("tests/ext/packet/test_encap.py",)
 _ICMP = "ext/packet/icmp.c"
 _PACKET = "ext/packet/packet.c"
 
@@ -137,5 +139,45 @@ MUTANTS = (
         old="        if (ahead > limiter->depth + CLOCK_SKEW)\n            ahead = 0;\n",
         new="",
         tests=("tests/ext/packet/test_icmp.py",),
+    ),
+    Mutant(
+        name="encapsulation-not-checked",
+        bug="packets of another virtual network are delivered into this one",
+        file=_ENCAP,
+        old="    return encap->check ? encap->check(own, datagram) : VERDICT_INBOUND_DELIVERED;\n",
+        new="    return own ? VERDICT_INBOUND_DELIVERED : VERDICT_INBOUND_NOT_IP;\n",
+        tests=_ENCAP_TESTS,
+    ),
+    Mutant(
+        name="every-encapsulation-is-a-hop",
+        bug="a packet through a VXLAN tunnel loses one more hop than through the kernel's",
+        file=_ENCAP,
+        old="    return !encap->is_hop || packet_decrease_ttl(bytes, packet);\n",
+        new="    return encap && packet_decrease_ttl(bytes, packet);\n",
+        tests=_ENCAP_TESTS,
+    ),
+    Mutant(
+        name="header-taken-for-the-packet",
+        bug="a trace shows the tunnel's header as an IP packet",
+        file=_ENCAP,
+        old="{.iov_base = datagram + header, .iov_len = length - header};",
+        new="{.iov_base = datagram, .iov_len = length + 0 * header};",
+        tests=_ENCAP_TESTS,
+    ),
+    Mutant(
+        name="routes-share-one-header",
+        bug="packets for one of a peer's tunnels leave with the header of another",
+        file="ext/routes/routes.c",
+        old="    return one->length == other->length && memcmp(",
+        new="    return one->length == other->length || memcmp(",
+        tests=_ENCAP_TESTS,
+    ),
+    Mutant(
+        name="header-counted-as-inner-bytes",
+        bug="the counter of inner bytes grows with the tunnel's overhead",
+        file="ext/worker/tx_batch.c",
+        old="        bytes -= message->header;\n",
+        new="",
+        tests=_ENCAP_TESTS,
     ),
 )

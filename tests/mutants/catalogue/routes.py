@@ -57,8 +57,8 @@ MUTANTS = (
         name="peer-mtu-shared",
         bug="two routes to one peer with different MTUs share the first one's",
         file=_ROUTES,
-        old="    if (peer->build == slot->builds && table->hops[peer->hop].mtu == route->mtu) {\n",
-        new="    if (peer->build == slot->builds) {\n",
+        old="table->hops[peer->hop].mtu == route->mtu &&\n        same_header(",
+        new="same_header(",
         tests=_NEIGHBOURS,
     ),
     Mutant(
@@ -97,10 +97,10 @@ MUTANTS = (
         name="failed-build-replaces",
         bug="a table that cannot be built leaves the host without any route",
         file=_ROUTES,
-        old="    int rc = table_build(slot, routes, count, aliases, alias_count, encap, &table);\n"
+        old="    int rc = table_build(slot, routes, count, aliases, alias_count, &table);\n"
         "    if (rc == 0) {\n",
-        new="    int rc = table_build(slot, routes, count, aliases, alias_count, encap, &table);\n"
-        "    if (rc == 0 || table_build(slot, NULL, 0, NULL, 0, encap, &table) == 0) {\n",
+        new="    int rc = table_build(slot, routes, count, aliases, alias_count, &table);\n"
+        "    if (rc == 0 || table_build(slot, NULL, 0, NULL, 0, &table) == 0) {\n",
         tests=_TESTS,
     ),
     Mutant(
