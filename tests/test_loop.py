@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from udpoverlay.loop import Loop, run_until_signal, stacks
+from udpoverlay.loop import Loop, run, run_until_signal, stacks
 
 SECONDS = 30.0
 
@@ -197,3 +197,28 @@ def test_loop_is_uvloops() -> None:
     loop = Loop()
     loop.close()
     assert "uvloop" in Loop.__mro__[1].__module__
+
+
+def test_work_has_its_result_though_a_look_up_of_a_name_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hung, goes_on = threading.Event(), threading.Event()
+
+    def hang(*_: Any, **__: Any) -> list[Any]:
+        hung.set()
+        goes_on.wait(SECONDS)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+
+    async def work() -> str:
+        asking = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo("name.invalid", 2379))
+        await asyncio.to_thread(hung.wait, SECONDS)
+        asking.cancel()
+        return "done"
+
+    try:
+        assert run(work()) == "done"
+        assert not goes_on.is_set()
+    finally:
+        goes_on.set()

@@ -1,4 +1,4 @@
-"""The event loop of the programs that run until a signal.
+"""The event loop of our programs: those that run until a signal, and commands.
 
 Owns: uvloop, look-ups of names that can be given up, what SIGINT and SIGTERM do to a program, the
 stacks of everything that waits. Must not know: what a program does.
@@ -17,14 +17,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
 from udpoverlay.aio import CANCEL_AGAIN_SECONDS
 
-__all__ = ["Loop", "run_until_signal", "stacks"]
+__all__ = ["Loop", "run", "run_until_signal", "stacks"]
 
+_T = TypeVar("_T")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Program = Callable[[asyncio.Event], Coroutine[Any, Any, int]]
@@ -119,6 +120,12 @@ def _is_address(host: Any) -> bool:
             socket.inet_pton(family, host.partition("%")[0])
             return True
     return False
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """The result of `work`, in a loop of its own that no look-up of a name holds up at its end."""
+    result: _T = uvloop.run(work, loop_factory=Loop)
+    return result
 
 
 def run_until_signal(program: Program, stopping: Callable[[str], None]) -> int:

@@ -6,7 +6,6 @@ warnings alone; 1 a failure; 2 a wrong command line. Must not know: what is chec
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import io
 import json
@@ -107,6 +106,7 @@ def run(words: list[str], environ: Mapping[str, str], program: str) -> int:
 
 def _run(options: Options, environ: Mapping[str, str], program: str) -> int:
     # Late: -h and a wrong flag must not wait for the event loop and the C code to load.
+    from udpoverlay import loop  # noqa: PLC0415 - late
     from udpoverlay.doctor.checks import ALL  # noqa: PLC0415 - late
 
     values = options.values
@@ -129,7 +129,7 @@ def _run(options: Options, environ: Mapping[str, str], program: str) -> int:
     for complaint in options.complaints:
         sys.stderr.write(f"{program}: {_shown(complaint)}\n")
     checks = [check for check in ALL if not only or check.name in only]
-    return asyncio.run(_examine(config, values["peer"], checks, as_json=values["json"]))
+    return loop.run(_examine(config, values["peer"], checks, as_json=values["json"]))
 
 
 async def _examine(
@@ -202,6 +202,7 @@ def _wrapped(text: str, first: str, then: str) -> str:
 
 
 def _listen(seconds: int) -> int:
+    from udpoverlay import loop  # noqa: PLC0415 - late
     from udpoverlay.backend.udp import DEFAULT_PORT  # noqa: PLC0415 - late
     from udpoverlay.doctor.facts.shapes import VXLAN_PORTS  # noqa: PLC0415 - late
     from udpoverlay.doctor.listen import listen  # noqa: PLC0415 - late
@@ -216,7 +217,7 @@ def _listen(seconds: int) -> int:
         sys.stdout.write(f"{address} asks on UDP {port}\n")
         sys.stdout.flush()
 
-    asyncio.run(listen((DEFAULT_PORT, *VXLAN_PORTS), seconds, ready, asked))
+    loop.run(listen((DEFAULT_PORT, *VXLAN_PORTS), seconds, ready, asked))
     return 0
 
 
