@@ -75,6 +75,20 @@ async def test_check_that_takes_too_long_is_a_finding() -> None:
         await asyncio.sleep(0)
 
 
+async def test_each_part_of_a_check_has_its_time() -> None:
+    async def three(_patient: Patient) -> Sequence[Finding]:
+        await asyncio.sleep(0.2)
+        return [good("done")]
+
+    def limited(parts: int) -> list[Check]:
+        return [Check("three", "", three, parts=lambda _: parts)]
+
+    (hasty,) = await examine(PATIENT, limited(1), limit=0.1)
+    assert hasty.findings[0].level is Level.FAILURE
+    (patient,) = await examine(PATIENT, limited(300), limit=0.1)
+    assert patient.findings[0].level is Level.OK
+
+
 async def test_worst_level_of_all_findings_counts() -> None:
     async def of(*findings: Finding) -> Level:
         return worst(await examine(PATIENT, [check("a", *findings), check("b", good("x"))]))

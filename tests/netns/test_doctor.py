@@ -285,3 +285,23 @@ def test_way_into_the_tunnel_itself_is_a_failure(world: World) -> None:
     status, findings = world.peer("203.0.113.9")
     assert status == 1
     assert about(findings, "into the tunnel itself")[0] == "failure"
+
+
+# --- flanneld ------------------------------------------------------------------------------------
+
+
+@pytest.mark.flanneld
+def test_flanneld_is_a_peer_like_any_other(world: World) -> None:
+    """Its host answers, by the kernel."""
+    n2 = world.cluster.start("n2", "--iptables-forward-rules=false", program=["flanneld"])
+    n1 = world.cluster.start("n1")
+    world.cluster.wait_for_peers(n1)
+    wait_until(lambda: n1.status()["dataplane"]["routes"] == 1, "n1 knows flanneld's lease")
+    status, findings = world.peer(n2.address)
+    assert status == 0, findings
+    assert about(findings, f"{n2.address} answers through the tunnel")[0] == "ok"
+    assert about(findings, "packets of 1472 bytes")[0] == "ok"
+    n1.process.stop()
+    status, findings = world.peer()
+    assert status == 0, findings
+    assert about(findings, "its daemon answers")[0] == "ok"

@@ -38,6 +38,10 @@ class Finding:
     fix: str = ""
 
 
+def _one(_patient: Patient) -> int:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One concern: a name to select it by, a title to show, and the look itself."""
@@ -45,6 +49,8 @@ class Check:
     name: str
     title: str
     run: Callable[[Patient], Awaitable[Sequence[Finding]]]
+    parts: Callable[[Patient], int] = _one
+    """How many things it looks at one after the other; each has the time of a check."""
 
 
 def good(fact: str) -> Finding:

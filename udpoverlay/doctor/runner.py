@@ -34,11 +34,11 @@ async def examine(
     shown: Callable[[Report], None] = lambda _: None,
     limit: float = CHECK_SECONDS,
 ) -> list[Report]:
-    """Run `checks` in order, each for `limit` seconds; `shown` gets each report as it comes."""
+    """Run `checks` in order, each part for `limit` seconds; `shown` gets each report at once."""
     reports = []
     for check in checks:
         begun = time.monotonic()
-        findings = await _one(patient, check, limit)
+        findings = await _one(patient, check, limit * check.parts(patient))
         report = Report(check, tuple(findings), time.monotonic() - begun)
         shown(report)
         reports.append(report)

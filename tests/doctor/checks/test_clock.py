@@ -11,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.aio import at_end
+from tests.support.certificates import Authority
+from tests.support.etcd import EtcdServer, running
+from tests.support.kubecluster import Cluster, Kube
 from tests.support.patient import levels, look, patient
 from udpoverlay.doctor.base import Finding
 from udpoverlay.doctor.checks import clock
 from udpoverlay.doctor.checks.clock import CHECK, STA_UNSYNC, clock_status
+from udpoverlay.doctor.patient import Patient
+from udpoverlay.model.config import DaemonConfig, EtcdConfig
 
 
 class Clocks:
@@ -28,7 +34,7 @@ class Clocks:
 
 
 @asynccontextmanager
-async def server(date: str | None, status: str = "200 OK") -> AsyncIterator[str]:
+async def telling(date: str | None, status: str = "200 OK") -> AsyncIterator[str]:
     """An HTTP server whose answers say `date`; its URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,19 +63,19 @@ async def found(tmp_path: Path, *urls: str) -> list[Finding]:
     [(0, "ok"), (-3, "ok"), (20, "warning"), (-20, "warning"), (3600, "failure"), (-90, "failure")],
 )
 async def test_skew(tmp_path: Path, ahead: float, expected: str) -> None:
-    async with server(formatdate(time.time() - ahead, usegmt=True)) as url:
+    async with telling(formatdate(time.time() - ahead, usegmt=True)) as url:
         findings = await found(tmp_path, url)
     assert levels(findings) == ["ok", expected]
 
 
 async def test_refusal_tells_the_time_too(tmp_path: Path) -> None:
-    async with server(formatdate(usegmt=True), "403 Forbidden") as url:
+    async with telling(formatdate(usegmt=True), "403 Forbidden") as url:
         assert levels(await found(tmp_path, url)) == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Mon, 99 Foo 2026 00:00:00 GMT"])
 async def test_server_that_does_not_tell_is_passed_over(tmp_path: Path, date: str | None) -> None:
-    async with server(date) as mute, server(formatdate(usegmt=True)) as url:
+    async with telling(date) as mute, telling(formatdate(usegmt=True)) as url:
         assert levels(await found(tmp_path, mute)) == ["ok", "skipped"]
         assert levels(await found(tmp_path, "http://127.0.0.1:1", mute, url)) == ["ok", "ok"]
 
@@ -82,6 +88,39 @@ async def test_what_keeps_the_clock(
 ) -> None:
     monkeypatch.setattr(clock, "clock_status", lambda: status)
     assert levels(await look(CHECK, patient(tmp_path))) == [expected, "skipped"]
+
+
+@pytest.mark.etcd
+async def test_real_etcd_tells_its_time(server: EtcdServer) -> None:
+    here = Patient(DaemonConfig(etcd=EtcdConfig(endpoints=(server.url,))))
+    at_end(here.aclose)
+    findings = await look(CHECK, here)
+    assert levels(findings) == ["ok", "ok"]
+    assert server.url in findings[1].fact
+
+
+@pytest.mark.etcd
+async def test_real_etcd_behind_tls_tells_its_time(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("etcd", hosts=("127.0.0.1",))
+    flags = [f"--cert-file={pair.cert}", f"--key-file={pair.key}"]
+    with running(tmp_path / "etcd", scheme="https", flags=flags) as secured:
+        etcd = EtcdConfig(endpoints=(secured.url,), cafile=str(authority.cert))
+        here = Patient(DaemonConfig(etcd=etcd))
+        at_end(here.aclose)
+        assert levels(await look(CHECK, here)) == ["ok", "ok"]
+
+
+def test_kubernetes_tells_its_time(kube: Kube) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        config = DaemonConfig(kube_subnet_mgr=True, kube=await cluster.source("n1"))
+        here = Patient(config)
+        try:
+            assert levels(await look(CHECK, here)) == ["ok", "ok"]
+        finally:
+            await here.aclose()
+
+    kube(scenario)
 
 
 def test_kernel_tells_its_status() -> None:

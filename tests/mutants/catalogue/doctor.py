@@ -106,6 +106,14 @@ MUTANTS = (
         tests=_of("clock"),
     ),
     Mutant(
+        name="doctor-clock-of-etcd-behind-tls",
+        bug="the clock of an etcd with TLS is never compared",
+        file=_ETCD,
+        old='        context.set_alpn_protocols(["http/1.1"])  # in place of gRPC\'s h2\n',
+        new="",
+        tests=_of("clock"),
+    ),
+    Mutant(
         name="doctor-shared-address-of-nodes",
         bug="two Nodes that publish one address are not told",
         file=f"{_CHECKS}/public_ip.py",
@@ -141,8 +149,8 @@ MUTANTS = (
         name="doctor-vxlan-on-the-tunnels-port",
         bug="VXLAN that is dropped on the way seems to arrive",
         file=_PEER,
-        old="{port: await ask(made, (str(peer.public), port)) for port in shapes.VXLAN_PORTS}",
-        new="{port: await ask(made, (str(peer.public), 8285)) for port in shapes.VXLAN_PORTS}",
+        old="[(str(peer.public), port) for port in shapes.VXLAN_PORTS]",
+        new="[(str(peer.public), 8285) for port in shapes.VXLAN_PORTS]",
         tests=("tests/netns/test_doctor.py",),
     ),
 )

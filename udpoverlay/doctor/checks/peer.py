@@ -7,6 +7,7 @@ Who can answer what stands in docs/reference/doctor.md.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from collections.abc import Mapping, Sequence
@@ -232,7 +233,9 @@ async def _as_vxlan(patient: Patient, peer: _Peer, plain: Outcome) -> list[Findi
     def made(nonce: int) -> bytes:
         return shapes.wrapped(shapes.question(_NO_ONE, peer.public, nonce, _VXLAN_QUESTION))
 
-    outcomes = {port: await ask(made, (str(peer.public), port)) for port in shapes.VXLAN_PORTS}
+    targets = [(str(peer.public), port) for port in shapes.VXLAN_PORTS]
+    answers = await asyncio.gather(*(ask(made, target) for target in targets))
+    outcomes = dict(zip(shapes.VXLAN_PORTS, answers, strict=True))
     if plain.facts and not all(outcome.answered for outcome in outcomes.values()):
         again = await _plain(patient, peer)  # what came damaged meanwhile is counted there
         plain = again if again.facts else plain
@@ -268,4 +271,6 @@ def _ms(outcome: Outcome) -> str:
     return f"{(outcome.seconds or 0.0) * 1000:.1f} ms"
 
 
-CHECK = Check("peer", "the way to peers (--peer)", _look)
+CHECK = Check(
+    "peer", "the way to peers (--peer)", _look, parts=lambda patient: max(1, len(patient.peers))
+)

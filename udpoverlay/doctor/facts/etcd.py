@@ -100,12 +100,12 @@ class EtcdSide:
     def servers(self) -> Sequence[Server]:
         """See side.Side. etcd answers HTTP/1.1 on its client port, too."""
         config = self._config
-        secure = any(endpoint.startswith("https:") for endpoint in self.endpoints)
-        context = (
-            client_context(keyfile=config.keyfile, certfile=config.certfile, cafile=config.cafile)
-            if secure
-            else None
+        if not any(endpoint.startswith("https:") for endpoint in self.endpoints):
+            return [(endpoint, None) for endpoint in self.endpoints]
+        context = client_context(
+            keyfile=config.keyfile, certfile=config.certfile, cafile=config.cafile
         )
+        context.set_alpn_protocols(["http/1.1"])  # in place of gRPC's h2
         return [(endpoint, context) for endpoint in self.endpoints]
 
     async def aclose(self) -> None:
