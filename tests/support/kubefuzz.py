@@ -225,11 +225,13 @@ def main(seconds: float, seed: int) -> None:
     while time.monotonic() < end:
         for kind in KINDS:
             data = mutator.damaged(kind)
-            began = time.monotonic()
+            began = time.process_time()
             total += decode_all(data)
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, time.process_time() - began)
             count += 1
-    print(f"seed {seed}: {count} replies in {seconds:.0f} s, the slowest {slowest * 1000:.0f} ms")
+    print(
+        f"seed {seed}: {count} replies in {seconds:.0f} s, the slowest {slowest * 1000:.0f} ms of CPU"
+    )
     for name, times in sorted(total.items()):
         print(f"  {name:<16}{times}")
 

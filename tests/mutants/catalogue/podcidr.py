@@ -85,8 +85,7 @@ MUTANTS = (
         old="        return self._held and self._left() > 0\n",
         new="        return self._held\n",
         tests=(
-            "tests/podcidr/test_election.py::test_a_leader_that_cannot_renew_stops_at_its_deadline",
-            "tests/podcidr/test_election.py::test_a_renewal_that_is_never_answered_keeps_no_leader_past_its_deadline",
+            "tests/podcidr/test_races.py::test_a_leader_that_was_suspended_writes_to_no_node",
         ),
     ),
     Mutant(

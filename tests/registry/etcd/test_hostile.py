@@ -114,7 +114,7 @@ def test_huge_values_fit_neither_a_lease_nor_our_memory(server: EtcdServer) -> N
 
 
 FOLLOWER = """
-import asyncio, sys
+import asyncio, sys, time
 from netaddr import IPAddress
 from udpoverlay.model.config import EtcdConfig
 from udpoverlay.model.lease import LeaseAttrs
@@ -124,18 +124,14 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
-def read():
-    with open("/proc/self/io") as io:
-        return int(io.readline().split()[1]) / 1e6
-
 async def main():
-    before, read_before = peak(), read()
+    before, cpu_before = peak(), time.process_time()
     registry = EtcdRegistry(EtcdConfig(endpoints=(sys.argv[1],), prefix=sys.argv[2]))
     await registry.acquire(LeaseAttrs(IPAddress("192.0.2.101")), None)
     async for event in registry.watch():
         print(
             *(type(event).__name__, len(getattr(event, "leases", "1"))),
-            *(peak() - before, read() - read_before),
+            *(peak() - before, time.process_time() - cpu_before),
             flush=True,
         )
 
@@ -169,11 +165,12 @@ def test_190_mb_of_junk_cost_neither_memory_nor_the_start(tmp_path: Path, name: 
         ) as daemon:
             try:
                 assert daemon.stdout is not None
-                kind, leases, growth, taken = daemon.stdout.readline().split()
-                assert time.monotonic() - started < 10
+                kind, leases, growth, cpu = daemon.stdout.readline().split()
+                # What cannot be a lease is known by its name: nothing else of it is read.
+                assert float(cpu) < (0.5 if name == "junk-{}" else 5.0), "seconds"
+                assert time.monotonic() - started < 30, "even on a busy machine"
                 assert (kind, int(leases)) == ("Snapshot", len(PEERS) + 1)
                 assert float(growth) < 20, "MB"
-                assert name != "junk-{}" or float(taken) < 20, "MB that cannot be a lease"
                 run(write_junk(server, network, name.replace("{}", "2{}")))
                 network.claim("10.5.4.0/24", "192.0.2.4")
                 kind, _, growth, _ = daemon.stdout.readline().split()
