@@ -229,9 +229,8 @@ def main(seconds: float, seed: int) -> None:
             total += decode_all(data)
             slowest = max(slowest, time.process_time() - began)
             count += 1
-    print(
-        f"seed {seed}: {count} replies in {seconds:.0f} s, the slowest {slowest * 1000:.0f} ms of CPU"
-    )
+    worst = f"the slowest {slowest * 1000:.0f} ms of CPU"
+    print(f"seed {seed}: {count} replies in {seconds:.0f} s, {worst}")
     for name, times in sorted(total.items()):
         print(f"  {name:<16}{times}")
 

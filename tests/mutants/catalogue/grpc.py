@@ -298,4 +298,29 @@ MUTANTS = (
         new="        + int_field(10, newer_than)\n",
         tests=("tests/registry/etcd/test_messages.py", "tests/registry/etcd/test_protobuf.py"),
     ),
+    Mutant(
+        name="held-back-lease-not-noticed",
+        bug="a watch that stalled behind etcd's gRPC proxy is trusted for ever",
+        file=_WATCH,
+        old="        return bool(reply.kvs) or reply.count != self._count\n",
+        new="        return False\n",
+        tests=("tests/registry/etcd/test_silent_watch.py",),
+    ),
+    Mutant(
+        name="held-back-deletion-not-noticed",
+        bug="a peer that left keeps its route on hosts whose watch stalled",
+        file=_WATCH,
+        old="        return bool(reply.kvs) or reply.count != self._count\n",
+        new="        return bool(reply.kvs)\n",
+        tests=("tests/registry/etcd/test_silent_watch.py",),
+    ),
+    Mutant(
+        name="silence-is-a-stall",
+        bug="behind etcd's gRPC proxy each host lists all leases again every few seconds",
+        file=_WATCH,
+        old="        if reply.header.revision == self._seen:\n            return False\n"
+        "        return bool(reply.kvs) or reply.count != self._count\n",
+        new="        return True\n",
+        tests=("tests/registry/etcd/test_silent_watch.py",),
+    ),
 )

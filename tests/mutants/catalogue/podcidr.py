@@ -84,9 +84,7 @@ MUTANTS = (
         file=_ELECTION,
         old="        return self._held and self._left() > 0\n",
         new="        return self._held\n",
-        tests=(
-            "tests/podcidr/test_races.py::test_a_leader_that_was_suspended_writes_to_no_node",
-        ),
+        tests=("tests/podcidr/test_races.py::test_a_leader_that_was_suspended_writes_to_no_node",),
     ),
     Mutant(
         name="lost-answer-costs-the-lease",
