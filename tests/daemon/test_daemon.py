@@ -18,7 +18,7 @@ from udpoverlay import daemon
 from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
-from udpoverlay.firewall.manager import Firewall
+from udpoverlay.firewall.manager import Firewall, Tools
 from udpoverlay.host import sysctl, underlay
 from udpoverlay.host.interfaces import Choice
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
@@ -155,7 +155,12 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         world.note(message.partition("\n")[0])
         return True
 
-    async def install(conf: object, subnet: object, settings: object) -> Firewall:
+    async def prepare(conf: object, settings: object) -> Tools:
+        world.note("try the packet rules")
+        return Tools(nftables=True)
+
+    async def install(conf: object, subnet: object, settings: object, tools: Tools) -> Firewall:
+        assert tools.nftables
         world.note("packet rules")
         return Firewall("nftables", 5.0)
 
@@ -166,6 +171,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(gc, "freeze", lambda: world.note("freeze what is left"))
     monkeypatch.setattr("udpoverlay.host.subnetfile.write_text", write)
     monkeypatch.setattr("udpoverlay.host.notify.send", send)
+    monkeypatch.setattr(daemon, "prepare", prepare)
     monkeypatch.setattr(daemon, "install", install)
     monkeypatch.setattr(daemon, "keep_blackhole", keep_blackhole)
     monkeypatch.setattr(Firewall, "run", lambda self: asyncio.Event().wait())
@@ -184,6 +190,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
         "config",
         "look at the host",
         "check 192.0.2.10:8285",
+        "try the packet rules",
         "acquire",
         "open engine",
         "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16",
@@ -205,6 +212,7 @@ def test_everything_happens_in_flannelds_order(world: World, tmp_path: Path) -> 
 STEPS = {
     "look at the host": [],
     "check 192.0.2.10:8285": [],
+    "try the packet rules": [],
     "acquire": [],
     "open engine": [],
     "configure 10.5.72.0 mtu 1472 route 10.5.0.0/16": ["stop engine"],
