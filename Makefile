@@ -102,7 +102,7 @@ dist: build ## dist/: source and a wheel for this machine
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-install: build ## the commands and the systemd unit (PREFIX=/usr/local SYSCONFDIR=/etc DESTDIR=)
+install: build ## commands, unit, man pages, completions (PREFIX= SYSCONFDIR= DESTDIR=)
 	rm -rf build/wheel
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@PIP="$(abspath $(BIN))/pip" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" DESTDIR="$(DESTDIR)" \

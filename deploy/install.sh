@@ -4,7 +4,7 @@
 #   PIP=.venv/bin/pip deploy/install.sh WHEEL PYTHON
 #
 # PREFIX (/usr/local) gets bin/, lib/udpoverlay/ (a virtual environment with the program, nothing
-# else), lib/systemd/system/ and share/doc/udpoverlay/; SYSCONFDIR (/etc) the environment file, which
+# else), lib/systemd/system/ and share/: documents, man pages, completions; SYSCONFDIR (/etc) the environment file, which
 # is kept where it is. The unit names the commands where they are then. With DESTDIR all of it goes
 # below that folder, as packages want it, and nothing on the host changes.
 set -eu
@@ -22,11 +22,18 @@ home=$prefix/lib/udpoverlay
 units=$prefix/lib/systemd/system
 doc=$prefix/share/doc/udpoverlay
 commands="udpoverlay udpoverlayd udpoverlay-cni"
+# What deploy/manual.py writes below share/.
+manual="man/man8/udpoverlayd.8 man/man1/udpoverlay.1 man/man8/udpoverlay-cni.8"
+for name in udpoverlay udpoverlayd; do
+    manual="$manual bash-completion/completions/$name zsh/site-functions/_$name"
+    manual="$manual fish/vendor_completions.d/$name.fish"
+done
 
 told() { [ -n "$destdir" ] || printf '%s\n' "$@"; }
 
 if [ "${1:-}" = --uninstall ]; then
     for name in $commands; do rm -f "$destdir$prefix/bin/$name"; done
+    for name in $manual; do rm -f "$destdir$prefix/share/$name"; done
     rm -f "$destdir$units/udpoverlayd.service"
     rm -rf "$destdir$home" "$destdir$doc"
     told "kept: $sysconfdir/default/udpoverlayd, /run/flannel" \
@@ -59,6 +66,7 @@ sed "s|/usr/local/bin/|$prefix/bin/|; s|/usr/share/doc/udpoverlay/|$doc/|
 [ -e "$destdir$sysconfdir/default/udpoverlayd" ] ||
     install -m 0644 deploy/systemd/udpoverlayd.default "$destdir$sysconfdir/default/udpoverlayd"
 cp -R README.md CHANGELOG.md LICENSE docs "$destdir$doc/"
+"$(dirname "$PIP")/python" deploy/manual.py "$destdir$prefix/share" "$doc"
 
 [ -n "$destdir" ] || "$prefix/bin/udpoverlay" version
 told "settings: $sysconfdir/default/udpoverlayd" \

@@ -129,6 +129,9 @@ def test_install_over_an_older_one_keeps_the_settings_and_uninstall_leaves_only_
     unit = (prefix / "lib/systemd/system/udpoverlayd.service").read_text()
     assert f"ExecStart={prefix}/bin/udpoverlayd\n" in unit
     assert f"EnvironmentFile=-{settings}\n" in unit
+    man = (prefix / "share/man/man8/udpoverlayd.8").read_text()
+    assert f"docs/reference in {prefix}/share/doc/udpoverlay" in man.replace("\\-", "-")
+    assert (prefix / "share/bash-completion/completions/udpoverlayd").exists()
     make(checkout, "install", *words)
     assert settings.read_text() == "FLANNELD_V=7\n"
     make(checkout, "uninstall", *words)

@@ -34,6 +34,7 @@ __all__ = [
     "FLANNEL_FLAGS",
     "FLANNEL_PREFIX",
     "OWN_FLAGS",
+    "OWN_PREFIX",
     "Options",
     "Setting",
     "read",

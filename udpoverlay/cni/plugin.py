@@ -31,14 +31,14 @@ from udpoverlay.cni.errors import (
 )
 from udpoverlay.cni.subnet_env import SubnetEnv, load_subnet_env
 
-__all__ = ["SUPPORTED", "delegate_config", "main"]
+__all__ = ["DATA_DIR", "NEEDED", "SUBNET_FILE", "SUPPORTED", "delegate_config", "main"]
 
 SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _LATEST = SUPPORTED[-1]
-_SUBNET_FILE = "/run/flannel/subnet.env"
-_DATA_DIR = "/var/lib/cni/flannel"
+SUBNET_FILE = "/run/flannel/subnet.env"
+DATA_DIR = "/var/lib/cni/flannel"
 _ADMIN_SOCKET = "/run/udpoverlay/admin.sock"
-_NEEDED = {
+NEEDED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -66,11 +66,11 @@ def main() -> None:
         sys.exit(0 if len(sys.argv) > 1 else 1)
     version = _LATEST
     try:
-        if command not in _NEEDED:
+        if command not in NEEDED:
             raise CniError(BAD_ENVIRONMENT, f"CNI_COMMAND {command!r} is not one of {_names()}")
         config = _read_config(sys.stdin.buffer.read(), command)
         version = str(config.get("cniVersion") or version)
-        for name in _NEEDED[command]:
+        for name in NEEDED[command]:
             if not environ.get(name):
                 raise CniError(BAD_ENVIRONMENT, f"{name} is not set", "the runtime sets it")
         printed = _COMMANDS[command](config, environ)
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def _names() -> str:
-    return ", ".join(_NEEDED)
+    return ", ".join(NEEDED)
 
 
 def _read_config(raw: bytes, command: str) -> dict[str, Any]:
@@ -126,11 +126,11 @@ def _read_config(raw: bytes, command: str) -> dict[str, Any]:
 
 
 def _subnet_file(config: Mapping[str, Any]) -> str:
-    return config.get("subnetFile") or _SUBNET_FILE
+    return config.get("subnetFile") or SUBNET_FILE
 
 
 def _data_dir(config: Mapping[str, Any]) -> str:
-    return config.get("dataDir") or _DATA_DIR
+    return config.get("dataDir") or DATA_DIR
 
 
 def delegate_config(config: Mapping[str, Any], env: SubnetEnv) -> dict[str, Any]:
