@@ -43,6 +43,13 @@ def test_the_unit_waits_for_readiness_and_grants_two_capabilities() -> None:
     assert settings()["DeviceAllow"] == "/dev/net/tun rw"
 
 
+def test_the_unit_lets_iptables_take_its_lock() -> None:
+    """ProtectSystem=strict leaves /run read-only, and a path that is missing cannot be let out."""
+    assert settings()["ProtectSystem"] == "strict"
+    assert settings()["ReadWritePaths"] == "-/run/xtables.lock"
+    assert settings()["ExecStartPre"] == "-+/usr/bin/touch /run/xtables.lock"
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on PATH")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
