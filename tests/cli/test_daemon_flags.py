@@ -226,6 +226,21 @@ def test_flags_of_flannels_manifest_become_settings() -> None:
     assert (found.health.ip, found.health.port) == ("0.0.0.0", 8081)
 
 
+def test_flags_and_variables_of_rke2s_canal_become_settings() -> None:
+    """rke2-charts, packages/rke2-canal: values.yaml and templates/daemonset.yaml."""
+    found = config(
+        *("--ip-masq", "--kube-subnet-mgr", "--iptables-forward-rules=false"),
+        "--ip-blackhole-route",
+        FLANNELD_IFACE="",
+        FLANNELD_IFACE_REGEX="",
+        FLANNELD_IP_MASQ="true",
+    )
+    assert (found.iface, found.iface_regex) == ((), ())
+    assert found.firewall.masquerade
+    assert not found.firewall.forward
+    assert found.firewall.blackhole_route
+
+
 def test_packet_rules_can_be_chosen() -> None:
     found = config(
         "-ip-masq-fully-random-disable",

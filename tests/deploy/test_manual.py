@@ -131,7 +131,7 @@ def test_uninstall_knows_all_that_was_written(share: Path, tmp_path: Path) -> No
 
 def test_texts_are_valid_groff_requests_only(share: Path) -> None:
     """A line of text that begins with a dot would vanish."""
-    known = re.compile(r"\.(TH|SH|SS|TP|B|I|nf|fi|PP|RS|RE|UR|UE|br|sp)\b")
+    known = re.compile(r"\.(TH|SH|SS|TP|B|I|nf|fi|PP|RS|RE|U[RE]|br|sp)\b")
     for path in (share / "man").rglob("*.*"):
         for line in path.read_text().splitlines():
             assert not line.startswith("'"), line
