@@ -258,6 +258,11 @@ def test_version_lists_what_is_supported(runtime: Runtime) -> None:
         ({"delegate": {"type": "../bridge"}}, 7, "../bridge"),
         ({"delegate": {"type": "nothere"}}, 4, "nothere"),
         ({"ipam": {"routes": {}}}, 7, "ipam.routes"),
+        ({"name": ""}, 7, "has no name"),
+        ({"name": None}, 7, "has no name"),
+        ({"name": "../cbr0"}, 7, "../cbr0"),
+        ({"name": "a b"}, 7, "a b"),
+        ({"name": 5}, 7, "the name 5"),
         ({"subnetFile": 5}, 7, "subnetFile"),
         ({"subnetFile": "/nowhere/subnet.env"}, 11, "/nowhere/subnet.env"),
         ({"dataDir": "/dev/null/x"}, 5, "/dev/null/x"),
@@ -271,6 +276,7 @@ def test_bad_configuration_is_cnis_error(
     assert error["code"] == code, error
     assert word in error["msg"]
     assert runtime.calls() == []
+    assert not runtime.data.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "5", "[" * 100_000])
@@ -284,6 +290,19 @@ def test_missing_variable_is_named(runtime: Runtime, name: str) -> None:
     status, error = runtime.call("ADD", **{name: ""})
     assert (status, error["code"]) == (1, 4)
     assert name in error["msg"]
+    assert not runtime.data.exists()
+
+
+def test_configuration_without_a_name_is_refused_by_every_command_but_version(
+    runtime: Runtime,
+) -> None:
+    del runtime.config["name"]
+    for command in ("ADD", "DEL", "CHECK", "STATUS", "GC"):
+        status, error = runtime.call(command)
+        assert (status, error["code"]) == (1, 7), command
+        assert error["details"] == 'add one, such as "cbr0"'
+    assert runtime.call("VERSION")[0] == 0
+    assert runtime.calls() == []
 
 
 @pytest.mark.parametrize("container", ["../x", "a/b", ".", ".."])

@@ -46,6 +46,7 @@ NEEDED = {
     "GC": (),
     "VERSION": (),
 }
+_OF_A_NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 _HELP = """\
 udpoverlay-cni: the CNI plugin of udpoverlay, in place of flannel's
 
@@ -112,6 +113,8 @@ def _read_config(raw: bytes, command: str) -> dict[str, Any]:
             f"cniVersion {version!r} is not supported",
             f"use one of {', '.join(SUPPORTED)}",
         )
+    if command != "VERSION":
+        _check_name(config.get("name"))
     for key, kind in (
         ("subnetFile", str),
         ("dataDir", str),
@@ -123,6 +126,24 @@ def _read_config(raw: bytes, command: str) -> dict[str, Any]:
             words = "a text" if kind is str else "an object"
             raise CniError(BAD_CONFIG, f"{key} in the network configuration must be {words}")
     return config
+
+
+def _check_name(name: object) -> None:
+    """As libcni's plugins do it (containernetworking/cni pkg/utils ValidateNetworkName).
+
+    host-local keeps its addresses in a folder of this name.
+    """
+    if name is None or name == "":
+        raise CniError(
+            BAD_CONFIG, "the network configuration has no name", 'add one, such as "cbr0"'
+        )
+    text = name if isinstance(name, str) else ""
+    if not text.isascii() or not text[:1].isalnum() or text.strip(_OF_A_NAME):
+        raise CniError(
+            BAD_CONFIG,
+            f"the name {name!r} of the network configuration cannot be used",
+            "use letters, digits, _, . and -, a letter or a digit first",
+        )
 
 
 def _subnet_file(config: Mapping[str, Any]) -> str:

@@ -57,6 +57,14 @@ MUTANTS = (
         tests=_PURE,
     ),
     Mutant(
+        name="cni-without-a-name",
+        bug="a configuration without a name mixes its addresses with those of all networks",
+        file=_PLUGIN,
+        old='        _check_name(config.get("name"))\n',
+        new="        pass\n",
+        tests=_CNI,
+    ),
+    Mutant(
         name="rules-not-tried-out",
         bug="a host that cannot masquerade leaves a lease behind, and peers send to it",
         file=_MANAGER,
