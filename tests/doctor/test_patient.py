@@ -77,7 +77,7 @@ async def test_daemon_tells_its_status_and_peers(tmp_path: Path) -> None:
         path,
         {
             "/v1/status": lambda: STATUS,
-            "/v1/peers": lambda: {"peers": [{"subnet": "10.5.2.0/24"}]},
+            "/v1/peers": lambda: {"schema": 1, "peers": [{"subnet": "10.5.2.0/24"}]},
         },
     )
     await server.start()

@@ -43,6 +43,7 @@ ip link set wire up
 """
 """A link of a namespace, still down."""
 STATUS: dict[str, Any] = {
+    "schema": 1,
     "node": {
         "network": "10.5.0.0/16",
         "port": 8285,

@@ -12,6 +12,9 @@ GO_FLAGS = frozenset({DAEMON, DOCTOR})
 COMMANDS: dict[str, tuple[str, str]] = {
     DAEMON: ("udpoverlay.cli.daemon_command", "run the overlay on this host (= udpoverlayd)"),
     DOCTOR: ("udpoverlay.cli.doctor", "check this host, the registry and the way to peers"),
+    "status": ("udpoverlay.cli.admin.status", "what the daemon knows and does, on one screen"),
+    "peers": ("udpoverlay.cli.admin.peers", "the other hosts, and who was refused"),
+    "routes": ("udpoverlay.cli.admin.routes", "where packets into the overlay go"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (
         "udpoverlay.cli.podcidr_controller",

@@ -8,6 +8,7 @@ made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,10 @@ from typing import Any, TypeVar
 from netaddr import IPNetwork
 
 from udpoverlay.backend.udp import DEFAULT_PORT
-from udpoverlay.doctor.facts import http
 from udpoverlay.doctor.facts.etcd import EtcdSide
 from udpoverlay.doctor.facts.kube import KubeSide
 from udpoverlay.doctor.facts.side import Side
-from udpoverlay.errors import KernelError, RegistryUnavailable, UdpOverlayError
+from udpoverlay.errors import KernelError, OperatorError, RegistryUnavailable, UdpOverlayError
 from udpoverlay.firewall import command
 from udpoverlay.gocompat.net import parse_cidr4, parse_ip
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, choose_interface
@@ -33,11 +33,13 @@ from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.lease import Lease, Subnet
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.subnetenv import parse_subnet_env, previous_subnet
+from udpoverlay.observe.client import AdminClient
 
 __all__ = ["LEARN_SECONDS", "Patient"]
 
 LEARN_SECONDS = 10.0
 """For one thing that several checks need: less than a check has."""
+_ADMIN_SECONDS = 5.0
 _PIECE_BYTES = 1 << 16
 _MOST_PIECES = 128
 """An index of kernel modules has about a megabyte."""
@@ -178,7 +180,7 @@ class Patient:
         """`/v1/status` of the daemon that runs here; None where none answers."""
 
         async def make() -> Mapping[str, Any] | None:
-            return await http.admin(str(self.path(self.config.admin_socket)), "/v1/status")
+            return await self._admin("/v1/status")
 
         return None if not self.config.admin_socket else await self._once("status", make)
 
@@ -186,12 +188,17 @@ class Patient:
         """`peers` of `/v1/peers` of the daemon that runs here; none where it does not."""
 
         async def make() -> Sequence[Mapping[str, Any]]:
-            path = str(self.path(self.config.admin_socket))
-            document = await http.admin(path, "/v1/peers") or {}
+            document = await self._admin("/v1/peers") or {}
             peers: Sequence[Mapping[str, Any]] = document.get("peers", ())
             return peers
 
         return () if not self.config.admin_socket else await self._once("peers", make)
+
+    async def _admin(self, url: str) -> Mapping[str, Any] | None:
+        client = AdminClient(str(self.path(self.config.admin_socket)), _ADMIN_SECONDS)
+        with contextlib.suppress(OperatorError):
+            return await asyncio.to_thread(client.get, url)
+        return None
 
     # ------------------------------------------------------------------ what follows from it
 

@@ -26,9 +26,11 @@ from udpoverlay.observe.status import (
     PeerFacts,
     RegistryFacts,
     ReportFacts,
+    RouteFacts,
     Status,
     counters_document,
     peers_document,
+    routes_document,
     status_document,
 )
 
@@ -104,6 +106,7 @@ class Documents:
         return {
             "/v1/status": self.status,
             "/v1/peers": self.peers,
+            "/v1/routes": self.routes,
             "/v1/counters": self.counters,
         }
 
@@ -153,6 +156,18 @@ class Documents:
                 for lease, refusal in self._control.peers()
             ),
             self._engine.refused_senders(),
+        )
+
+    def routes(self) -> dict[str, object]:
+        """`GET /v1/routes`."""
+        node = self._node
+        return routes_document(
+            node.network,
+            (
+                RouteFacts(str(lease.subnet), f"{lease.attrs.public_ip}:{node.port}", node.tun)
+                for lease, refusal in self._control.peers()
+                if refusal is None
+            ),
         )
 
     def _fallbacks(self) -> dict[str, tuple[FallbackFacts, ...]]:

@@ -21,9 +21,11 @@ __all__ = [
     "PeerFacts",
     "RegistryFacts",
     "ReportFacts",
+    "RouteFacts",
     "Status",
     "counters_document",
     "peers_document",
+    "routes_document",
     "status_document",
 ]
 
@@ -105,6 +107,17 @@ class PeerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """One entry of the table that packets are looked up in."""
+
+    destination: str
+    endpoint: str
+    """Address and port that datagrams go to."""
+    device: str
+    """By which packets leave."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryFacts:
     """The registry's side."""
 
@@ -166,6 +179,15 @@ def peers_document(
         "schema": SCHEMA_VERSION,
         "peers": [asdict(peer) for peer in peers],
         "refused_senders": [asdict(sender) for sender in refused],
+    }
+
+
+def routes_document(network: str, routes: Iterable[RouteFacts]) -> dict[str, object]:
+    """The JSON object of `GET /v1/routes`."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "network": network,
+        "routes": [asdict(route) for route in routes],
     }
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from udpoverlay.doctor.base import Check, Finding, failure, good, skipped, warning
-from udpoverlay.doctor.facts.http import server_time
+from udpoverlay.doctor.facts.server_clock import server_time
 from udpoverlay.doctor.patient import Patient
 
 __all__ = ["CHECK", "clock_status"]

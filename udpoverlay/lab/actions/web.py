@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import socket
+
+from udpoverlay.observe.client import UnixConnection
 
 __all__ = ["request"]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def request(
@@ -25,7 +15,7 @@ def request(
     """Status and body; `address` is HOST:PORT, or the path of a Unix socket (starts with /)."""
     connection: http.client.HTTPConnection
     if address.startswith("/"):
-        connection = _UnixConnection(address, seconds)
+        connection = UnixConnection(address, seconds)
     else:
         host, _, port = address.rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=seconds)

@@ -1,0 +1,121 @@
+"""`udpoverlay peers`: the other hosts, and who was refused."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+
+from udpoverlay.cli.admin import ask
+from udpoverlay.lab.tables import table
+
+__all__ = ["configure", "run"]
+
+_EPILOG = """\
+examples:
+  udpoverlay peers
+  udpoverlay peers 10.244.3.7          the peer that has this address, or sends from it
+  udpoverlay peers --json | jq '.peers[] | select(.refused != "")'
+  udpoverlay peers --node n1           as a node of `udpoverlay lab --keep` sees them"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "address", nargs="*", help="only peers with this public IP, or this address in their subnet"
+    )
+    ask.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and show."""
+    wanted = [ask.address(text) for text in args.address]
+    code = ask.in_node(args, "peers", args.address)
+    if code is not None:
+        return code
+    document = ask.client(args).get("/v1/peers")
+    if wanted:
+        document["peers"] = [
+            peer
+            for peer in document["peers"]
+            if any(
+                str(each) == peer["public_ip"]
+                or str(each) in peer["also_sends_from"]
+                or ask.holds(peer["subnet"], each)
+                for each in wanted
+            )
+        ]
+        names = {str(each) for each in wanted}
+        document["refused_senders"] = [
+            sender for sender in document["refused_senders"] if sender["address"] in names
+        ]
+    if args.json:
+        ask.print_json(document)
+    else:
+        _show(ask.console(), document)
+    return 0 if not wanted or document["peers"] or document["refused_senders"] else 1
+
+
+def _show(out: Console, document: dict[str, Any]) -> None:
+    peers, senders = document["peers"], document["refused_senders"]
+    if not peers:
+        out.print("no peer: no other host has a lease that was asked for")
+    else:
+        shown = table("")
+        shown.title = None
+        for heading in ("subnet", "public IP"):
+            shown.add_column(heading, no_wrap=True)
+        shown.add_column("state")
+        for peer in peers:
+            shown.add_row(peer["subnet"], peer["public_ip"], _state(peer), style=_style(peer))
+        out.print(shown)
+    if senders:
+        out.print()
+        shown = table("refused senders")
+        shown.add_column("address", no_wrap=True)
+        shown.add_column("datagrams", justify="right", no_wrap=True)
+        shown.add_column("latest", no_wrap=True)
+        shown.add_column("why")
+        for sender in senders:
+            shown.add_row(
+                sender["address"],
+                f"{sender['datagrams']:,}",
+                f"{ask.duration(sender['seconds_ago'])} ago",
+                f"{_words(sender['reason'])}: {sender['inner_source']} → "
+                f"{sender['inner_destination']}",
+            )
+        out.print(shown)
+
+
+def _state(peer: dict[str, Any]) -> str:
+    if peer["refused"]:
+        return f"no route: {_words(peer['refused'])}"
+    facts = []
+    for report in peer["reports"]:
+        facts.append(
+            f"ICMP {_words(report['kind'])} from {report['reporter']}, {report['count']:,} times, "
+            f"{ask.duration(report['seconds_ago'])} ago"
+        )
+    for fallback in peer["fallbacks"]:
+        again = fallback["retry_seconds"]
+        now = "in use again" if again is None else f"off for {ask.duration(again)}"
+        facts.append(f"{fallback['offload']} {now}: {fallback['cause']}")
+    if peer["also_sends_from"]:
+        facts.append(f"also sends from {', '.join(peer['also_sends_from'])}")
+    return "; ".join(facts) or "ok"
+
+
+def _style(peer: dict[str, Any]) -> str:
+    if peer["refused"]:
+        return "red"
+    recent = any(report["seconds_ago"] < _RECENT_SECONDS for report in peer["reports"])
+    return "yellow" if recent else ""
+
+
+_RECENT_SECONDS = 60
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

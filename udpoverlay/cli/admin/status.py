@@ -1,0 +1,116 @@
+"""`udpoverlay status`: what the daemon knows and does, on one screen.
+
+Exit status 0 when all is well, 3 when something is wrong (it is printed in red and named), 1 when
+the daemon cannot be asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from udpoverlay import _fastpath as fp
+from udpoverlay.cli.admin import ask
+from udpoverlay.lab.tables import table
+
+__all__ = ["configure", "run"]
+
+_WRONG = 3
+
+_EPILOG = """\
+examples:
+  udpoverlay status
+  udpoverlay status --json | jq .lease
+  udpoverlay status --node n1          a node of `udpoverlay lab --keep`
+
+Exit status 0: all is well; 3: something is wrong, and the last lines say what; 1: no answer."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EPILOG
+    ask.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and show."""
+    code = ask.in_node(args, "status")
+    if code is not None:
+        return code
+    document = ask.client(args).get("/v1/status")
+    wrong = list(troubles(document))
+    if args.json:
+        ask.print_json({**document, "troubles": wrong})
+    else:
+        _show(ask.console(), document, wrong)
+    return _WRONG if wrong else 0
+
+
+def troubles(document: dict[str, Any]) -> Iterator[str]:
+    """Each thing in a status document that is not as it should be, in a sentence."""
+    for part, trouble in document["registry"]["troubles"].items():
+        yield f"{part}: {trouble}"
+    if not document["node"]["subnet_file_written"]:
+        yield f"{document['node']['subnet_file']} could not be written: no CNI plugin finds it"
+    if document["firewall"].get("error"):
+        yield f"packet rules: {document['firewall']['error']}"
+    control = document["control"]
+    if control.get("foreign_renewals"):
+        yield (
+            "another daemon renews our lease: two hosts publish one public IP, or flanneld runs "
+            "beside us; --iface or --public-ip sets them apart"
+        )
+    refused = control["leases_refused"] + control["leases_waiting"]
+    if refused:
+        yield f"leases without a route: {refused}; `udpoverlay peers` says why"
+    if document["log_lines_lost"]:
+        yield f"log lines that standard error did not take: {document['log_lines_lost']}"
+
+
+def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
+    node, lease, plane = document["node"], document["lease"], document["dataplane"]
+    for label, text in (
+        ("daemon", f"udpoverlayd {document['version']}, pid {document['pid']}, "
+                   f"up {ask.duration(document['uptime_seconds'])}"),
+        ("node", f"{node['public_ip']} on {node['interface']} (MTU {node['interface_mtu']}), "
+                 f"{node['backend']} port {node['port']}, source check {node['source_check']}"),
+        ("subnet", f"{lease['subnet']} of {node['network']}, leased for "
+                   f"{ask.duration(lease['expires_in_seconds'])}"),
+        ("device", f"{node['tun']} {node['tun_address']}, MTU {node['mtu']}"),
+        ("registry", f"{document['registry']['kind']}, {ask.count(document['peers'], 'peer')}, "
+                     f"{ask.count(plane['routes'], 'route')}"),
+        ("offloads", _offloads(plane["features"])),
+    ):  # fmt: skip
+        ask.sentence(out, label, text)
+    out.print()
+    _packets(out, plane["counters"])
+    for trouble in wrong or ["nothing is wrong"]:
+        ask.sentence(out, "trouble" if wrong else "", trouble, wrong=bool(wrong))
+
+
+def _offloads(features: dict[str, str]) -> str:
+    on = [name for name, state in features.items() if state == "on"]
+    others = [f"{name} {state}" for name, state in features.items() if state != "on"]
+    return "; ".join([" ".join(on) + " on" if on else "none on", *others])
+
+
+def _packets(out: Console, counters: dict[str, int]) -> None:
+    shown = table("")
+    shown.title = None
+    shown.add_column("packets", no_wrap=True)
+    shown.add_column("", justify="right", no_wrap=True)
+    shown.add_column("")
+    for name, direction, kind, text in fp.VERDICTS:
+        count = counters.get(name, 0)
+        if count or (kind == "ok" and name != "inbound_probe"):
+            style = "" if kind == "ok" else "yellow"
+            shown.add_row(f"{direction} {_short(name, direction)}", f"{count:,}", text, style=style)
+    out.print(shown)
+    out.print()
+
+
+def _short(name: str, direction: str) -> str:
+    return name.removeprefix(f"{direction}_").replace("_", " ")
