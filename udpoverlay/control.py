@@ -252,6 +252,8 @@ class Control:
         """Return when our lease was revoked; raise RegistryConflict when another host has it."""
         async for event in registry.watch_own(self._lease):
             if isinstance(event, Removed):
+                if 0 < event.revision < self._lease.revision:
+                    continue  # we wrote the entry again since; a watch may lag behind our writes
                 if not self._renewal.expired(self._clock.now()):
                     _log.error("our lease was revoked", subnet=self._lease.subnet)
                     return

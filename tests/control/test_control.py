@@ -307,6 +307,18 @@ def test_a_lease_that_ran_out_in_the_meantime_is_claimed_again() -> None:
     run(scenario())
 
 
+async def test_deletion_told_after_our_entry_was_written_again_ends_nothing() -> None:
+    """After a pause of etcd the entry expires, we write it again, then the watch catches up."""
+    async with world() as w:
+        lease = w.control.lease
+        w.store.tell_late(lease.subnet, lease.revision - 1)
+        await w.clock.advance(1)
+        assert w.alive()
+        w.store.delete(lease.subnet)
+        await w.clock.advance(1)
+        await w.task
+
+
 def test_a_subnet_that_was_lost_to_another_host_meanwhile_ends_with_a_conflict() -> None:
     async def scenario() -> None:
         async with world() as w:

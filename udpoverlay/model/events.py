@@ -7,7 +7,7 @@ each renewal by anybody arrives as Added for a lease that is already known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from udpoverlay.model.lease import Lease, Subnet
@@ -44,6 +44,8 @@ class Removed:
     """The lease of `subnet` was deleted or ran out."""
 
     subnet: Subnet
+    revision: int = field(default=0, compare=False)
+    """The registry's when it was gone; 0: unknown. What was written later is not meant."""
 
 
 Event: TypeAlias = Snapshot | Added | Removed

@@ -62,7 +62,11 @@ class MemoryStore:
         """Delete an entry that is there."""
         self.revision += 1
         del self._entries[subnet]
-        self._tell(Removed(subnet))
+        self._tell(Removed(subnet, self.revision))
+
+    def tell_late(self, subnet: Subnet, revision: int) -> None:
+        """Tell of a deletion at `revision`, after which the entry was written again."""
+        self._tell(Removed(subnet, revision))
 
     def sweep(self) -> None:
         """Delete what has run out by now."""
@@ -163,7 +167,7 @@ class MemoryRegistry:
                 elif own:
                     yield self._own(own[0])
                 else:
-                    yield Removed(lease.subnet)
+                    yield Removed(lease.subnet, event.revision)
             elif isinstance(event, Removed):
                 if event.subnet == lease.subnet:
                     yield event

@@ -33,6 +33,14 @@ MUTANTS = (
         tests=("tests/control",),
     ),
     Mutant(
+        name="old-deletion-is-a-revocation",
+        bug="after a pause of etcd a host ends: its watch tells of what was before its renewal",
+        file=_CONTROL,
+        old="                if 0 < event.revision < self._lease.revision:\n",
+        new="                if False:\n",
+        tests=("tests/control",),
+    ),
+    Mutant(
         name="revocation-ignored",
         bug="a host whose lease an administrator deleted goes on and takes its subnet again",
         file=_CONTROL,

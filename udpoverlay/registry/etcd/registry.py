@@ -337,12 +337,12 @@ class EtcdRegistry:
             if item.lost:
                 return [Snapshot(tuple(leases), item.revision, lost_history=True)]
             if not leases and not item.entries.unreadable:
-                return [Removed(subnet)]
+                return [Removed(subnet, item.revision)]
             return [self._own(found) for found in leases]
         events: list[Event] = []
         for event in item.events:
             if event.deleted:
-                events.append(Removed(subnet))
+                events.append(Removed(subnet, event.kv.mod_revision))
             elif (found := reader.put(event.kv)) is not None:
                 events.append(self._own(await self._timed(found)))
         return events
@@ -436,7 +436,7 @@ def _events(item: Reset[Listed] | Changes, reader: LeaseReader) -> list[Event]:
     for event in item.events:
         if event.deleted:
             if (subnet := reader.deleted(event.kv.key)) is not None:
-                events.append(Removed(subnet))
+                events.append(Removed(subnet, event.kv.mod_revision))
         elif (lease := reader.put(event.kv)) is not None:
             events.append(Added(lease))
     return events
