@@ -12,7 +12,6 @@ know: when to look again. Rules:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shlex
@@ -221,7 +220,8 @@ class Iptables:
         return [f"{self.command}-restore", "--noflush", *(["--wait"] if self._modern else [])]
 
     async def _read(self, tables: Iterable[str] = ("nat", "filter")) -> State:
-        return _state("".join(await asyncio.gather(*map(self._save, tables))))
+        # In turn: of two that fail at once, the second error would have no one to take it.
+        return _state("".join([await self._save(table) for table in tables]))
 
     async def _save(self, table: str) -> str:
         done = await run([f"{self.command}-save", "-t", table])
