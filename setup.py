@@ -90,7 +90,9 @@ WORKER = tuple(
         "icmp_reply",
     )
 )
-TRAFFIC = tuple(f"traffic/{unit}" for unit in ("traffic", "wire", "datagram", "echo", "icmp_flood"))
+TRAFFIC = tuple(
+    f"traffic/{unit}" for unit in ("stream", "samples", "wire", "datagram", "echo", "icmp_flood")
+)
 
 setup(
     ext_modules=cythonize(

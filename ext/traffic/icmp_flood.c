@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ICMP echo of traffic.h (RFC 792). */
 #define _GNU_SOURCE
-#include "traffic/internal.h"
+#include "traffic/samples.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -7,7 +7,7 @@
 #error "struct mmsghdr needs _GNU_SOURCE before the first include"
 #endif
 
-#include "traffic/internal.h"
+#include "traffic/samples.h"
 
 #include <sys/socket.h>
 

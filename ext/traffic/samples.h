@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clock and samples; for traffic*.c alone. */
-#ifndef UDPOVERLAY_TRAFFIC_INTERNAL_H
-#define UDPOVERLAY_TRAFFIC_INTERNAL_H
+/* Clock and samples of round trips; for the files of this folder alone. */
+#ifndef UDPOVERLAY_TRAFFIC_SAMPLES_H
+#define UDPOVERLAY_TRAFFIC_SAMPLES_H
 
 #include "traffic/traffic.h"
 
