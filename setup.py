@@ -81,12 +81,16 @@ WORKER = tuple(
     f"worker/{unit}"
     for unit in (
         "worker",
+        "stats",
+        "device",
         "outbound",
         "tx_batch",
         "inbound",
+        "delivery",
         "source_check",
-        "probes",
         "refused",
+        "probes",
+        "probe_reply",
         "icmp_reply",
     )
 )

@@ -288,7 +288,7 @@ def attach_filter(int fd, bytes instructions not None):
         _check(-errno)
 
 
-# ---- pump.h
+# ---- pump.h, worker.h
 
 OUTBOUND = c_WORKER_OUTBOUND
 INBOUND = c_WORKER_INBOUND
@@ -312,9 +312,9 @@ def build_probe(bytes source not None, bytes destination not None, uint64_t nonc
 
 
 cdef dict _COALESCES = {
-    PUMP_COALESCE_OF_TCP4: "coalesce-tcp",
-    PUMP_COALESCE_OF_TCP6: "coalesce-tcp",
-    PUMP_COALESCE_OF_UDP: "coalesce-udp",
+    DELIVERY_TCP4: "coalesce-tcp",
+    DELIVERY_TCP6: "coalesce-tcp",
+    DELIVERY_UDP: "coalesce-udp",
 }
 
 
@@ -434,8 +434,8 @@ cdef class Worker:
     def __cinit__(self, Pump pump not None, *, unsigned roles, tun_fds, int udp_fd):
         cdef int queues[64]
         cdef unsigned count = len(tun_fds)
-        if count > PUMP_QUEUES_MAX:
-            raise ValueError(f"a TUN device has at most {PUMP_QUEUES_MAX} queues, not {count}")
+        if count > DEVICE_QUEUES_MAX:
+            raise ValueError(f"a TUN device has at most {DEVICE_QUEUES_MAX} queues, not {count}")
         for i in range(count):
             queues[i] = tun_fds[i]
         self.pump = pump

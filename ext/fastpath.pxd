@@ -366,14 +366,6 @@ cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_COALESCE_UDP
     unsigned PUMP_PATH_REPORTS
     uint32_t PUMP_BATCH_MAX
-    int PUMP_QUEUES_MAX
-
-    unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"
-    unsigned c_WORKER_INBOUND "WORKER_INBOUND"
-    int c_WORKER_MORE_OUTBOUND "WORKER_MORE_OUTBOUND"
-    int c_WORKER_MORE_INBOUND "WORKER_MORE_INBOUND"
-    int c_WORKER_BLOCKED "WORKER_BLOCKED"
-    int c_WORKER_RETRY "WORKER_RETRY"
 
     ctypedef int source_check_t "enum source_check"
     int SOURCE_CHECK_OFF
@@ -399,6 +391,25 @@ cdef extern from "worker/pump.h" nogil:
         uint8_t own[4][4]
         probes_t probes
 
+
+cdef extern from "worker/device.h" nogil:
+    int DEVICE_QUEUES_MAX
+
+
+cdef extern from "worker/delivery.h" nogil:
+    int DELIVERY_TCP4
+    int DELIVERY_TCP6
+    int DELIVERY_UDP
+
+
+cdef extern from "worker/worker.h" nogil:
+    unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"
+    unsigned c_WORKER_INBOUND "WORKER_INBOUND"
+    int c_WORKER_MORE_OUTBOUND "WORKER_MORE_OUTBOUND"
+    int c_WORKER_MORE_INBOUND "WORKER_MORE_INBOUND"
+    int c_WORKER_BLOCKED "WORKER_BLOCKED"
+    int c_WORKER_RETRY "WORKER_RETRY"
+
     struct worker_t "worker":
         pass
 
@@ -415,9 +426,6 @@ cdef extern from "worker/pump.h" nogil:
     int worker_run(worker_t *worker)
     int worker_step(worker_t *worker, unsigned directions, unsigned batches)
     void worker_stop(worker_t *worker)
-    int PUMP_COALESCE_OF_TCP4
-    int PUMP_COALESCE_OF_TCP6
-    int PUMP_COALESCE_OF_UDP
     void worker_coalesces(const worker_t *worker, fallback_state *coalesces)
     void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *counters)
     const refused_table *worker_refused(const worker_t *worker)

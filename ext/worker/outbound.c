@@ -11,41 +11,43 @@
  *
  * A super-packet is one packet until it is segmented: refused before, it counts as one.
  */
-#define _GNU_SOURCE /* EBADFD */
+#define _GNU_SOURCE /* struct mmsghdr */
+#include "worker/outbound.h"
+
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "packet/bytes.h"
 #include "packet/transport.h"
-#include "worker/worker.h"
+#include "worker/icmp_reply.h"
 
-/* Reads one packet so that it begins at `packet`, its vnet header, if any, right before it. The
- * packet's length, which is 0 when the read brought no more than a header; -EAGAIN when there is
- * none, another -errno when the device is gone. */
-static ssize_t read_packet(struct worker *worker, uint8_t *packet)
+_Static_assert((int)TX_BATCH_ENTRIES >= (int)PUMP_BATCH_MAX, "one sendmmsg takes a whole batch");
+
+void outbound_init(struct outbound *outbound, struct pump *pump, const struct device *device,
+                   int udp_fd, uint8_t *packets, uint8_t *headers)
 {
-    ssize_t header = worker->pump->offloads & PUMP_VNET_HEADER ? VNET_HEADER_LENGTH : 0;
-    for (;;) {
-        ssize_t length = read(worker->tun_fd, packet - header, (size_t)header + PUMP_PACKET_MAX);
-        worker_count(worker, COUNTER_TUN_READ_CALLS, 1);
-        if (length >= 0)
-            return length > header ? length - header : 0;
-        if (errno == EINTR)
-            continue;
-        if (device_is_gone(errno))
-            return -errno;
-        if (errno != EAGAIN && errno != EWOULDBLOCK)
-            worker_count(worker, COUNTER_TUN_READ_FAILED, 1);
-        return -EAGAIN;
+    struct sockaddr_in own = {0};
+
+    outbound->pump = pump;
+    outbound->stats = device->stats;
+    outbound->device = device;
+    outbound->packets = packets;
+    outbound->headers = headers;
+    tx_batch_init(&outbound->batch, device->stats, udp_fd, pump->batch,
+                  pump->offloads & PUMP_UDP_SEGMENT, pump->offloads & PUMP_PATH_REPORTS);
+    if (getsockname(udp_fd, (struct sockaddr *)&own, &(socklen_t){sizeof(own)}) == 0 &&
+        own.sin_family == AF_INET) {
+        memcpy(outbound->own.address, &own.sin_addr, sizeof(outbound->own.address));
+        memcpy(outbound->own.port, &own.sin_port, sizeof(outbound->own.port));
     }
 }
 
 /* Whatever the offload header says of a packet that needs nothing done. */
-static struct vnet read_vnet(const struct worker *worker, const uint8_t *packet)
+static struct vnet read_vnet(const struct outbound *outbound, const uint8_t *packet)
 {
     struct vnet vnet = {0};
-    if (worker->pump->offloads & PUMP_VNET_HEADER)
+    if (outbound->device->vnet_header)
         vnet_load(&vnet, packet - VNET_HEADER_LENGTH);
     return vnet;
 }
@@ -58,23 +60,22 @@ static bool longer_than_peer_takes(const struct pump *pump, const struct nexthop
 }
 
 /* Puts the header template in front; the packet itself stays where it was read. */
-static enum verdict encapsulate(struct worker *worker, const struct nexthop *hop,
+static enum verdict encapsulate(struct outbound *outbound, const struct nexthop *hop,
                                 const struct vnet *vnet, uint8_t *bytes, uint32_t length)
 {
-    if (longer_than_peer_takes(worker->pump, hop, length))
+    if (longer_than_peer_takes(outbound->pump, hop, length))
         return VERDICT_OUTBOUND_TOO_BIG;
     if (vnet_finish_checksum(vnet, bytes, length) < 0)
         return VERDICT_OUTBOUND_BAD_OFFLOAD;
     uint8_t *datagram = bytes - hop->header.length;
     memcpy(datagram, hop->header.bytes, hop->header.length);
-    tx_batch_add(worker, hop, datagram, length + hop->header.length);
+    tx_batch_add(&outbound->batch, hop, datagram, length + hop->header.length);
     return VERDICT_OUTBOUND_SENT;
 }
 
 /* Makes segments of the super-packet at hand until it is used up or the tx batch is full. */
-static void continue_segmenting(struct worker *worker)
+static void continue_segmenting(struct outbound *outbound)
 {
-    struct outbound *outbound = &worker->outbound;
     struct tx_batch *batch = &outbound->batch;
     const struct nexthop *hop = &outbound->hop;
     const struct segment_limits limits = {
@@ -99,130 +100,141 @@ static void continue_segmenting(struct worker *worker)
             return;
         }
         outbound->headers_used += group.segments * space.iov[0].iov_len;
-        tx_batch_add_group(worker, hop, &group);
+        tx_batch_add_group(batch, hop, &group);
         outbound->segmenting = outbound->segmenter.next < outbound->segmenter.segments;
     }
 }
 
-static enum verdict segment(struct worker *worker, const struct nexthop *hop,
+static enum verdict segment(struct outbound *outbound, const struct nexthop *hop,
                             const struct vnet *vnet, uint8_t *bytes, uint32_t length)
 {
-    struct outbound *outbound = &worker->outbound;
-
     if (segment_begin(&outbound->segmenter, vnet, bytes, length) < 0)
         return VERDICT_OUTBOUND_BAD_OFFLOAD;
-    if (longer_than_peer_takes(worker->pump, hop, outbound->segmenter.segment_length))
+    if (longer_than_peer_takes(outbound->pump, hop, outbound->segmenter.segment_length))
         return VERDICT_OUTBOUND_TOO_BIG;
     outbound->hop = *hop;
     outbound->segmenting = true;
-    worker_count(worker, COUNTER_TUN_SUPER_PACKETS, 1);
-    continue_segmenting(worker);
+    stats_count(outbound->stats, COUNTER_TUN_SUPER_PACKETS, 1);
+    continue_segmenting(outbound);
     return VERDICT_OUTBOUND_SENT;
 }
 
 /* A datagram of our own socket that the host routes back into the tunnel: its peer's address lies
  * in the overlay. Sent on, it would come back in one more header, without end. A later fragment has no
  * port: it makes one more turn and comes back in a header that has one. */
-static bool is_own_datagram(const struct worker *worker, const uint8_t *bytes,
+static bool is_own_datagram(const struct outbound *outbound, const uint8_t *bytes,
                             const struct packet *packet)
 {
     const uint8_t *ports = bytes + packet->header_length;
 
     return packet->version == 4 &&
-           memcmp(bytes + IPV4_SOURCE, worker->own.address, sizeof(worker->own.address)) == 0 &&
+           memcmp(bytes + IPV4_SOURCE, outbound->own.address, sizeof(outbound->own.address)) == 0 &&
            packet->protocol == IPPROTO_UDP &&
            (get16(bytes + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) == 0 &&
-           packet->length >= packet->header_length + sizeof(worker->own.port) &&
-           memcmp(ports, worker->own.port, sizeof(worker->own.port)) == 0;
+           packet->length >= packet->header_length + sizeof(outbound->own.port) &&
+           memcmp(ports, outbound->own.port, sizeof(outbound->own.port)) == 0;
 }
 
 /* Decides about one packet of `received` bytes; true when it went to the batch. */
-static bool forward(struct worker *worker, uint8_t *bytes, size_t received)
+static bool forward(struct outbound *outbound, uint8_t *bytes, size_t received)
 {
-    const struct vnet vnet = read_vnet(worker, bytes);
+    const struct vnet vnet = read_vnet(outbound, bytes);
     const struct iovec all = {.iov_base = bytes, .iov_len = received};
     struct packet packet;
 
-    enum packet_check check = packet_check(bytes, received, worker->pump->families, &packet);
+    enum packet_check check = packet_check(bytes, received, outbound->pump->families, &packet);
     if (check != PACKET_OK) {
-        worker_verdict(worker, packet_refusal(DIRECTION_OUTBOUND, check), &all, 1);
+        stats_verdict(outbound->stats, packet_refusal(DIRECTION_OUTBOUND, check), &all, 1);
         return false;
     }
-    if (is_own_datagram(worker, bytes, &packet)) {
-        worker_verdict(worker, VERDICT_OUTBOUND_OWN_DATAGRAM, &all, 1);
+    if (is_own_datagram(outbound, bytes, &packet)) {
+        stats_verdict(outbound->stats, VERDICT_OUTBOUND_OWN_DATAGRAM, &all, 1);
         return false;
     }
     const struct nexthop *hop =
-        routes_lookup(worker->table, packet.version, packet_destination(bytes, &packet));
+        routes_lookup(outbound->table, packet.version, packet_destination(bytes, &packet));
     if (hop == NULL) {
-        worker_verdict(worker, VERDICT_OUTBOUND_NO_ROUTE, &all, 1);
-        refuse(worker, ICMP_ERROR_NET_UNREACHABLE, bytes, &packet);
+        stats_verdict(outbound->stats, VERDICT_OUTBOUND_NO_ROUTE, &all, 1);
+        icmp_reply(outbound->pump, outbound->table, outbound->device, ICMP_ERROR_NET_UNREACHABLE,
+                   bytes, &packet);
         return false;
     }
-    if (!encap_pass(worker->pump->encap, bytes, &packet)) {
-        worker_verdict(worker, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);
-        refuse(worker, ICMP_ERROR_TIME_EXCEEDED, bytes, &packet);
+    if (!encap_pass(outbound->pump->encap, bytes, &packet)) {
+        stats_verdict(outbound->stats, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);
+        icmp_reply(outbound->pump, outbound->table, outbound->device, ICMP_ERROR_TIME_EXCEEDED,
+                   bytes, &packet);
         return false;
     }
     enum verdict verdict = vnet_is_super(&vnet)
-                               ? segment(worker, hop, &vnet, bytes, packet.length)
-                               : encapsulate(worker, hop, &vnet, bytes, packet.length);
+                               ? segment(outbound, hop, &vnet, bytes, packet.length)
+                               : encapsulate(outbound, hop, &vnet, bytes, packet.length);
     if (verdict != VERDICT_OUTBOUND_SENT) {
-        worker_verdict(worker, verdict, &all, 1);
+        stats_verdict(outbound->stats, verdict, &all, 1);
         return false;
     }
     return true; /* its verdict comes when it is sent */
 }
 
+static int flush(struct outbound *outbound)
+{
+    switch (tx_batch_flush(&outbound->batch)) {
+    case TX_BATCH_BLOCKED:
+        return BATCH_BLOCKED;
+    case TX_BATCH_RETRY:
+        return BATCH_RETRY;
+    default:
+        return BATCH_IDLE;
+    }
+}
+
 /* Sends what an earlier batch left, and the next segments of its last packet: BATCH_MORE when all
  * that memory is free again, or is still needed for the segments after these. */
-static int go_on(struct worker *worker)
+static int go_on(struct outbound *outbound)
 {
-    struct outbound *outbound = &worker->outbound;
-    int end = tx_batch_flush(worker);
+    int end = flush(outbound);
 
     outbound->hop.peer = NULL; /* belonged to that batch's table */
     if (end == BATCH_IDLE && outbound->segmenting) {
         outbound->headers_used = 0;
-        continue_segmenting(worker);
-        end = tx_batch_flush(worker);
+        continue_segmenting(outbound);
+        end = flush(outbound);
     }
     return end == BATCH_IDLE ? BATCH_MORE : end;
 }
 
-int outbound_batch(struct worker *worker)
+int outbound_batch(struct outbound *outbound, const struct route_table *table)
 {
-    struct outbound *outbound = &worker->outbound;
     struct tx_batch *batch = &outbound->batch;
     int end = BATCH_MORE, gone = 0;
     uint32_t packets = 0;
 
+    outbound->table = table;
     /* What could not be sent keeps its memory, so nothing is read before it is gone: the TUN's own
      * queue holds the rest back, and its senders. */
     if (!tx_batch_empty(batch) || outbound->segmenting)
-        return go_on(worker);
+        return go_on(outbound);
     outbound->packets_used = outbound->headers_used = 0;
-    for (; packets < worker->pump->batch; packets++) {
+    for (; packets < outbound->pump->batch; packets++) {
         uint8_t *packet = outbound->packets + outbound->packets_used + HEADROOM;
-        if (packet + PUMP_PACKET_MAX > outbound->packets + OUTBOUND_PACKETS ||
+        if (packet + DEVICE_PACKET_MAX > outbound->packets + OUTBOUND_PACKETS ||
             !tx_batch_has_room(batch) || outbound->segmenting)
             break;
-        ssize_t received = read_packet(worker, packet);
+        ssize_t received = device_read(outbound->device, packet);
         if (received < 0) {
             gone = received == -EAGAIN ? 0 : (int)received;
             end = BATCH_IDLE;
             break;
         }
-        if (forward(worker, packet, (size_t)received))
+        if (forward(outbound, packet, (size_t)received))
             outbound->packets_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }
     if (packets == 0)
         return gone ? gone : end;
-    worker->moved = true;
-    worker_count(worker, COUNTER_OUTBOUND_BATCHES, 1);
+    outbound->moved = true;
+    stats_count(outbound->stats, COUNTER_OUTBOUND_BATCHES, 1);
     /* Also when the device is gone: what was read is sent, and what cannot be sent now forgets the
      * table that this batch ends with. */
-    int sent = tx_batch_flush(worker);
+    int sent = flush(outbound);
     if (gone)
         return gone;
     if (sent != BATCH_IDLE)
@@ -230,14 +242,13 @@ int outbound_batch(struct worker *worker)
     return outbound->segmenting ? BATCH_MORE : end;
 }
 
-void outbound_abandon(struct worker *worker)
+void outbound_finish(struct outbound *outbound)
 {
-    struct outbound *outbound = &worker->outbound;
-
-    tx_batch_abandon(worker);
+    tx_batch_flush(&outbound->batch);
+    tx_batch_abandon(&outbound->batch);
     if (!outbound->segmenting)
         return;
     outbound->segmenting = false;
     for (unsigned i = outbound->segmenter.next; i < outbound->segmenter.segments; i++)
-        worker_verdict(worker, VERDICT_OUTBOUND_QUEUE_FULL, NULL, 0);
+        stats_verdict(outbound->stats, VERDICT_OUTBOUND_QUEUE_FULL, NULL, 0);
 }

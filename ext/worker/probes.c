@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
 #include "worker/probes.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include "packet/probe.h"
-#include "worker/worker.h"
 
 /* ---- control side ----------------------------------------------------------------------------- */
 
@@ -91,42 +87,4 @@ void probes_ring(struct probes *probes)
     /* Fails only when the counter is full, and then the reader is awake anyway. */
     ssize_t written = write(probes->alarm_fd, &one, sizeof(one));
     (void)written;
-}
-
-/* The answer goes where the registry says that the inner source lives, never to the outer one: a
- * stranger can make us send to a peer, and no more often than the limit says. */
-static bool answer(struct worker *worker, uint8_t *request)
-{
-    const struct nexthop *hop = routes_lookup(worker->table, 4, request + IPV4_SOURCE);
-    uint8_t datagram[ENCAP_HEADER_MAX + PROBE_LENGTH];
-
-    if (hop == NULL)
-        return false;
-    if (!icmp_limiter_take(&worker->pump->probes.limiter, source_now(worker))) {
-        worker_count(worker, COUNTER_PROBES_LIMITED, 1);
-        return true;
-    }
-    memcpy(datagram, hop->header.bytes, hop->header.length);
-    memcpy(datagram + hop->header.length, request, PROBE_LENGTH);
-    probe_answer(datagram + hop->header.length);
-    if (sendto(worker->udp_fd, datagram, hop->header.length + PROBE_LENGTH, MSG_DONTWAIT,
-               &hop->endpoint.address.any, hop->endpoint.length) >= 0)
-        worker_count(worker, COUNTER_PROBES_ANSWERED, 1);
-    return true;
-}
-
-bool probe_take(struct worker *worker, uint8_t *bytes, size_t length)
-{
-    uint64_t nonce;
-    const enum probe_kind kind = probe_read(bytes, length, &nonce);
-
-    if (kind == PROBE_NONE || memcmp(bytes + IPV4_DESTINATION, worker->pump->tun_address, 4) != 0)
-        return false;
-    if (kind == PROBE_REQUEST)
-        return answer(worker, bytes);
-    if (!worker->inbound.source.known ||
-        !probes_match(&worker->pump->probes, nonce, &worker->inbound.source.address))
-        return false;
-    probes_ring(&worker->pump->probes);
-    return true;
 }

@@ -3,9 +3,8 @@
 #include "worker/source_check.h"
 
 #include <string.h>
-#include <time.h>
 
-#include "worker/worker.h"
+#include "worker/clock.h"
 
 static uint32_t load32(const uint8_t *bytes)
 {
@@ -14,23 +13,27 @@ static uint32_t load32(const uint8_t *bytes)
     return word; /* in network order: compared, never counted with */
 }
 
-void source_init(struct worker *worker)
+static uint32_t mask_of(const struct pump *pump)
 {
-    const struct pump *pump = worker->pump;
-    struct source *source = &worker->inbound.source;
+    const unsigned length = pump->subnet_length;
+    return length ? htonl(UINT32_MAX << (32 - length)) : 0;
+}
+
+void source_init(struct source *source, struct pump *pump, struct stats *stats)
+{
     const unsigned length = pump->subnet_length;
 
-    source->mask = length ? htonl(UINT32_MAX << (32 - length)) : 0;
+    source->pump = pump;
+    source->stats = stats;
+    source->mask = mask_of(pump);
     source->subnet = load32(pump->subnet) & source->mask;
     /* A /31 and a /32 have no broadcast address (RFC 3021); zero is refused as it is. */
     source->broadcast = length && length < 31 ? source->subnet | ~source->mask : 0;
-    source->tun_address = load32(pump->tun_address);
 }
 
-void source_begin(struct worker *worker)
+void source_begin(struct source *source, const struct route_table *table)
 {
-    struct source *source = &worker->inbound.source;
-
+    source->table = table;
     source->known = false;
     source->sender = NULL;
     source->passed = SOURCE_NONE;
@@ -54,21 +57,20 @@ static bool read_name(struct address *address, const struct msghdr *message)
     return false;
 }
 
-bool source_message(struct worker *worker, const struct msghdr *message)
+bool source_message(struct source *source, const struct msghdr *message)
 {
-    struct source *source = &worker->inbound.source;
     struct address address = {{0}};
 
-    if (worker->pump->source_check == SOURCE_CHECK_OFF)
+    if (source->pump->source_check == SOURCE_CHECK_OFF)
         return true;
     const bool named = read_name(&address, message);
     if (!source->known || memcmp(&address, &source->address, sizeof(address)) != 0) {
         source->address = address;
         source->known = true;
         source->passed = SOURCE_NONE;
-        source->sender = named ? senders_lookup(routes_senders(worker->table), &address) : NULL;
+        source->sender = named ? senders_lookup(routes_senders(source->table), &address) : NULL;
     }
-    return source->sender || worker->pump->source_check != SOURCE_CHECK_ENFORCE;
+    return source->sender || source->pump->source_check != SOURCE_CHECK_ENFORCE;
 }
 
 /* ---- whose addresses -------------------------------------------------------------------------- */
@@ -78,11 +80,11 @@ static bool in_our_subnet(const struct source *source, const uint8_t *address)
     return ((load32(address) ^ source->subnet) & source->mask) == 0;
 }
 
-static bool is_ours(const struct worker *worker, const uint8_t *address)
+static bool is_ours(const struct pump *pump, const uint8_t *address)
 {
-    const struct pump *pump = worker->pump;
+    const uint32_t mask = mask_of(pump);
 
-    if (worker->inbound.source.mask && in_our_subnet(&worker->inbound.source, address))
+    if (mask && ((load32(address) ^ load32(pump->subnet)) & mask) == 0)
         return true;
     for (unsigned i = 0; i < pump->own_count; i++)
         if (memcmp(pump->own[i], address, 4) == 0)
@@ -92,11 +94,10 @@ static bool is_ours(const struct worker *worker, const uint8_t *address)
 
 /* A host answers containers that ask it by an address that is not of the overlay: from its public
  * IP, or from the one that it sends datagrams with. */
-static bool is_address_of_sender(const struct worker *worker, const uint8_t *ipv4)
+static bool is_address_of_sender(const struct source *source, const uint8_t *ipv4)
 {
     enum { MOST = 8 }; /* peers behind one address that are looked at */
-    const struct source *source = &worker->inbound.source;
-    const struct senders *senders = routes_senders(worker->table);
+    const struct senders *senders = routes_senders(source->table);
     struct address address, public_ip;
 
     address_from_ipv4(&address, ipv4);
@@ -114,153 +115,141 @@ static bool is_address_of_sender(const struct worker *worker, const uint8_t *ipv
 }
 
 /* Precondition: the sender is known. */
-static bool is_of_sender(const struct worker *worker, const uint8_t *address)
+static bool is_of_sender(const struct source *source, const uint8_t *address)
 {
-    const struct nexthop *hop = routes_lookup(worker->table, 4, address);
+    const struct nexthop *hop = routes_lookup(source->table, 4, address);
 
-    if (hop && sender_is(routes_senders(worker->table), worker->inbound.source.sender, hop->peer))
+    if (hop && sender_is(routes_senders(source->table), source->sender, hop->peer))
         return true;
-    return is_address_of_sender(worker, address);
+    return is_address_of_sender(source, address);
 }
 
 /* ---- the rules -------------------------------------------------------------------------------- */
 
-static enum verdict find_martian(const struct worker *worker, const uint8_t *from,
+static enum verdict find_martian(const struct source *source, const uint8_t *from,
                                  const uint8_t *to)
 {
-    const struct source *source = &worker->inbound.source;
-
     if (!address_is_routable(to) || (source->broadcast && load32(to) == source->broadcast))
         return VERDICT_INBOUND_MARTIAN_DESTINATION;
-    if (!address_is_routable(from) || is_ours(worker, from))
+    if (!address_is_routable(from) || is_ours(source->pump, from))
         return VERDICT_INBOUND_MARTIAN_SOURCE;
     return VERDICT_INBOUND_DELIVERED;
 }
 
-static enum verdict find_foreign(const struct worker *worker, const uint8_t *from,
+static enum verdict find_foreign(const struct source *source, const uint8_t *from,
                                  const uint8_t *to)
 {
-    if (!in_our_subnet(&worker->inbound.source, to))
+    if (!in_our_subnet(source, to))
         return VERDICT_INBOUND_FOREIGN_DESTINATION;
-    if (!worker->inbound.source.sender)
+    if (!source->sender)
         return VERDICT_INBOUND_UNKNOWN_SENDER;
-    if (!is_of_sender(worker, from))
+    if (!is_of_sender(source, from))
         return VERDICT_INBOUND_FOREIGN_SOURCE;
     return VERDICT_INBOUND_DELIVERED;
 }
 
-static enum verdict find_objection(const struct worker *worker, const uint8_t *bytes,
+static enum verdict find_objection(const struct source *source, const uint8_t *bytes,
                                    const struct packet *packet)
 {
     if (packet->version != 4) /* no IPv6 subnet is ours */
         return VERDICT_INBOUND_FOREIGN_DESTINATION;
     const uint8_t *from = bytes + IPV4_SOURCE, *to = bytes + IPV4_DESTINATION;
-    const enum verdict verdict = find_martian(worker, from, to);
-    return verdict == VERDICT_INBOUND_DELIVERED ? find_foreign(worker, from, to) : verdict;
+    const enum verdict verdict = find_martian(source, from, to);
+    return verdict == VERDICT_INBOUND_DELIVERED ? find_foreign(source, from, to) : verdict;
 }
 
 /* What is done with a packet that is not like the one before it. */
-static enum verdict examine(struct worker *worker, const uint8_t *bytes,
+static enum verdict examine(struct source *source, const uint8_t *bytes,
                             const struct packet *packet)
 {
-    struct source *source = &worker->inbound.source;
-    const bool off = worker->pump->source_check == SOURCE_CHECK_OFF;
+    const bool off = source->pump->source_check == SOURCE_CHECK_OFF;
     enum verdict verdict;
 
     if (off)
         verdict = packet->version == 4
-                      ? find_martian(worker, bytes + IPV4_SOURCE, bytes + IPV4_DESTINATION)
+                      ? find_martian(source, bytes + IPV4_SOURCE, bytes + IPV4_DESTINATION)
                       : VERDICT_INBOUND_DELIVERED;
     else
-        verdict = find_objection(worker, bytes, packet);
+        verdict = find_objection(source, bytes, packet);
     if (verdict == VERDICT_INBOUND_DELIVERED) {
         if (packet->version == 4 && source->mask)
             source->passed = load32(bytes + IPV4_SOURCE);
         return verdict;
     }
-    source_refuse(worker, verdict, bytes, packet->length, 1);
-    if (worker->pump->source_check == SOURCE_CHECK_ENFORCE)
+    source_refuse(source, verdict, bytes, packet->length, 1);
+    if (source->pump->source_check == SOURCE_CHECK_ENFORCE)
         return verdict;
     switch (verdict) {
     case VERDICT_INBOUND_UNKNOWN_SENDER:
-        worker_count(worker, COUNTER_WARNED_UNKNOWN_SENDER, 1);
+        stats_count(source->stats, COUNTER_WARNED_UNKNOWN_SENDER, 1);
         return VERDICT_INBOUND_DELIVERED;
     case VERDICT_INBOUND_FOREIGN_DESTINATION:
-        worker_count(worker, COUNTER_WARNED_FOREIGN_DESTINATION, 1);
+        stats_count(source->stats, COUNTER_WARNED_FOREIGN_DESTINATION, 1);
         return VERDICT_INBOUND_DELIVERED;
     case VERDICT_INBOUND_FOREIGN_SOURCE:
-        worker_count(worker, COUNTER_WARNED_FOREIGN_SOURCE, 1);
+        stats_count(source->stats, COUNTER_WARNED_FOREIGN_SOURCE, 1);
         return VERDICT_INBOUND_DELIVERED;
     default: /* a martian */
         return verdict;
     }
 }
 
-enum verdict source_check(struct worker *worker, const uint8_t *bytes, const struct packet *packet)
+enum verdict source_check(struct source *source, const uint8_t *bytes, const struct packet *packet)
 {
-    const struct source *source = &worker->inbound.source;
-
     if (packet->version == 4) {
         const uint32_t to = load32(bytes + IPV4_DESTINATION);
         if (load32(bytes + IPV4_SOURCE) == source->passed &&
             ((to ^ source->subnet) & source->mask) == 0 && to != source->broadcast)
             return VERDICT_INBOUND_DELIVERED;
     }
-    return examine(worker, bytes, packet);
+    return examine(source, bytes, packet);
 }
 
-bool source_verified(struct worker *worker, const uint8_t *bytes, const struct packet *packet)
+bool source_verified(struct source *source, const uint8_t *bytes, const struct packet *packet)
 {
-    if (worker->pump->source_check == SOURCE_CHECK_ENFORCE)
+    if (source->pump->source_check == SOURCE_CHECK_ENFORCE)
         return true; /* it would not have come so far */
-    return worker->inbound.source.known &&
-           find_objection(worker, bytes, packet) == VERDICT_INBOUND_DELIVERED;
+    return source->known && find_objection(source, bytes, packet) == VERDICT_INBOUND_DELIVERED;
 }
 
-bool source_answerable(const struct worker *worker, const uint8_t *bytes,
-                       const struct packet *packet)
+bool source_answerable(const struct pump *pump, const struct route_table *table,
+                       const uint8_t *bytes, const struct packet *packet)
 {
     const uint8_t *from = bytes + IPV4_SOURCE;
     struct address address;
 
     if (packet->version != 4)
         return false;
-    if (!worker->inbound.source.mask || is_ours(worker, from) ||
-        routes_lookup(worker->table, 4, from))
+    if (!pump->subnet_length || is_ours(pump, from) || routes_lookup(table, 4, from))
         return true;
     address_from_ipv4(&address, from);
-    return senders_lookup(routes_senders(worker->table), &address) != NULL;
+    return senders_lookup(routes_senders(table), &address) != NULL;
 }
 
 /* ---- what is remembered of it ----------------------------------------------------------------- */
 
-uint64_t source_now(struct worker *worker)
+uint64_t source_now(struct source *source)
 {
-    struct source *source = &worker->inbound.source;
-
-    if (source->now_ns == 0) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        source->now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-    }
+    if (source->now_ns == 0)
+        source->now_ns = clock_ns();
     return source->now_ns;
 }
 
-void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes, size_t length,
+void source_refuse(struct source *source, enum verdict verdict, const uint8_t *bytes, size_t length,
                    uint32_t datagrams)
 {
     struct refused latest = {
-        .address = worker->inbound.source.address,
+        .address = source->address,
         .verdict = verdict,
-        .seen_ns = source_now(worker),
+        .seen_ns = source_now(source),
     };
 
-    if (!worker->inbound.source.known)
+    if (!source->known)
         return; /* it was not asked where it came from */
     if (length >= IPV4_HEADER_MIN && bytes[0] >> 4 == 4) {
         memcpy(latest.inner_source, bytes + IPV4_SOURCE, 4);
         memcpy(latest.inner_destination, bytes + IPV4_DESTINATION, 4);
     }
-    refused_add(&worker->inbound.refused, &latest, datagrams);
-    probes_ring(&worker->pump->probes);
+    refused_add(&source->refused, &latest, datagrams);
+    probes_ring(&source->pump->probes);
 }

@@ -25,47 +25,52 @@
 #include <sys/socket.h>
 
 #include "packet/packet.h"
-#include "routes/senders.h"
-
-struct worker;
+#include "routes/routes.h"
+#include "worker/pump.h"
+#include "worker/refused.h"
+#include "worker/stats.h"
 
 /* The message at hand; valid within a batch. */
 struct source {
+    struct pump *pump;
+    struct stats *stats;
+    const struct route_table *table;
     struct address address;      /* where it came from */
     const struct sender *sender; /* NULL: no peer's */
     bool known;                  /* both are set: not with SOURCE_CHECK_OFF */
     uint64_t passed;             /* inner source that passed last, from `sender`; SOURCE_NONE */
     uint64_t now_ns;             /* 0: not read in this batch */
     /* The pump's, ready to be compared with what is in a packet. */
-    uint32_t subnet, mask, broadcast, tun_address;
+    uint32_t subnet, mask, broadcast;
+    struct refused_table refused;
 };
 
 #define SOURCE_NONE UINT64_MAX
 
-/* Once, when the worker is made. */
-void source_init(struct worker *worker);
+/* Of zeros, once. */
+void source_init(struct source *source, struct pump *pump, struct stats *stats);
 
 /* A batch begins, with another table. */
-void source_begin(struct worker *worker);
+void source_begin(struct source *source, const struct route_table *table);
 
 /* The packets of this message come next. False: it is no peer's, and they are all refused. */
-bool source_message(struct worker *worker, const struct msghdr *message);
+bool source_message(struct source *source, const struct msghdr *message);
 
 /* The time of this batch, monotonic, in nanoseconds. */
-uint64_t source_now(struct worker *worker);
+uint64_t source_now(struct source *source);
 
 /* Remembers whose datagrams were refused; `bytes` has one of them. */
-void source_refuse(struct worker *worker, enum verdict verdict, const uint8_t *bytes, size_t length,
+void source_refuse(struct source *source, enum verdict verdict, const uint8_t *bytes, size_t length,
                    uint32_t datagrams);
 
 /* The verdict for a checked packet of the message: VERDICT_INBOUND_DELIVERED to go on. */
-enum verdict source_check(struct worker *worker, const uint8_t *bytes, const struct packet *packet);
+enum verdict source_check(struct source *source, const uint8_t *bytes, const struct packet *packet);
 
 /* Whether a packet that passed would pass in every mode: only then may its source be answered. */
-bool source_verified(struct worker *worker, const uint8_t *bytes, const struct packet *packet);
+bool source_verified(struct source *source, const uint8_t *bytes, const struct packet *packet);
 
 /* Whether the source of a packet from the TUN is ours or a peer's: only then may it be answered. */
-bool source_answerable(const struct worker *worker, const uint8_t *bytes,
-                       const struct packet *packet);
+bool source_answerable(const struct pump *pump, const struct route_table *table,
+                       const uint8_t *bytes, const struct packet *packet);
 
 #endif

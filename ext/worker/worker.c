@@ -2,19 +2,23 @@
  *
  * A worker's memory, its turns, the loop of its thread with sleep and busy polling, stop, counters.
  */
-#define _GNU_SOURCE /* recvmmsg, sendmmsg, EBADFD */
+#define _GNU_SOURCE /* struct mmsghdr */
 #include "worker/worker.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdlib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "packet/packet.h"
 #include "worker/clock.h"
+#include "worker/inbound.h"
+#include "worker/outbound.h"
 
 enum {
     RETRY_MS = 1,
@@ -22,6 +26,27 @@ enum {
      * sock_writeable). What waits for peers that are gone may hold more than that for seconds, and
      * there is room for the others all the same: so look again. */
     ROOM_MS = 5,
+};
+
+/* All memory of a worker is one mapping that this begins; no packet allocates. */
+struct worker {
+    struct stats stats; /* written by the worker, read by anyone */
+    /* Written by others. */
+    _Alignas(CACHE_LINE) atomic_int stopping;
+    int wake_fd;
+    /* Private. */
+    _Alignas(CACHE_LINE) struct pump *pump;
+    unsigned roles;
+    int udp_fd;
+    struct {
+        uint64_t window;     /* how long to spin now, nanoseconds */
+        uint64_t not_before; /* on the monotonic clock: no growth until then */
+    } spin;
+    struct route_reader reader;
+    struct device device;
+    struct outbound outbound;
+    struct inbound inbound;
+    size_t mapped; /* bytes of the mapping */
 };
 
 /* ---- memory ----------------------------------------------------------------------------------- */
@@ -49,7 +74,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     int error = check(pump, roles);
     if (error)
         return error;
-    if (tun_count < 1 || tun_count > PUMP_QUEUES_MAX)
+    if (tun_count < 1 || tun_count > DEVICE_QUEUES_MAX)
         return -EINVAL;
 
     /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
@@ -64,28 +89,14 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->mapped = mapped;
     worker->pump = pump;
     worker->roles = roles;
-    worker->tun_fd = tun_fds[0];
-    memcpy(worker->inbound.queues, tun_fds, tun_count * sizeof(*tun_fds));
-    worker->inbound.queue_count = tun_count;
-    worker->inbound.wanted = pump->batch;
     worker->udp_fd = udp_fd;
-    socklen_t length = sizeof(worker->mtu_discover);
-    if (getsockopt(udp_fd, IPPROTO_IP, IP_MTU_DISCOVER, &worker->mtu_discover, &length) < 0)
-        worker->mtu_discover = IP_PMTUDISC_WANT;
-    struct sockaddr_in own = {0};
-    if (getsockname(udp_fd, (struct sockaddr *)&own, &(socklen_t){sizeof(own)}) == 0 &&
-        own.sin_family == AF_INET) {
-        memcpy(worker->own.address, &own.sin_addr, sizeof(worker->own.address));
-        memcpy(worker->own.port, &own.sin_port, sizeof(worker->own.port));
-    }
-    worker->outbound.packets = (uint8_t *)worker + packets;
-    worker->outbound.headers = (uint8_t *)worker + headers;
-    worker->inbound.slots = (uint8_t *)worker + slots;
-    worker->inbound.slot_bytes = pump->offloads & PUMP_UDP_GRO
-                                     ? PUMP_PACKET_MAX
-                                     : pump->encap->header_length + (size_t)pump->mtu + 1;
-    inbound_coalesce_init(worker);
-    source_init(worker);
+    worker->device.stats = &worker->stats;
+    worker->device.vnet_header = pump->offloads & PUMP_VNET_HEADER;
+    worker->device.queue_count = tun_count;
+    memcpy(worker->device.queues, tun_fds, tun_count * sizeof(*tun_fds));
+    outbound_init(&worker->outbound, pump, &worker->device, udp_fd, (uint8_t *)worker + packets,
+                  (uint8_t *)worker + headers);
+    inbound_init(&worker->inbound, pump, &worker->device, udp_fd, (uint8_t *)worker + slots);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (worker->wake_fd < 0) {
         error = -errno;
@@ -99,9 +110,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
 
 void worker_finish(struct worker *worker)
 {
-    if (!tx_batch_empty(&worker->outbound.batch))
-        tx_batch_flush(worker);
-    outbound_abandon(worker);
+    outbound_finish(&worker->outbound);
 }
 
 void worker_destroy(struct worker *worker)
@@ -122,9 +131,9 @@ static int turn(struct worker *worker, unsigned directions)
     int state = 0;
 
     route_reader_pass(&worker->reader);
-    worker->table = routes_current(worker->pump->routes);
+    const struct route_table *table = routes_current(worker->pump->routes);
     if (directions & WORKER_OUTBOUND) {
-        int end = outbound_batch(worker);
+        int end = outbound_batch(&worker->outbound, table);
         if (end < 0)
             return end;
         if (end == BATCH_MORE)
@@ -135,7 +144,7 @@ static int turn(struct worker *worker, unsigned directions)
             state |= WORKER_RETRY;
     }
     if (directions & WORKER_INBOUND) {
-        int end = inbound_batch(worker);
+        int end = inbound_batch(&worker->inbound, table);
         if (end < 0)
             return end;
         if (end == BATCH_MORE)
@@ -181,7 +190,7 @@ static int sleep_until_ready(struct worker *worker, int state)
     struct pollfd watched[DESCRIPTORS] = {
         [WAKE] = {.fd = worker->wake_fd, .events = POLLIN},
         /* What waits to be sent comes first: the TUN's own queue holds the rest back. */
-        [TUN] = {.fd = worker->roles & WORKER_OUTBOUND && !waiting ? worker->tun_fd : -1,
+        [TUN] = {.fd = worker->roles & WORKER_OUTBOUND && !waiting ? worker->device.queues[0] : -1,
                  .events = POLLIN},
         [UDP] = {.fd = room | datagrams ? worker->udp_fd : -1, .events = room | datagrams},
     };
@@ -192,7 +201,7 @@ static int sleep_until_ready(struct worker *worker, int state)
     int ready = poll(watched, DESCRIPTORS, timeout);
     int error = errno;
     route_reader_online(&worker->reader);
-    worker_count(worker, COUNTER_SLEEPS, 1);
+    stats_count(&worker->stats, COUNTER_SLEEPS, 1);
     if (ready < 0)
         return error == EINTR ? directions : -error;
     if (watched[TUN].revents)
@@ -227,14 +236,19 @@ static bool may_spin(const struct worker *worker, int state)
     return state == 0 && worker->spin.window > 0;
 }
 
+static bool moved(const struct worker *worker)
+{
+    return worker->outbound.moved || worker->inbound.moved;
+}
+
 /* Looks until something came or the window is over; what turn() found last. */
 static int spin(struct worker *worker)
 {
     uint64_t left = clock_ns(), spent = 0;
     int state = 0;
 
-    worker_count(worker, COUNTER_SPINS, 1);
-    worker->moved = false;
+    stats_count(&worker->stats, COUNTER_SPINS, 1);
+    worker->outbound.moved = worker->inbound.moved = false;
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
         /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
          * nobody does. */
@@ -247,8 +261,8 @@ static int spin(struct worker *worker)
         state = turn(worker, worker->roles);
         if (state < 0)
             return state;
-        if (worker->moved) {
-            worker_count(worker, COUNTER_SPIN_HITS, 1);
+        if (moved(worker)) {
+            stats_count(&worker->stats, COUNTER_SPIN_HITS, 1);
             return state;
         }
         left = clock_ns();
@@ -283,7 +297,7 @@ static int loop(struct worker *worker)
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
         int state = turn(worker, (unsigned)directions);
         directions = (int)worker->roles; /* never one direction alone while it is loaded */
-        for (bool go_on = true; go_on && may_spin(worker, state); go_on = worker->moved)
+        for (bool go_on = true; go_on && may_spin(worker, state); go_on = moved(worker))
             state = spin(worker);
         if (state < 0)
             return state;
@@ -320,20 +334,17 @@ void worker_stop(struct worker *worker)
 void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
                    uint64_t counters[static COUNTER_COUNT])
 {
-    for (int i = 0; i < VERDICT_COUNT; i++)
-        verdicts[i] = atomic_load_explicit(&worker->verdicts[i], memory_order_relaxed);
-    for (int i = 0; i < COUNTER_COUNT; i++)
-        counters[i] = atomic_load_explicit(&worker->counters[i], memory_order_relaxed);
+    stats_read(&worker->stats, verdicts, counters);
 }
 
 void worker_coalesces(const struct worker *worker,
-                      struct fallback_state coalesces[static PUMP_COALESCE])
+                      struct fallback_state coalesces[static DELIVERY_KINDS])
 {
-    for (int i = 0; i < PUMP_COALESCE; i++)
-        coalesces[i] = fallback_look(&worker->inbound.coalesces[i]);
+    for (int i = 0; i < DELIVERY_KINDS; i++)
+        coalesces[i] = fallback_look(&worker->inbound.delivery.refusals[i]);
 }
 
 const struct refused_table *worker_refused(const struct worker *worker)
 {
-    return &worker->inbound.refused;
+    return &worker->inbound.source.refused;
 }

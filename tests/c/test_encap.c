@@ -15,6 +15,7 @@
 #include "packets.h"
 #include "worker/kernel.h"
 #include "worker/pump.h"
+#include "worker/worker.h"
 
 enum { HEADER = 22, VNI_AT = 18, MTU = 1400, PAYLOAD = 200, OWN_VNI = 0x00ABCDEF };
 

@@ -15,7 +15,7 @@
 #include "harness.h"
 #include "packets.h"
 #include "worker/kernel.h"
-#include "worker/pump.h"
+#include "worker/worker.h"
 
 enum { QUEUES = 2, WORKERS = QUEUES + 1, ROUNDS = 400, PAYLOAD = 200, SUPER = 5000 };
 
@@ -128,7 +128,7 @@ static void *control(void *argument)
     (void)argument;
     while (atomic_load(&rig.moving)) {
         uint64_t verdicts[VERDICT_COUNT], counters[COUNTER_COUNT];
-        struct fallback_state coalesces[PUMP_COALESCE];
+        struct fallback_state coalesces[DELIVERY_KINDS];
         struct peer_fallback peers[2];
         publish(atomic_fetch_add(&rig.turns, 1) % 2);
         routes_collect(&rig.routes);

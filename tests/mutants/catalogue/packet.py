@@ -176,7 +176,7 @@ MUTANTS = (
         name="header-counted-as-inner-bytes",
         bug="the counter of inner bytes grows with the tunnel's overhead",
         file="ext/worker/tx_batch.c",
-        old="        bytes -= message->header;\n",
+        old="        bytes -= entry->header;\n",
         new="",
         tests=_ENCAP_TESTS,
     ),

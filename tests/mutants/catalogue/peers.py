@@ -154,8 +154,8 @@ MUTANTS = (
         name="own-datagram-sent-again",
         bug="a peer address that the host routes into the tunnel makes one packet circle for ever",
         file="ext/worker/outbound.c",
-        old="    if (is_own_datagram(worker, bytes, &packet)) {\n",
-        new="    if (0 && is_own_datagram(worker, bytes, &packet)) {\n",
+        old="    if (is_own_datagram(outbound, bytes, &packet)) {\n",
+        new="    if (0 && is_own_datagram(outbound, bytes, &packet)) {\n",
         tests=("tests/ext/worker/test_pump.py",),
     ),
     Mutant(

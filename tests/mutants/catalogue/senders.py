@@ -9,7 +9,7 @@ MUTANTS = (
         name="strangers-pass",
         bug="a stranger's datagram is delivered into a container",
         file="ext/worker/source_check.c",
-        old="    return source->sender || worker->pump->source_check != SOURCE_CHECK_ENFORCE;",
+        old="    return source->sender || source->pump->source_check != SOURCE_CHECK_ENFORCE;",
         new="    return true;",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -17,7 +17,7 @@ MUTANTS = (
         name="public-ip-is-foreign",
         bug="hostNetwork pods of flannel's nodes without ip-masq are cut off",
         file="ext/worker/source_check.c",
-        old="    return is_address_of_sender(worker, address);",
+        old="    return is_address_of_sender(source, address);",
         new="    return false;",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -37,7 +37,7 @@ MUTANTS = (
         bug="a node relays for others: to nodes, to its own ports",
         file="ext/worker/source_check.c",
         old=(
-            "    if (!in_our_subnet(&worker->inbound.source, to))\n"
+            "    if (!in_our_subnet(source, to))\n"
             "        return VERDICT_INBOUND_FOREIGN_DESTINATION;\n"
         ),
         new="",
@@ -64,7 +64,7 @@ MUTANTS = (
         bug="a leased node sends as any other",
         file="ext/worker/source_check.c",
         old=(
-            "    if (!is_of_sender(worker, from))\n        return VERDICT_INBOUND_FOREIGN_SOURCE;\n"
+            "    if (!is_of_sender(source, from))\n        return VERDICT_INBOUND_FOREIGN_SOURCE;\n"
         ),
         new="",
         tests=("tests/ext/worker/test_source_check.py",),
@@ -73,7 +73,7 @@ MUTANTS = (
         name="own-source-passes",
         bug="a peer sends as a container of ours",
         file="ext/worker/source_check.c",
-        old="    if (!address_is_routable(from) || is_ours(worker, from))",
+        old="    if (!address_is_routable(from) || is_ours(source->pump, from))",
         new="    if (!address_is_routable(from))",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -117,7 +117,7 @@ MUTANTS = (
         name="icmp-to-unverified",
         bug="a forged source gets our ICMP error in warn mode",
         file="ext/worker/inbound.c",
-        old="        if (source_verified(worker, bytes, &packet))\n",
+        old="        if (source_verified(&inbound->source, bytes, &packet))\n",
         new="        if (true)\n",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -125,7 +125,7 @@ MUTANTS = (
         name="icmp-to-anyone-from-tun",
         bug="a packet with a forged source that comes back to the TUN is answered",
         file="ext/worker/icmp_reply.c",
-        old="    if (!source_answerable(worker, bytes, packet)) {",
+        old="    if (!source_answerable(pump, table, bytes, packet)) {",
         new="    if (false) {",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -147,7 +147,7 @@ MUTANTS = (
         name="refused-not-remembered",
         bug="refused senders are not in the peers data",
         file="ext/worker/source_check.c",
-        old="    refused_add(&worker->inbound.refused, &latest, datagrams);\n",
+        old="    refused_add(&source->refused, &latest, datagrams);\n",
         new="",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -183,24 +183,30 @@ MUTANTS = (
     Mutant(
         name="answer-to-the-outer-source",
         bug="a stranger makes a node send to whom it likes",
-        file="ext/worker/probes.c",
+        file="ext/worker/probe_reply.c",
         old="               &hop->endpoint.address.any, hop->endpoint.length) >= 0)",
-        new="               &worker->inbound.names[0].any, sizeof(struct sockaddr_in)) >= 0)",
+        new=(
+            "               (const struct sockaddr *)&(struct sockaddr_in){\n"
+            "                   .sin_family = AF_INET,\n"
+            "                   .sin_port = hop->endpoint.address.v4.sin_port,\n"
+            "                   .sin_addr.s_addr = *(uint32_t *)(source->address.bytes + 12)},\n"
+            "               sizeof(struct sockaddr_in)) >= 0)"
+        ),
         tests=("tests/ext/worker/test_source_check.py",),
     ),
     Mutant(
         name="probes-not-answered",
         bug="two nodes behind NATs never find each other",
         file="ext/worker/inbound.c",
-        old="        if (ours && probe_take(worker, all.iov_base, all.iov_len)) {",
-        new="        if (false) {",
+        old="        if (ours && probe_take(",
+        new="        if (false && probe_take(",
         tests=("tests/dataplane/test_senders.py",),
     ),
     Mutant(
         name="no-limit-on-answers",
         bug="a stranger makes a node send without end",
-        file="ext/worker/probes.c",
-        old="    if (!icmp_limiter_take(&worker->pump->probes.limiter, source_now(worker))) {",
+        file="ext/worker/probe_reply.c",
+        old="    if (!icmp_limiter_take(&source->pump->probes.limiter, source_now(source))) {",
         new="    if (false) {",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
@@ -270,8 +276,8 @@ MUTANTS = (
         name="loopback-source-delivered",
         bug="a packet from 127.0.0.1 comes out of the tunnel",
         file="ext/worker/source_check.c",
-        old="    if (!address_is_routable(from) || is_ours(worker, from))\n",
-        new="    if (is_ours(worker, from))\n",
+        old="    if (!address_is_routable(from) || is_ours(source->pump, from))\n",
+        new="    if (is_ours(source->pump, from))\n",
         tests=("tests/ext/worker/test_source_check.py",),
     ),
     Mutant(
@@ -286,7 +292,7 @@ MUTANTS = (
         name="stranger-answered",
         bug="this host sends ICMP errors to an address that a stranger made up",
         file="ext/worker/source_check.c",
-        old="    return senders_lookup(routes_senders(worker->table), &address) != NULL;\n",
+        old="    return senders_lookup(routes_senders(table), &address) != NULL;\n",
         new="    return true;\n",
         tests=("tests/ext/worker/test_source_check.py",),
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _FALLBACK = "ext/offload/fallback.c"
+_DELIVERY = "ext/worker/delivery.c"
+_DEVICE = "ext/worker/device.c"
 _INBOUND = "ext/worker/inbound.c"
 _OUTBOUND = "ext/worker/outbound.c"
 _REPLY = "ext/worker/icmp_reply.c"
@@ -50,8 +52,8 @@ MUTANTS = (
         name="blocked-worker-spins",
         bug="a full UDP socket makes the worker burn a CPU until there is room",
         file=_WORKER,
-        old="[TUN] = {.fd = worker->roles & WORKER_OUTBOUND && !waiting ? worker->tun_fd : -1,",
-        new="[TUN] = {.fd = worker->roles & WORKER_OUTBOUND ? worker->tun_fd : -1,",
+        old="WORKER_OUTBOUND && !waiting ? worker->device.queues[0] : -1,",
+        new="WORKER_OUTBOUND ? worker->device.queues[0] : -1,",
         tests=_LOADED,
     ),
     Mutant(
@@ -92,7 +94,7 @@ MUTANTS = (
         name="waiting-messages-point-into-a-freed-table",
         bug="routes that change while packets wait for room: memory of a freed peer is written",
         file=_TX_BATCH,
-        old="        batch->messages[at].peer = NULL;\n",
+        old="        batch->entries[at].peer = NULL;\n",
         new="",
         tests=_SEGMENT,
     ),
@@ -108,24 +110,24 @@ MUTANTS = (
         name="outbound-bytes-count-whole-segments",
         bug="outbound_bytes counts the short last segment as a whole one",
         file=_TX_BATCH,
-        old="bytes += message->sent + 1U < message->segments ? message->datagram : message->last;",
-        new="bytes += message->datagram;",
+        old="bytes += entry->sent + 1U < entry->segments ? entry->datagram : entry->last;",
+        new="bytes += entry->datagram;",
         tests=_BYTES,
     ),
     Mutant(
         name="outbound-bytes-count-once-a-send",
         bug="outbound_bytes counts one datagram of each segmented send",
         file=_TX_BATCH,
-        old="bytes += message->sent + 1U < message->segments ? message->datagram : message->last;",
-        new="bytes = message->sent + 1U < message->segments ? message->datagram : message->last;",
+        old="bytes += entry->sent + 1U < entry->segments ? entry->datagram : entry->last;",
+        new="bytes = entry->sent + 1U < entry->segments ? entry->datagram : entry->last;",
         tests=_BYTES,
     ),
     Mutant(
         name="inbound-bytes-count-padding",
         bug="inbound_bytes counts what follows the packet in its datagram",
         file=_INBOUND,
-        old="        deliver(worker, bytes, packet.length);\n}",
-        new="        deliver(worker, bytes, all.iov_len);\n}",
+        old="    delivery_add(&inbound->delivery, bytes, packet.length);\n}",
+        new="    delivery_add(&inbound->delivery, bytes, all.iov_len);\n}",
         tests=_BYTES,
     ),
     Mutant(
@@ -148,7 +150,7 @@ MUTANTS = (
         name="refused-send-loses-its-run",
         bug="a device without checksum offload loses each segmented send instead of plain ones",
         file=_TX_BATCH,
-        old="        if (!falls_back(worker, error))\n            settle(",
+        old="        if (!falls_back(batch, error))\n            settle(",
         new="        settle(",
         tests=_ERRORS,
     ),
@@ -182,7 +184,7 @@ MUTANTS = (
         file=_OUTBOUND,
         old="    const struct nexthop *hop =\n        routes_lookup(",
         new="    if (!packet_decrease_ttl(bytes, &packet)) {\n"
-        "        worker_verdict(worker, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);\n"
+        "        stats_verdict(outbound->stats, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);\n"
         "        return false;\n    }\n    const struct nexthop *hop =\n        routes_lookup(",
         tests=_PUMP,
     ),
@@ -198,8 +200,8 @@ MUTANTS = (
         name="own-datagram-carried",
         bug="a peer whose address lies in the overlay makes one packet loop at full speed",
         file=_OUTBOUND,
-        old="    if (is_own_datagram(worker, bytes, &packet)) {\n",
-        new="    if (is_own_datagram(worker, bytes, &packet) && packet.version == 6) {\n",
+        old="    if (is_own_datagram(outbound, bytes, &packet)) {\n",
+        new="    if (is_own_datagram(outbound, bytes, &packet) && packet.version == 6) {\n",
         tests=_PUMP,
     ),
     Mutant(
@@ -207,8 +209,8 @@ MUTANTS = (
         bug="packets that wait for room are overwritten by the next ones",
         file=_OUTBOUND,
         old="    if (!tx_batch_empty(batch) || outbound->segmenting)\n"
-        "        return go_on(worker);\n",
-        new="    if (outbound->segmenting)\n        return go_on(worker);\n",
+        "        return go_on(outbound);\n",
+        new="    if (outbound->segmenting)\n        return go_on(outbound);\n",
         tests=(*_PUMP, *_LOADED),
     ),
     Mutant(
@@ -263,7 +265,7 @@ MUTANTS = (
     Mutant(
         name="device-down-looks-like-full-queue",
         bug="a TUN that is down is counted as one whose queue is full",
-        file=_INBOUND,
+        file=_DELIVERY,
         old="        return VERDICT_INBOUND_DEVICE_DOWN;\n",
         new="        return VERDICT_INBOUND_QUEUE_FULL;\n",
         tests=(
@@ -273,33 +275,34 @@ MUTANTS = (
     Mutant(
         name="flow-on-two-queues",
         bug="packets of one flow go to different queues of the TUN and overtake each other",
-        file=_INBOUND,
-        old="    return inbound->queues[(uint64_t)hash * inbound->queue_count >> 32];\n",
-        new="    return inbound->queues[bytes[IPV4_ID + 1] % inbound->queue_count];\n",
+        file=_DEVICE,
+        old="    return device->queues[(uint64_t)hash * device->queue_count >> 32];\n",
+        new="    return device->queues[bytes[IPV4_ID + 1] % device->queue_count];\n",
         tests=_OFFLOAD,
     ),
     Mutant(
         name="run-held-over-the-batch",
         bug="the last packets of a burst are delivered only when the next one comes",
-        file=_INBOUND,
-        old="        coalesce_flush(&inbound->coalescer);\n",
+        file=_DELIVERY,
+        old="        coalesce_flush(&delivery->coalescer);\n",
         new="",
         tests=_OFFLOAD,
     ),
     Mutant(
         name="refused-super-packet-lost",
         bug="a TUN that refuses a super-packet loses all packets in it but one",
-        file=_INBOUND,
-        old="        deliver(worker, packet.iov_base, packet.iov_len);\n    }\n}",
-        new="        deliver(worker, packet.iov_base, packet.iov_len);\n        break;\n    }\n}",
+        file=_DELIVERY,
+        old="        deliver(delivery, packet.iov_base, packet.iov_len);\n    }\n}",
+        new="        deliver(delivery, packet.iov_base, packet.iov_len);\n        break;\n    }\n}",
         tests=_COALESCE,
     ),
     Mutant(
         name="refused-super-packet-counted-as-written",
         bug="coalesced_super_packets counts super-packets that the TUN refused",
-        file=_INBOUND,
+        file=_DELIVERY,
         old="    if (super && (error == EINVAL || error == EOPNOTSUPP)) {\n",
-        new="    if (super)\n        worker_count(worker, COUNTER_COALESCED_SUPER_PACKETS, 1);\n"
+        new="    if (super)\n"
+        "        stats_count(delivery->device->stats, COUNTER_COALESCED_SUPER_PACKETS, 1);\n"
         "    if (super && (error == EINVAL || error == EOPNOTSUPP)) {\n",
         tests=_COALESCE,
     ),
@@ -364,7 +367,7 @@ MUTANTS = (
     Mutant(
         name="short-read-ends-the-worker",
         bug="a read of less than an offload header from the TUN ends the daemon",
-        file=_OUTBOUND,
+        file=_DEVICE,
         old="            return length > header ? length - header : 0;\n",
         new="            return length - header;\n",
         tests=_OFFLOAD,
