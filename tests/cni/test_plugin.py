@@ -182,6 +182,7 @@ def test_del_that_fails_can_be_tried_again(runtime: Runtime) -> None:
     assert error["msg"] == "plugin 'bridge': busy"
     fails.unlink()
     assert runtime.call("DEL") == (0, None)
+    assert [words for words, _ in runtime.calls()] == ["ADD c1 eth0", *["DEL c1 eth0"] * 2]
 
 
 def test_check_passes_the_previous_result_on(runtime: Runtime) -> None:

@@ -125,6 +125,7 @@ def test_a_non_blocking_descriptor_loses_nothing(pipe: Pipe) -> None:
     for _ in range(1000):  # more than the pipe holds
         writer.write(LINE)
     writer.write("end\n")
+    assert not writer.flush(0.2)  # it waits for room
     assert everything(pipe.reading, "end\n") == LINE * 1000 + "end\n"
     assert writer.lost == 0
 

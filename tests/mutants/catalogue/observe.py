@@ -68,7 +68,7 @@ MUTANTS = (
         file=_DOCUMENTS,
         old='                    "" if refusal is None else refusal.value,\n',
         new='                    "",\n',
-        tests=_ADMIN_TESTS,
+        tests=("tests/observe/test_documents.py",),
     ),
     Mutant(
         name="half-open-requests-held",

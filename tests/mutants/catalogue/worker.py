@@ -60,8 +60,8 @@ MUTANTS = (
         name="blocked-worker-never-looks-again",
         bug="packets that wait for room in the UDP socket stay there until others come",
         file=_WORKER,
-        old="    const short room = state & WORKER_BLOCKED ? POLLOUT : 0;\n",
-        new="    const short room = 0;\n",
+        old="    const bool waiting = state & (WORKER_BLOCKED | WORKER_RETRY);\n",
+        new="    const bool waiting = state & WORKER_RETRY;\n",
         tests=_LOADED,
     ),
     Mutant(
