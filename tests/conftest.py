@@ -5,7 +5,8 @@ Where the part is missing it is skipped with the reason; with REQUIRE=1 the miss
 failure, save for the two peers that nobody can be asked to have (kube-apiserver, flanneld).
 
 An `async def` test runs in a uvloop of its own (tests/support/aio.py) and fails after a minute, or
-after the seconds of its mark `deadline`.
+after the seconds of its mark `deadline`. The mark `own_namespace` runs it in an empty network
+namespace. A fixture that gives an `aio.InLoop` is entered in the test's loop.
 
 Neither the environment nor the signals of the shell that started us reach what the tests start.
 """
@@ -20,6 +21,7 @@ import pytest
 
 from tests.support import aio, need, patience
 from tests.support.kubecluster import double, kube, real_apiserver  # noqa: F401 - fixtures
+from tests.support.namespace import in_new_namespace
 
 PARTS = {
     "root": need.root,
@@ -61,7 +63,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters
     }
     mark = pyfuncitem.get_closest_marker("deadline")
-    aio.run(pyfuncitem.obj(**arguments), mark.args[0] if mark else patience.DEADLINE)
+    deadline = mark.args[0] if mark else patience.DEADLINE
+
+    def test() -> None:
+        aio.run(aio.call(pyfuncitem.obj, arguments), deadline)
+
+    if pyfuncitem.get_closest_marker("own_namespace"):
+        in_new_namespace(test)
+    else:
+        test()
     return True
 
 

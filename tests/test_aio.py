@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.support.aio import run, settle
+from tests.support.aio import settle
 from tests.support.clock import FakeClock
 from udpoverlay.aio import Backoff, end, event_or_sleep, first_to_end
 
@@ -34,92 +34,68 @@ async def after(turns: int, error: BaseException | None = None) -> None:
         raise error
 
 
-def test_first_to_end_cancels_the_others() -> None:
-    async def scenario() -> None:
-        other = Part()
-        before = len(asyncio.all_tasks())
-        await first_to_end(other.run(), after(3))
-        assert other.cancelled == 1
-        assert len(asyncio.all_tasks()) == before
-
-    run(scenario())
+async def test_first_to_end_cancels_the_others() -> None:
+    other = Part()
+    before = len(asyncio.all_tasks())
+    await first_to_end(other.run(), after(3))
+    assert other.cancelled == 1
+    assert len(asyncio.all_tasks()) == before
 
 
-def test_first_to_end_raises_the_error_of_the_first() -> None:
-    async def scenario() -> None:
-        other = Part()
-        with pytest.raises(KeyError):
-            await first_to_end(other.run(), after(2, KeyError()), after(9, ValueError()))
-        assert other.cancelled == 1
-
-    run(scenario())
+async def test_first_to_end_raises_the_error_of_the_first() -> None:
+    other = Part()
+    with pytest.raises(KeyError):
+        await first_to_end(other.run(), after(2, KeyError()), after(9, ValueError()))
+    assert other.cancelled == 1
 
 
-def test_first_to_end_decides_ties_by_order() -> None:
-    async def scenario() -> None:
-        with pytest.raises(KeyError):
-            await first_to_end(after(2, KeyError()), after(2, ValueError()))
-
-    run(scenario())
+async def test_first_to_end_decides_ties_by_order() -> None:
+    with pytest.raises(KeyError):
+        await first_to_end(after(2, KeyError()), after(2, ValueError()))
 
 
-def test_first_to_end_when_cancelled_leaves_nothing_running() -> None:
-    async def scenario() -> None:
-        part = Part()
-        task = asyncio.ensure_future(first_to_end(part.run()))
-        await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert part.cancelled == 1
-
-    run(scenario())
+async def test_first_to_end_when_cancelled_leaves_nothing_running() -> None:
+    part = Part()
+    task = asyncio.ensure_future(first_to_end(part.run()))
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert part.cancelled == 1
 
 
-def test_end_repeats_a_cancellation_that_was_swallowed() -> None:
-    async def scenario() -> None:
-        stubborn = Part(swallow=1)
-        task = asyncio.ensure_future(stubborn.run())
-        await settle()
-        await end([task])
-        assert task.cancelled()
-        assert stubborn.cancelled == 2
-
-    run(scenario())
+async def test_end_repeats_a_cancellation_that_was_swallowed() -> None:
+    stubborn = Part(swallow=1)
+    task = asyncio.ensure_future(stubborn.run())
+    await settle()
+    await end([task])
+    assert task.cancelled()
+    assert stubborn.cancelled == 2
 
 
-def test_end_drops_errors_and_takes_nothing() -> None:
-    async def scenario() -> None:
-        await end([asyncio.ensure_future(after(0, KeyError()))])
-        await end([])
-
-    run(scenario())
+async def test_end_drops_errors_and_takes_nothing() -> None:
+    await end([asyncio.ensure_future(after(0, KeyError()))])
+    await end([])
 
 
-def test_event_or_sleep_returns_at_the_event() -> None:
-    async def scenario() -> None:
-        clock, event = FakeClock(), asyncio.Event()
-        waiting = asyncio.ensure_future(event_or_sleep(event, 60, clock.sleep))
-        await settle()
-        assert not waiting.done()
-        event.set()
-        assert await waiting
-        assert event.is_set()
-        assert await event_or_sleep(event, 60, clock.sleep), "at once when it is set already"
-
-    run(scenario())
+async def test_event_or_sleep_returns_at_the_event() -> None:
+    clock, event = FakeClock(), asyncio.Event()
+    waiting = asyncio.ensure_future(event_or_sleep(event, 60, clock.sleep))
+    await settle()
+    assert not waiting.done()
+    event.set()
+    assert await waiting
+    assert event.is_set()
+    assert await event_or_sleep(event, 60, clock.sleep), "at once when it is set already"
 
 
-def test_event_or_sleep_returns_when_the_time_is_over() -> None:
-    async def scenario() -> None:
-        clock, event = FakeClock(), asyncio.Event()
-        waiting = asyncio.ensure_future(event_or_sleep(event, 60, clock.sleep))
-        await clock.advance(59)
-        assert not waiting.done()
-        await clock.advance(1)
-        assert not await waiting
-
-    run(scenario())
+async def test_event_or_sleep_returns_when_the_time_is_over() -> None:
+    clock, event = FakeClock(), asyncio.Event()
+    waiting = asyncio.ensure_future(event_or_sleep(event, 60, clock.sleep))
+    await clock.advance(59)
+    assert not waiting.done()
+    await clock.advance(1)
+    assert not await waiting
 
 
 def test_backoff_doubles_to_its_limit_and_starts_again() -> None:

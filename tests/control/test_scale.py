@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aio import run, until
+from tests.support.aio import until
 from tests.support.leases import lease, peers_for
 from udpoverlay.control import Control
 from udpoverlay.model.events import Added, Event, Removed, Snapshot
@@ -141,46 +141,37 @@ def renewals(leases: tuple[Lease, ...]) -> Iterator[Added]:
         yield Added(Lease(one.subnet, one.attrs, revision=7, registry_lease=7))
 
 
-def test_eight_thousand_overlapping_claims_block_no_turn_of_the_loop() -> None:
-    async def scenario() -> None:
-        async with following() as host:
-            spent = await host.take(everything())
-            assert host.turns.longest < min(LONGEST_TURN, spent / 3), "in steps"
-            await until(lambda: host.sink.count)
-            counters = host.control.counters()
-            assert host.sink.routes == CLAIMS
-            assert counters["leases_waiting"] == CLAIMS + len(wider())
-            await host.take(*renewals(working()))
-            assert host.turns.longest < LONGEST_TURN
-            host.turns.longest = 0.0
-            spent = await host.take(Snapshot(()))
-            assert host.turns.longest < min(LONGEST_TURN, spent / 3), "in steps"
-
-    run(scenario())
+async def test_eight_thousand_overlapping_claims_block_no_turn_of_the_loop() -> None:
+    async with following() as host:
+        spent = await host.take(everything())
+        assert host.turns.longest < min(LONGEST_TURN, spent / 3), "in steps"
+        await until(lambda: host.sink.count)
+        counters = host.control.counters()
+        assert host.sink.routes == CLAIMS
+        assert counters["leases_waiting"] == CLAIMS + len(wider())
+        await host.take(*renewals(working()))
+        assert host.turns.longest < LONGEST_TURN
+        host.turns.longest = 0.0
+        spent = await host.take(Snapshot(()))
+        assert host.turns.longest < min(LONGEST_TURN, spent / 3), "in steps"
 
 
-def test_five_hundred_renewals_among_overlapping_claims_cost_little() -> None:
-    async def scenario() -> None:
-        async with following() as host:
-            await host.take(everything())
-            await until(lambda: host.sink.count)
-            published = host.sink.count
-            assert await host.take(*renewals(working()[:250]), *renewals(overlapping()[:250])) < 0.5
-            assert host.sink.count == published
-
-    run(scenario())
+async def test_five_hundred_renewals_among_overlapping_claims_cost_little() -> None:
+    async with following() as host:
+        await host.take(everything())
+        await until(lambda: host.sink.count)
+        published = host.sink.count
+        assert await host.take(*renewals(working()[:250]), *renewals(overlapping()[:250])) < 0.5
+        assert host.sink.count == published
 
 
-def test_ranges_that_become_free_go_to_those_who_wait_without_a_long_turn() -> None:
-    async def scenario() -> None:
-        async with following() as host:
-            await host.take(everything())
-            spent = await host.take(*(Removed(one.subnet) for one in working()[:1000]))
-            assert spent < 2.0
-            assert host.control.counters()["leases_waiting"] == CLAIMS - 1000 + len(wider())
-            await host.take(Snapshot(overlapping()))
-            await until(lambda: host.sink.routes == CLAIMS)
-            assert host.turns.longest < LONGEST_TURN
-            assert host.control.counters()["leases_waiting"] == 0
-
-    run(scenario())
+async def test_ranges_that_become_free_go_to_those_who_wait_without_a_long_turn() -> None:
+    async with following() as host:
+        await host.take(everything())
+        spent = await host.take(*(Removed(one.subnet) for one in working()[:1000]))
+        assert spent < 2.0
+        assert host.control.counters()["leases_waiting"] == CLAIMS - 1000 + len(wider())
+        await host.take(Snapshot(overlapping()))
+        await until(lambda: host.sink.routes == CLAIMS)
+        assert host.turns.longest < LONGEST_TURN
+        assert host.control.counters()["leases_waiting"] == 0

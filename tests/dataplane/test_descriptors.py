@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from netaddr import IPAddress, IPNetwork
 
-from tests.support.namespace import in_new_namespace, run_in_new_namespace
+from tests.support.namespace import in_new_namespace
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane import engine as engine_module
 from udpoverlay.dataplane.config import DataplaneConfig
@@ -35,23 +35,21 @@ def devices() -> str:
 
 
 @pytest.mark.root
-def test_no_descriptor_of_an_engine_is_inherited() -> None:
+@pytest.mark.own_namespace
+async def test_no_descriptor_of_an_engine_is_inherited() -> None:
     """A program that the daemon starts would keep the device alive after the daemon's end."""
 
-    async def scenario() -> None:
-        before = descriptors()
-        engine = Engine.open(CONFIG)
-        await engine.start()
-        ours = descriptors() - before
-        kept = {fd for fd in ours if not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC}
-        links = {os.readlink(f"/proc/self/fd/{fd}") for fd in kept}
-        await engine.stop()
-        del engine  # the workers' alarm goes with the object
-        assert descriptors() <= before
-        assert len(ours) >= 5  # two queues, two sockets, a worker's alarm …
-        assert links == set()
-
-    run_in_new_namespace(scenario)
+    before = descriptors()
+    engine = Engine.open(CONFIG)
+    await engine.start()
+    ours = descriptors() - before
+    kept = {fd for fd in ours if not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC}
+    links = {os.readlink(f"/proc/self/fd/{fd}") for fd in kept}
+    await engine.stop()
+    del engine  # the workers' alarm goes with the object
+    assert descriptors() <= before
+    assert len(ours) >= 5  # two queues, two sockets, a worker's alarm …
+    assert links == set()
 
 
 @pytest.mark.root

@@ -12,7 +12,7 @@ import pytest
 from netaddr import IPAddress, IPNetwork
 
 from tests.support.flows import tcp_stream
-from tests.support.namespace import in_new_namespace, run_in_new_namespace
+from tests.support.namespace import in_new_namespace
 from tests.support.overlay import MTU, PORT, Overlay, overlay
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.config import DataplaneConfig
@@ -233,21 +233,19 @@ def config(**settings: object) -> DataplaneConfig:
 
 
 @pytest.mark.root
-def test_stopping_twice_is_fine_and_takes_the_device_away() -> None:
-    async def scenario() -> None:
-        engine = Engine.open(config(bind=("0.0.0.0", PORT)))
-        name = engine.tun_name
-        assert name == "flannel0"
-        assert engine.tun_index == socket.if_nametoindex(name)
-        await engine.start()
-        await engine.stop()
-        await engine.stop()
-        await engine.wait()
-        with pytest.raises(OSError, match="no interface"):
-            socket.if_nametoindex(name)
-        assert engine.counters()["outbound_sent"] == 0
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_stopping_twice_is_fine_and_takes_the_device_away() -> None:
+    engine = Engine.open(config(bind=("0.0.0.0", PORT)))
+    name = engine.tun_name
+    assert name == "flannel0"
+    assert engine.tun_index == socket.if_nametoindex(name)
+    await engine.start()
+    await engine.stop()
+    await engine.stop()
+    await engine.wait()
+    with pytest.raises(OSError, match="no interface"):
+        socket.if_nametoindex(name)
+    assert engine.counters()["outbound_sent"] == 0
 
 
 @pytest.mark.root

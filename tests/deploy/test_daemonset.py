@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.support.daemonflags import config
-from tests.support.kubecluster import Cluster, Kube
+from tests.support.kubecluster import Kube
 from udpoverlay.cli.podcidr_controller import configure as podcidr_arguments
 from udpoverlay.model.netconf import parse_netconf
 
@@ -246,7 +246,7 @@ _PATHS = {
 @pytest.mark.kube
 @pytest.mark.parametrize("kube", ["real"], indirect=True)
 @pytest.mark.parametrize("what", ["manifest", "chart", "podcidr"])
-def test_real_api_server_accepts_every_object(kube: Kube, what: str) -> None:
+async def test_real_api_server_accepts_every_object(kube: Kube, what: str) -> None:
     """A dry run with strict field validation: a misspelt field is an error."""
     if what != "manifest" and shutil.which("helm") is None:
         pytest.skip("no helm on PATH")
@@ -257,15 +257,12 @@ def test_real_api_server_accepts_every_object(kube: Kube, what: str) -> None:
     else:
         objects = rendered(PODCIDR, "--set", "clusterCIDR=10.244.0.0/16")
 
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        for each in objects:
-            if each["kind"] == "Namespace":
-                continue
-            path = _PATHS[each["kind"]].format(each["metadata"].get("namespace"))
-            await cluster.ok("POST", f"{path}?dryRun=All&fieldValidation=Strict", each)
-
-    kube(scenario)
+    await kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    for each in objects:
+        if each["kind"] == "Namespace":
+            continue
+        path = _PATHS[each["kind"]].format(each["metadata"].get("namespace"))
+        await kube.ok("POST", f"{path}?dryRun=All&fieldValidation=Strict", each)
 
 
 def test_flags_of_the_manifest_are_the_daemons() -> None:

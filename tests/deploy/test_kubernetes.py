@@ -11,7 +11,7 @@ import yaml
 
 from tests.podcidr.test_process import process
 from tests.support.kubeapi.rbac import Rule
-from tests.support.kubecluster import Cluster, Kube
+from tests.support.kubecluster import Kube
 from tests.support.podcidr import served
 from udpoverlay.cli import podcidr_controller
 
@@ -66,38 +66,32 @@ def test_roles_are_bound_to_the_account_that_the_pods_use() -> None:
         assert [subject["name"] for subject in binding["subjects"]] == [account]
 
 
-def test_its_rights_are_enough(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        token, _ = await cluster.user(granted())
-        taint = {"key": "example.com/no-network", "effect": "NoSchedule"}
-        await cluster.node("n1", taints=[taint])
-        async with process(
-            f"--kubeconfig={cluster.kubeconfig(token)}",
-            "--cluster-cidr=10.244.0.0/16",
-            "--remove-taints=example.com/no-network",
-        ):
-            await served(cluster, "n1")
-
-    kube(scenario)
+async def test_its_rights_are_enough(kube: Kube) -> None:
+    token, _ = await kube.user(granted())
+    taint = {"key": "example.com/no-network", "effect": "NoSchedule"}
+    await kube.node("n1", taints=[taint])
+    async with process(
+        f"--kubeconfig={kube.kubeconfig(token)}",
+        "--cluster-cidr=10.244.0.0/16",
+        "--remove-taints=example.com/no-network",
+    ):
+        await served(kube, "n1")
 
 
 @pytest.mark.parametrize("rule", range(3))
-def test_each_of_its_rights_is_needed(double: Kube, rule: int) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        used = set()
-        rules = granted()
-        token, _ = await cluster.user(rules)
-        await cluster.node("n1")
-        async with process(
-            f"--kubeconfig={cluster.kubeconfig(token)}",
-            "--cluster-cidr=10.244.0.0/16",
-            "--retry-period=0.1",
-        ):
-            await served(cluster, "n1")
-        used = {(c.verb, c.resource) for c in cluster.api.calls if c.user != "admin"}
-        # `get nodes` is for a Node that changes while it is being written.
-        used.add(("get", "nodes"))
-        for verb in rules[rule].verbs:
-            assert (verb, rules[rule].resources[0]) in used
-
-    double(scenario)
+async def test_each_of_its_rights_is_needed(double: Kube, rule: int) -> None:
+    used = set()
+    rules = granted()
+    token, _ = await double.user(rules)
+    await double.node("n1")
+    async with process(
+        f"--kubeconfig={double.kubeconfig(token)}",
+        "--cluster-cidr=10.244.0.0/16",
+        "--retry-period=0.1",
+    ):
+        await served(double, "n1")
+    used = {(c.verb, c.resource) for c in double.api.calls if c.user != "admin"}
+    # `get nodes` is for a Node that changes while it is being written.
+    used.add(("get", "nodes"))
+    for verb in rules[rule].verbs:
+        assert (verb, rules[rule].resources[0]) in used

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from netaddr import IPNetwork
 
-from tests.support.namespace import run_in_new_namespace
 from udpoverlay.aio import end
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.host.netlink import Netlink
@@ -38,35 +37,29 @@ async def keeping(subnet: Subnet, wanted: bool, expected: set[str]) -> None:
         await end([task])
 
 
-def test_route_of_an_earlier_subnet_goes_and_ours_comes() -> None:
-    async def scenario() -> None:
-        async with Netlink() as netlink:
-            assert await netlink.add_blackhole(OLD)
-        await keeping(Subnet(OURS, V6), True, {str(OURS), str(V6)})
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_route_of_an_earlier_subnet_goes_and_ours_comes() -> None:
+    async with Netlink() as netlink:
+        assert await netlink.add_blackhole(OLD)
+    await keeping(Subnet(OURS, V6), True, {str(OURS), str(V6)})
 
 
-def test_route_that_somebody_removes_comes_back() -> None:
-    async def scenario() -> None:
-        await keeping(Subnet(OURS), True, {str(OURS)})
-        async with Netlink() as netlink:
-            await netlink.remove_blackhole(OURS)
-        await keeping(Subnet(OURS), True, {str(OURS)})
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_route_that_somebody_removes_comes_back() -> None:
+    await keeping(Subnet(OURS), True, {str(OURS)})
+    async with Netlink() as netlink:
+        await netlink.remove_blackhole(OURS)
+    await keeping(Subnet(OURS), True, {str(OURS)})
 
 
-def test_without_the_flag_ours_go_and_foreign_ones_stay() -> None:
-    async def scenario() -> None:
-        process = await asyncio.create_subprocess_exec(
-            *["ip", "route", "add", "blackhole", "10.9.0.0/16"]
-        )
-        assert await process.wait() == 0
-        async with Netlink() as netlink:
-            assert await netlink.add_blackhole(OURS)
-            assert not await netlink.add_blackhole(OURS)
-        await keeping(Subnet(OURS), False, set())
-        assert await blackholes(ours=False) == {"10.9.0.0/16"}
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_without_the_flag_ours_go_and_foreign_ones_stay() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *["ip", "route", "add", "blackhole", "10.9.0.0/16"]
+    )
+    assert await process.wait() == 0
+    async with Netlink() as netlink:
+        assert await netlink.add_blackhole(OURS)
+        assert not await netlink.add_blackhole(OURS)
+    await keeping(Subnet(OURS), False, set())
+    assert await blackholes(ours=False) == {"10.9.0.0/16"}

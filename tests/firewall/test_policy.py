@@ -30,12 +30,12 @@ DROPS = {
 def chains(*commands: str) -> list[str]:
     """What is told in a namespace after `commands`."""
 
-    async def scenario() -> list[str]:
+    async def dropping() -> list[str]:
         for command in commands:
             subprocess.run(["sh", "-c", command], check=True, capture_output=True)  # noqa: ASYNC221
         return await dropping_chains(NETWORK, "flannel0")
 
-    return run_in_new_namespace(scenario)
+    return run_in_new_namespace(dropping)
 
 
 @pytest.fixture(params=DROPS)
@@ -63,13 +63,10 @@ def test_chain_that_accepts_the_overlay_is_not_told(rule: str) -> None:
     assert chains(NFT_DROPS, f"nft add rule inet t c {rule}") == []
 
 
-def test_without_a_tool_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.own_namespace
+async def test_without_a_tool_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-
-    async def scenario() -> list[str]:
-        return await dropping_chains(NETWORK, "flannel0")
-
-    assert run_in_new_namespace(scenario) == []
+    assert await dropping_chains(NETWORK, "flannel0") == []
 
 
 @pytest.mark.parametrize(

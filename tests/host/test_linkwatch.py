@@ -10,7 +10,7 @@ import time
 import pytest
 from pyroute2 import IPRoute
 
-from tests.support.namespace import enter, entered_namespace, run_in_new_namespace, tun
+from tests.support.namespace import enter, entered_namespace, tun
 from udpoverlay.host.linkwatch import link_deleted
 
 pytestmark = pytest.mark.root
@@ -24,21 +24,17 @@ async def is_waiting(watch: asyncio.Task[None]) -> None:
         await asyncio.wait_for(asyncio.shield(watch), 0.2)
 
 
-def test_vanished_link_is_noticed() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            watch = asyncio.create_task(link_deleted(socket.if_nametoindex(name)))
-            await is_waiting(watch)
-        await asyncio.wait_for(watch, SECONDS)
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_vanished_link_is_noticed() -> None:
+    with tun() as name:
+        watch = asyncio.create_task(link_deleted(socket.if_nametoindex(name)))
+        await is_waiting(watch)
+    await asyncio.wait_for(watch, SECONDS)
 
 
-def test_link_that_never_was_counts_as_vanished() -> None:
-    async def scenario() -> None:
-        await asyncio.wait_for(link_deleted(4711), SECONDS)
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_link_that_never_was_counts_as_vanished() -> None:
+    await asyncio.wait_for(link_deleted(4711), SECONDS)
 
 
 def churn(namespace: int) -> None:
@@ -51,8 +47,8 @@ def churn(namespace: int) -> None:
             ipr.link("del", index=socket.if_nametoindex("a"))
 
 
-def test_churn_of_other_links_costs_the_loop_nothing() -> None:
-    async def scenario(namespace: int) -> None:
+async def test_churn_of_other_links_costs_the_loop_nothing() -> None:
+    with entered_namespace() as namespace:
         with tun() as name:
             watch = asyncio.create_task(link_deleted(socket.if_nametoindex(name)))
             await is_waiting(watch)
@@ -63,6 +59,3 @@ def test_churn_of_other_links_costs_the_loop_nothing() -> None:
             await is_waiting(watch)
             assert time.thread_time() - began < 0.25
         await asyncio.wait_for(watch, SECONDS)
-
-    with entered_namespace() as namespace:
-        asyncio.run(scenario(namespace))

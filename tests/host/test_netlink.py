@@ -7,13 +7,15 @@ import errno
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 from netaddr import IPAddress, IPNetwork
 
-from tests.support.namespace import in_new_namespace, run_in_new_namespace, tun
+from tests.support.namespace import in_new_namespace, tun
 from udpoverlay.errors import KernelError
 from udpoverlay.host.links import DefaultRoute, Link, Route
 from udpoverlay.host.netlink import TUN_QUEUE_PACKETS, Netlink, configure_tunnel, host_view
@@ -57,7 +59,8 @@ async def configured_tun_is_seen_as_it_was_configured() -> None:
             assert route[7] == "0000FFFF"
 
 
-async def link_without_a_link_local_address() -> None:
+@pytest.mark.own_namespace
+async def test_link_gets_no_link_local_address() -> None:
     with tun() as name, tun() as other:
         async with Netlink() as netlink:
             assert await netlink.set_no_link_local((await link_called(netlink, name)).index)
@@ -67,11 +70,8 @@ async def link_without_a_link_local_address() -> None:
             assert not (await link_called(netlink, name)).of_family(6)
 
 
-def test_link_gets_no_link_local_address() -> None:
-    run_in_new_namespace(link_without_a_link_local_address)
-
-
-async def link_without_ipv6() -> None:
+@pytest.mark.own_namespace
+async def test_link_without_ipv6_needs_no_mode() -> None:
     with tun() as name:
         async with Netlink() as netlink:
             index = (await link_called(netlink, name)).index
@@ -79,121 +79,95 @@ async def link_without_ipv6() -> None:
             assert not await netlink.set_no_link_local(index)
 
 
-def test_link_without_ipv6_needs_no_mode() -> None:
-    run_in_new_namespace(link_without_ipv6)
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_configured_tun_is_seen_as_configured(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    in_new_namespace(lambda: run(configured_tun_is_seen_as_it_was_configured()))
 
 
-def test_a_configured_tun_is_seen_as_it_was_configured() -> None:
-    run_in_new_namespace(configured_tun_is_seen_as_it_was_configured)
+@pytest.mark.own_namespace
+async def test_a_route_that_exists_already_is_no_error() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.set_up(index)
+            assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
+            assert not await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
 
 
-def test_it_works_inside_uvloop_too() -> None:
-    def run() -> None:
-        loop = uvloop.new_event_loop()
-        try:
-            loop.run_until_complete(configured_tun_is_seen_as_it_was_configured())
-        finally:
-            loop.close()
-
-    in_new_namespace(run)
-
-
-def test_a_route_that_exists_already_is_no_error() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-                await netlink.set_up(index)
-                assert await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
-                assert not await netlink.add_link_route(IPNetwork("10.5.0.0/16"), index)
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_routes_of_the_main_table_are_told_with_their_link() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.set_up(index)
+            for network in ("10.5.0.0/16", "0.0.0.0/0", "fd09::/48"):
+                await netlink.add_link_route(IPNetwork(network), index)
+            await netlink.add_blackhole(IPNetwork("10.6.0.0/16"))
+            assert sorted(await netlink.routes(4), key=lambda route: route.network) == [
+                Route(IPNetwork("0.0.0.0/0"), index),
+                Route(IPNetwork("10.5.0.0/16"), index),
+            ]
+            assert Route(IPNetwork("fd09::/48"), index) in await netlink.routes(6)
 
 
-def test_routes_of_the_main_table_are_told_with_their_link() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-                await netlink.set_up(index)
-                for network in ("10.5.0.0/16", "0.0.0.0/0", "fd09::/48"):
-                    await netlink.add_link_route(IPNetwork(network), index)
-                await netlink.add_blackhole(IPNetwork("10.6.0.0/16"))
-                assert sorted(await netlink.routes(4), key=lambda route: route.network) == [
-                    Route(IPNetwork("0.0.0.0/0"), index),
-                    Route(IPNetwork("10.5.0.0/16"), index),
-                ]
-                assert Route(IPNetwork("fd09::/48"), index) in await netlink.routes(6)
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_no_broadcast_route_comes_with_the_address() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.add_address(index, IPAddress("10.5.72.0"))
+            await netlink.set_up(index)
+        trie = proc_net("fib_trie")
+        assert "BROADCAST" not in trie.replace("127.255.255.255", "")
 
 
-def test_no_broadcast_route_comes_with_the_address() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-                await netlink.add_address(index, IPAddress("10.5.72.0"))
-                await netlink.set_up(index)
-            trie = proc_net("fib_trie")
-            assert "BROADCAST" not in trie.replace("127.255.255.255", "")
-
-    run_in_new_namespace(scenario)
-
-
-def test_an_ipv6_address_can_be_used_at_once() -> None:
-    async def scenario() -> None:
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-                await netlink.set_up(index)
-                await netlink.add_address(index, IPAddress("fd09::1"))
-                flags = next(
-                    line.split()[4] for line in proc_net("if_inet6").splitlines() if "fd09" in line
-                )
-                assert not int(flags, 16) & IFA_F_TENTATIVE
-                with socket.socket(socket.AF_INET6) as sock:
-                    sock.bind(("fd09::1", 0))
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_an_ipv6_address_can_be_used_at_once() -> None:
+    with tun() as name:
+        async with Netlink() as netlink:
+            index = (await link_called(netlink, name)).index
+            await netlink.set_up(index)
+            await netlink.add_address(index, IPAddress("fd09::1"))
+            flags = next(
+                line.split()[4] for line in proc_net("if_inet6").splitlines() if "fd09" in line
+            )
+            assert not int(flags, 16) & IFA_F_TENTATIVE
+            with socket.socket(socket.AF_INET6) as sock:
+                sock.bind(("fd09::1", 0))
 
 
-def test_an_empty_namespace_has_no_default_route_and_no_way_out() -> None:
-    async def scenario() -> None:
-        view = await host_view(IPAddress("192.0.2.1"))
-        assert [link.name for link in view.links if link.up] == []
-        assert (view.default_v4, view.default_v6, view.reach) == (None, None, None)
-        assert "Network is unreachable" in view.reach_error
-
-    run_in_new_namespace(scenario)
+@pytest.mark.own_namespace
+async def test_an_empty_namespace_has_no_default_route_and_no_way_out() -> None:
+    view = await host_view(IPAddress("192.0.2.1"))
+    assert [link.name for link in view.links if link.up] == []
+    assert (view.default_v4, view.default_v6, view.reach) == (None, None, None)
+    assert "Network is unreachable" in view.reach_error
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
-def test_the_default_route_is_found_behind_other_routes(network: str) -> None:
-    async def scenario() -> None:
-        version = IPNetwork(network).version
-        prefixes = [f"10.{n}.0.0/16" if version == 4 else f"fd00:{n:x}::/32" for n in range(200)]
-        with tun() as name:
-            async with Netlink() as netlink:
-                index = (await link_called(netlink, name)).index
-                await netlink.set_up(index)
-                for prefix in prefixes:
-                    await netlink.add_link_route(IPNetwork(prefix), index)
-                assert await netlink.default_route(version) is None
-                await netlink.add_link_route(IPNetwork(network), index)
-                assert await netlink.default_route(version) == DefaultRoute(index)
-
-    run_in_new_namespace(scenario)
-
-
-def test_an_error_names_the_action_and_keeps_the_number() -> None:
-    async def scenario() -> None:
+@pytest.mark.own_namespace
+async def test_the_default_route_is_found_behind_other_routes(network: str) -> None:
+    version = IPNetwork(network).version
+    prefixes = [f"10.{n}.0.0/16" if version == 4 else f"fd00:{n:x}::/32" for n in range(200)]
+    with tun() as name:
         async with Netlink() as netlink:
-            with pytest.raises(KernelError, match="set MTU 1400: No such device") as caught:
-                await netlink.set_mtu(4711, 1400)
-            assert caught.value.errno == errno.ENODEV
+            index = (await link_called(netlink, name)).index
+            await netlink.set_up(index)
+            for prefix in prefixes:
+                await netlink.add_link_route(IPNetwork(prefix), index)
+            assert await netlink.default_route(version) is None
+            await netlink.add_link_route(IPNetwork(network), index)
+            assert await netlink.default_route(version) == DefaultRoute(index)
 
-    run_in_new_namespace(scenario)
+
+@pytest.mark.own_namespace
+async def test_an_error_names_the_action_and_keeps_the_number() -> None:
+    async with Netlink() as netlink:
+        with pytest.raises(KernelError, match="set MTU 1400: No such device") as caught:
+            await netlink.set_mtu(4711, 1400)
+        assert caught.value.errno == errno.ENODEV
 
 
 def test_missing_privilege_names_the_capability() -> None:

@@ -71,7 +71,9 @@ def test_life_of_a_service_is_told(tmp_path: Path, heard: socket.socket) -> None
     ]
 
 
-def test_watchdog_hears_from_us_while_we_are_alive(tmp_path: Path, heard: socket.socket) -> None:
+async def test_watchdog_hears_from_us_while_we_are_alive(
+    tmp_path: Path, heard: socket.socket
+) -> None:
     manager = ServiceManager(str(tmp_path / "notify"), "30000000")
     lives = iter([True, False, True])
     pauses: list[float] = []
@@ -81,11 +83,8 @@ def test_watchdog_hears_from_us_while_we_are_alive(tmp_path: Path, heard: socket
         if len(pauses) == 4:
             raise asyncio.CancelledError
 
-    async def scenario() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            await manager.watch(lambda: next(lives), sleep)
-
-    asyncio.run(scenario())
+    with pytest.raises(asyncio.CancelledError):
+        await manager.watch(lambda: next(lives), sleep)
     assert pauses == [10.0] * 4
     assert [heard.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
     heard.setblocking(False)

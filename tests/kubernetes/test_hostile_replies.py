@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.kubeclient import client, config
-from tests.support.kubecluster import Cluster, Kube
+from tests.support.kubecluster import Kube
 from tests.support.kubehostile import HOSTILE, HostileApi
 from udpoverlay.errors import RegistryError
 from udpoverlay.kubernetes.client import KubeClient
@@ -45,22 +45,19 @@ def requests(made: KubeClient) -> dict[str, Coroutine[Any, Any, Any]]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_reply_to_any_request_is_a_value_or_one_error(
+async def test_hostile_reply_to_any_request_is_a_value_or_one_error(
     double: Kube, tmp_path: Path, name: str
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        async with HostileApi(cluster.api) as hostile:
-            hostile.reply = lambda asked: HOSTILE[name]
-            async with client(config(tmp_path, {"server": hostile.url})) as made:
-                refused: list[str] = []
-                for request in requests(made).values():
-                    try:
-                        await request
-                    except RegistryError as error:
-                        refused.append(str(error))
-                assert hostile.served
-                # No kind of object is what each of these requests wants.
-                assert len(refused) >= 9
-                assert all(len(text) < 1000 for text in refused)
-
-    double(scenario)
+    async with HostileApi(double.api) as hostile:
+        hostile.reply = lambda asked: HOSTILE[name]
+        async with client(config(tmp_path, {"server": hostile.url})) as made:
+            refused: list[str] = []
+            for request in requests(made).values():
+                try:
+                    await request
+                except RegistryError as error:
+                    refused.append(str(error))
+            assert hostile.served
+            # No kind of object is what each of these requests wants.
+            assert len(refused) >= 9
+            assert all(len(text) < 1000 for text in refused)

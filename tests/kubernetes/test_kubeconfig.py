@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.aio import run
 from tests.support.certificates import Authority
 from tests.support.kubeapi import KubeApi
 from tests.support.kubeapi.rbac import ADMIN, DAEMON
@@ -20,7 +19,7 @@ from tests.support.kubeclient import (
     server_tls,
     user_of,
 )
-from tests.support.kubecluster import Cluster, Kube, until
+from tests.support.kubecluster import Kube, until
 from udpoverlay.errors import OperatorError, RegistryDenied
 from udpoverlay.kubernetes.auth import TokenFile
 from udpoverlay.kubernetes.client import KubeClient
@@ -44,24 +43,21 @@ def test_the_url_flag_replaces_the_kubeconfigs_server(tmp_path: Path) -> None:
     assert load_access(changed).server == "http://x:1/k"
 
 
-def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
+async def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     account = tmp_path / "account"
     account.mkdir()
     (account / "ca.crt").write_bytes(authority.cert.read_bytes())
     (account / "token").write_text("token-of-pod\n")
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(authority.issue("server"))) as api:
-            api.user("pod", DAEMON)
-            environment = {
-                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-                "KUBERNETES_SERVICE_PORT": str(api.port),
-            }
-            source = KubeConfigSource(environment=environment)
-            assert await user_of(source, api, service_account=account) == "pod"
-
-    run(scenario())
+    async with KubeApi(server_tls(authority.issue("server"))) as api:
+        api.user("pod", DAEMON)
+        environment = {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(api.port),
+        }
+        source = KubeConfigSource(environment=environment)
+        assert await user_of(source, api, service_account=account) == "pod"
 
 
 def test_an_ipv6_service_address_is_written_in_brackets(tmp_path: Path) -> None:
@@ -163,62 +159,53 @@ def test_the_kubeconfigs_proxy_wins(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- who
 
 
-def test_tokens_and_passwords_of_a_kubeconfig(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            api.user("u", ADMIN)
-            api.auth.basic["joe:secret"] = "u"
-            (tmp_path / "t").write_text("token-of-u")
-            for user in (
-                {"token": "token-of-u"},
-                {"tokenFile": "t"},
-                {"tokenFile": str(tmp_path / "t"), "token": "wrong"},
-                {"username": "joe", "password": "secret"},
-            ):
-                source = config(tmp_path, {"server": api.url}, user)
-                assert await user_of(source, api) == "u"
-
-    run(scenario())
+async def test_tokens_and_passwords_of_a_kubeconfig(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        api.user("u", ADMIN)
+        api.auth.basic["joe:secret"] = "u"
+        (tmp_path / "t").write_text("token-of-u")
+        for user in (
+            {"token": "token-of-u"},
+            {"tokenFile": "t"},
+            {"tokenFile": str(tmp_path / "t"), "token": "wrong"},
+            {"username": "joe", "password": "secret"},
+        ):
+            source = config(tmp_path, {"server": api.url}, user)
+            assert await user_of(source, api) == "u"
 
 
-def test_a_refused_token_names_no_secret(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            source = config(tmp_path, {"server": api.url}, {"token": "s3cret"})
-            async with client(source) as made:
-                with pytest.raises(KubeUnauthorized) as caught:
-                    await made.node_version()
-            assert "s3cret" not in str(caught.value)
-            assert "s3cret" not in repr(made.access)
-
-    run(scenario())
+async def test_a_refused_token_names_no_secret(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        source = config(tmp_path, {"server": api.url}, {"token": "s3cret"})
+        async with client(source) as made:
+            with pytest.raises(KubeUnauthorized) as caught:
+                await made.node_version()
+        assert "s3cret" not in str(caught.value)
+        assert "s3cret" not in repr(made.access)
 
 
-def test_a_token_that_is_rotated_on_disk_is_read_again(tmp_path: Path) -> None:
+async def test_a_token_that_is_rotated_on_disk_is_read_again(tmp_path: Path) -> None:
     now = [0.0]
     file = tmp_path / "token"
     file.write_text("old")
 
-    async def scenario() -> None:
-        token = TokenFile(file, lambda: now[0])
-        file.write_text("new\n")
-        assert await token.header() == "Bearer old"
-        now[0] = 60.0
-        assert await token.header() == "Bearer new"
-        file.write_text("")  # half written
-        now[0] = 120.0
-        assert await token.header() == "Bearer new"
-        file.unlink()
-        now[0] = 180.0
-        assert await token.header() == "Bearer new"
-
-    run(scenario())
+    token = TokenFile(file, lambda: now[0])
+    file.write_text("new\n")
+    assert await token.header() == "Bearer old"
+    now[0] = 60.0
+    assert await token.header() == "Bearer new"
+    file.write_text("")  # half written
+    now[0] = 120.0
+    assert await token.header() == "Bearer new"
+    file.unlink()
+    now[0] = 180.0
+    assert await token.header() == "Bearer new"
 
 
 @pytest.mark.parametrize(
     "odd", [b"\xff\xfe", b"two words", b"a\nb", b"\x00", "t\u00f6ken".encode(), b""], ids=str
 )
-def test_an_odd_token_file_keeps_the_last_good_one_until_it_is_good(
+async def test_an_odd_token_file_keeps_the_last_good_one_until_it_is_good(
     tmp_path: Path, odd: bytes
 ) -> None:
     now = [0.0]
@@ -228,16 +215,13 @@ def test_an_odd_token_file_keeps_the_last_good_one_until_it_is_good(
         TokenFile(file, lambda: now[0])
     file.write_text("old")
 
-    async def scenario() -> None:
-        token = TokenFile(file, lambda: now[0])
-        file.write_bytes(odd)
-        now[0] = 60.0
-        assert await token.header() == "Bearer old"
-        assert not token.refused()
-        file.write_text("new")
-        assert await token.header() == "Bearer new", "it is looked at again at once"
-
-    run(scenario())
+    token = TokenFile(file, lambda: now[0])
+    file.write_bytes(odd)
+    now[0] = 60.0
+    assert await token.header() == "Bearer old"
+    assert not token.refused()
+    file.write_text("new")
+    assert await token.header() == "Bearer new", "it is looked at again at once"
 
 
 def test_an_odd_token_is_an_operators_error(tmp_path: Path) -> None:
@@ -263,78 +247,66 @@ def test_a_kubeconfig_with_odd_fields_is_an_operators_error(tmp_path: Path, user
         load_access(config(tmp_path, {"server": "http://x:1"}, users=[{"name": "u", "user": user}]))
 
 
-def test_a_token_file_that_is_odd_for_a_moment_ends_no_following(
+async def test_a_token_file_that_is_odd_for_a_moment_ends_no_following(
     tmp_path: Path, double: Kube
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
+    file = tmp_path / "token"
+    file.write_text(double.admin_token)
+    source = config(tmp_path, {"server": double.url}, {"tokenFile": str(file)})
+    made = KubeClient(load_access(source))
+    feed = NodeFeed(made, frozenset(), timing=FeedTiming(0.01, 0.05, 0.05))
+    task = asyncio.ensure_future(feed.run())
+    try:
+        await double.node("n1")
+        await until(lambda: "n1" in feed.nodes, "n1 is known")
+        file.write_bytes(b"\xff\xfe")
+        double.api.faults.refuse(401, lambda call: call.user == "admin", times=3)
+        double.api.cut_watches()
+        await until(lambda: isinstance(feed.trouble, KubeUnauthorized), "it is refused")
+        file.write_text(double.admin_token)
+        await until(lambda: feed.trouble is None, "it follows again")
+        await double.node("n2")
+        await until(lambda: "n2" in feed.nodes, "n2 is known")
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await made.aclose()
+
+
+async def test_a_401_reads_the_token_again_at_once(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        api.user("u", ADMIN)
         file = tmp_path / "token"
-        file.write_text(cluster.admin_token)
-        source = config(tmp_path, {"server": cluster.url}, {"tokenFile": str(file)})
-        made = KubeClient(load_access(source))
-        feed = NodeFeed(made, frozenset(), timing=FeedTiming(0.01, 0.05, 0.05))
-        task = asyncio.ensure_future(feed.run())
-        try:
-            await cluster.node("n1")
-            await until(lambda: "n1" in feed.nodes, "n1 is known")
-            file.write_bytes(b"\xff\xfe")
-            cluster.api.faults.refuse(401, lambda call: call.user == "admin", times=3)
-            cluster.api.cut_watches()
-            await until(lambda: isinstance(feed.trouble, KubeUnauthorized), "it is refused")
-            file.write_text(cluster.admin_token)
-            await until(lambda: feed.trouble is None, "it follows again")
-            await cluster.node("n2")
-            await until(lambda: "n2" in feed.nodes, "n2 is known")
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await made.aclose()
-
-    double(scenario)
+        file.write_text("expired")
+        source = config(tmp_path, {"server": api.url}, {"tokenFile": str(file)})
+        async with client(source) as made:
+            file.write_text("token-of-u")
+            await made.node_version()
 
 
-def test_a_401_reads_the_token_again_at_once(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            api.user("u", ADMIN)
-            file = tmp_path / "token"
-            file.write_text("expired")
-            source = config(tmp_path, {"server": api.url}, {"tokenFile": str(file)})
-            async with client(source) as made:
-                file.write_text("token-of-u")
-                await made.node_version()
-
-    run(scenario())
-
-
-def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            api.user("u", ADMIN)
-            user = plugin(tmp_path, {"token": "token-EXTRA"})
-            async with client(config(tmp_path, {"server": api.url}, user)) as made:
-                await made.node_version()
-                await made.node_version()
-            assert (tmp_path / "runs").read_text() == "x"
-            info = json.loads((tmp_path / "info").read_text())
-            assert info["kind"] == "ExecCredential"
-            assert info["spec"]["cluster"]["server"] == api.url
-
-    run(scenario())
+async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        api.user("u", ADMIN)
+        user = plugin(tmp_path, {"token": "token-EXTRA"})
+        async with client(config(tmp_path, {"server": api.url}, user)) as made:
+            await made.node_version()
+            await made.node_version()
+        assert (tmp_path / "runs").read_text() == "x"
+        info = json.loads((tmp_path / "info").read_text())
+        assert info["kind"] == "ExecCredential"
+        assert info["spec"]["cluster"]["server"] == api.url
 
 
-def test_an_exec_plugin_runs_again_when_its_credential_ran_out(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            api.user("u", ADMIN)
-            status = {"token": "token-of-u", "expirationTimestamp": "2001-01-01T00:00:00Z"}
-            user = plugin(tmp_path, status)
-            async with client(config(tmp_path, {"server": api.url}, user)) as made:
-                await made.node_version()
-                await made.node_version()
-            assert (tmp_path / "runs").read_text() == "xx"
-
-    run(scenario())
+async def test_an_exec_plugin_runs_again_when_its_credential_ran_out(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        api.user("u", ADMIN)
+        status = {"token": "token-of-u", "expirationTimestamp": "2001-01-01T00:00:00Z"}
+        user = plugin(tmp_path, status)
+        async with client(config(tmp_path, {"server": api.url}, user)) as made:
+            await made.node_version()
+            await made.node_version()
+        assert (tmp_path / "runs").read_text() == "xx"
 
 
 @pytest.mark.parametrize(
@@ -351,17 +323,14 @@ def test_an_exec_plugin_runs_again_when_its_credential_ran_out(tmp_path: Path) -
         ({}, {"token": "t", "expirationTimestamp": "2026-01-01T00:00:00"}, 0, "time zone"),
     ],
 )
-def test_an_exec_plugin_that_fails_says_how(
+async def test_an_exec_plugin_that_fails_says_how(
     tmp_path: Path, change: dict[str, Any], status: dict[str, str], code: int, names: str
 ) -> None:
-    async def scenario() -> None:
-        user = plugin(tmp_path, status, code)
-        user["exec"] |= change
-        async with client(config(tmp_path, {"server": "http://127.0.0.1:1"}, user)) as made:
-            with pytest.raises(RegistryDenied, match=names):
-                await made.node_version()
-
-    run(scenario())
+    user = plugin(tmp_path, status, code)
+    user["exec"] |= change
+    async with client(config(tmp_path, {"server": "http://127.0.0.1:1"}, user)) as made:
+        with pytest.raises(RegistryDenied, match=names):
+            await made.node_version()
 
 
 def test_an_exec_plugin_of_an_unknown_version_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubecluster import MERGE, NODES, Cluster, Kube, until
+from tests.support.kubecluster import MERGE, NODES, Kube, until
 from udpoverlay.clock import SYSTEM_CLOCK
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.kubeconfig import load_access
@@ -40,7 +40,7 @@ class NotedPauses:
 
 
 @contextlib.asynccontextmanager
-async def feeding(cluster: Cluster) -> AsyncIterator[tuple[NodeFeed, NotedPauses]]:
+async def feeding(cluster: Kube) -> AsyncIterator[tuple[NodeFeed, NotedPauses]]:
     config = cluster.kubeconfig(cluster.api.user("feed", cluster.api.auth.rules["admin"]))
     client = KubeClient(load_access(KubeConfigSource(kubeconfig_file=str(config))))
     clock = NotedPauses()
@@ -60,26 +60,23 @@ def has(feed: NodeFeed, annotations: dict[str, str]) -> bool:
     return feed.nodes["n1"].annotations == annotations
 
 
-def test_server_that_is_away_is_asked_less_and_less(double: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1")
-        async with feeding(cluster) as (feed, clock):
-            for number in range(2):
-                clock.pauses.clear()
-                await cluster.api.stop()
-                await until(lambda: len(clock.pauses) >= 9, "it is tried again and again")
-                wanted = TIMING.first_retry
-                for pause in clock.pauses[:9]:
-                    assert wanted <= pause <= wanted * JITTER, clock.pauses
-                    wanted = min(wanted * 2, TIMING.max_retry)
-                await cluster.api.start()
-                # With an event the fault is over: the next one begins with the shortest pause.
-                said = {"a.b/c": str(number)}
-                patch = {"metadata": {"annotations": said}}
-                await cluster.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
-                await until(partial(has, feed, said), "followed again")
-
-    double(scenario)
+async def test_server_that_is_away_is_asked_less_and_less(double: Kube) -> None:
+    await double.node("n1")
+    async with feeding(double) as (feed, clock):
+        for number in range(2):
+            clock.pauses.clear()
+            await double.api.stop()
+            await until(lambda: len(clock.pauses) >= 9, "it is tried again and again")
+            wanted = TIMING.first_retry
+            for pause in clock.pauses[:9]:
+                assert wanted <= pause <= wanted * JITTER, clock.pauses
+                wanted = min(wanted * 2, TIMING.max_retry)
+            await double.api.start()
+            # With an event the fault is over: the next one begins with the shortest pause.
+            said = {"a.b/c": str(number)}
+            patch = {"metadata": {"annotations": said}}
+            await double.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
+            await until(partial(has, feed, said), "followed again")
 
 
 @pytest.mark.parametrize(
@@ -90,34 +87,28 @@ def test_server_that_is_away_is_asked_less_and_less(double: Kube) -> None:
     ],
     ids=str,
 )
-def test_node_that_a_list_cannot_read_stays_what_it_was(
+async def test_node_that_a_list_cannot_read_stays_what_it_was(
     double: Kube, broken: dict[str, Any]
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with feeding(cluster) as (feed, _):
-            api = cluster.api
-            await api.stop()
-            api.store.objects["nodes", "", "n1"]["metadata"] |= broken
-            await api.store.create(("nodes", "", "n2"), {"metadata": {}, "spec": {}, "status": {}})
-            api.store.compact()  # so that it has to list again
-            await api.start()
-            await until(lambda: "n2" in feed.nodes, "listed again")
-            assert feed.nodes["n1"].pod_cidr == "10.244.1.0/24"
-            assert list(feed.unreadable) == ["n1"]
-
-    double(scenario)
+    await double.node("n1", "10.244.1.0/24")
+    async with feeding(double) as (feed, _):
+        api = double.api
+        await api.stop()
+        api.store.objects["nodes", "", "n1"]["metadata"] |= broken
+        await api.store.create(("nodes", "", "n2"), {"metadata": {}, "spec": {}, "status": {}})
+        api.store.compact()  # so that it has to list again
+        await api.start()
+        await until(lambda: "n2" in feed.nodes, "listed again")
+        assert feed.nodes["n1"].pod_cidr == "10.244.1.0/24"
+        assert list(feed.unreadable) == ["n1"]
 
 
-def test_pod_cidr_that_comes_later_is_news(double: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1")
-        async with feeding(cluster) as (feed, _):
-            follower = feed.follow()
-            await follower.next()
-            patch = {"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}}
-            await cluster.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
-            assert (await follower.next()).names == {"n1"}
-            assert feed.nodes["n1"].pod_cidr == "10.244.1.0/24"
-
-    double(scenario)
+async def test_pod_cidr_that_comes_later_is_news(double: Kube) -> None:
+    await double.node("n1")
+    async with feeding(double) as (feed, _):
+        follower = feed.follow()
+        await follower.next()
+        patch = {"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}}
+        await double.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
+        assert (await follower.next()).names == {"n1"}
+        assert feed.nodes["n1"].pod_cidr == "10.244.1.0/24"

@@ -32,7 +32,7 @@ from udpoverlay.kubernetes.nodes import NodeFeed
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_a_client_certificate_is_who_we_are(tmp_path: Path, inline: bool) -> None:
+async def test_a_client_certificate_is_who_we_are(tmp_path: Path, inline: bool) -> None:
     authority = Authority(tmp_path)
     server, joe = authority.issue("server"), authority.issue("joe")
     if inline:
@@ -42,68 +42,58 @@ def test_a_client_certificate_is_who_we_are(tmp_path: Path, inline: bool) -> Non
         cluster = {"certificate-authority": authority.cert.name}
         user = {"client-certificate": joe.cert.name, "client-key": str(joe.key)}
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server, authority)) as api:
-            api.auth.rules["joe"] = ADMIN
-            source = config(tmp_path, {"server": api.url, **cluster}, user)
-            assert await user_of(source, api) == "joe"
-
-    run(scenario())
+    async with KubeApi(server_tls(server, authority)) as api:
+        api.auth.rules["joe"] = ADMIN
+        source = config(tmp_path, {"server": api.url, **cluster}, user)
+        assert await user_of(source, api) == "joe"
 
 
-def test_a_plugin_may_give_a_client_certificate(tmp_path: Path) -> None:
+async def test_a_plugin_may_give_a_client_certificate(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server, joe = authority.issue("server"), authority.issue("joe")
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server, authority)) as api:
-            api.auth.rules["joe"] = ADMIN
-            status = {
-                "clientCertificateData": joe.cert.read_text(),
-                "clientKeyData": joe.key.read_text(),
-            }
-            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
-            source = config(tmp_path, cluster, plugin(tmp_path, status))
-            assert await user_of(source, api) == "joe"
-
-    run(scenario())
+    async with KubeApi(server_tls(server, authority)) as api:
+        api.auth.rules["joe"] = ADMIN
+        status = {
+            "clientCertificateData": joe.cert.read_text(),
+            "clientKeyData": joe.key.read_text(),
+        }
+        cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+        source = config(tmp_path, cluster, plugin(tmp_path, status))
+        assert await user_of(source, api) == "joe"
 
 
-def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
+async def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     server = Authority(tmp_path).issue("server")
     other = Authority(tmp_path / "other")
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server)) as api:
-            cluster = {"server": api.url, "certificate-authority": str(other.cert)}
-            async with client(config(tmp_path, cluster)) as made:
-                with pytest.raises(RegistryDenied, match="certificate-authority"):
-                    await made.node_version()
-
-    run(scenario())
+    async with KubeApi(server_tls(server)) as api:
+        cluster = {"server": api.url, "certificate-authority": str(other.cert)}
+        async with client(config(tmp_path, cluster)) as made:
+            with pytest.raises(RegistryDenied, match="certificate-authority"):
+                await made.node_version()
 
 
-def test_the_name_in_the_servers_certificate_is_checked_and_can_be_given(tmp_path: Path) -> None:
+async def test_the_name_in_the_servers_certificate_is_checked_and_can_be_given(
+    tmp_path: Path,
+) -> None:
     authority = Authority(tmp_path)
     server = authority.issue("server", hosts=["kubernetes.default"])
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server)) as api:
-            api.user("u", ADMIN)
-            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
-            async with client(config(tmp_path, cluster, {"token": "token-of-u"})) as made:
-                with pytest.raises(RegistryDenied, match="cannot be trusted"):
-                    await made.node_version()
-            cluster["tls-server-name"] = "kubernetes.default"
-            assert await user_of(config(tmp_path, cluster, {"token": "token-of-u"}), api) == "u"
-            insecure = {"server": api.url, "insecure-skip-tls-verify": True}
-            assert await user_of(config(tmp_path, insecure, {"token": "token-of-u"}), api) == "u"
-
-    run(scenario())
+    async with KubeApi(server_tls(server)) as api:
+        api.user("u", ADMIN)
+        cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+        async with client(config(tmp_path, cluster, {"token": "token-of-u"})) as made:
+            with pytest.raises(RegistryDenied, match="cannot be trusted"):
+                await made.node_version()
+        cluster["tls-server-name"] = "kubernetes.default"
+        assert await user_of(config(tmp_path, cluster, {"token": "token-of-u"}), api) == "u"
+        insecure = {"server": api.url, "insecure-skip-tls-verify": True}
+        assert await user_of(config(tmp_path, insecure, {"token": "token-of-u"}), api) == "u"
 
 
-def test_a_rotated_certificate_that_cannot_be_used_keeps_the_old_one(
+async def test_a_rotated_certificate_that_cannot_be_used_keeps_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No room for the file that OpenSSL reads it from: every request failed."""
@@ -112,62 +102,56 @@ def test_a_rotated_certificate_that_cannot_be_used_keeps_the_old_one(
     joe, ann = authority.issue("joe"), authority.issue("ann")
     now = [0.0]
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server, authority)) as api:
-            api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
-            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
-            user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
-            access = load_access(config(tmp_path, cluster, user))
-            made = KubeClient(access, clock=lambda: now[0])
-            try:
-                await made.node_version()
-                joe.cert.write_bytes(ann.cert.read_bytes())
-                joe.key.write_bytes(ann.key.read_bytes())
-                monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-                now[0] = 60.0
-                await made.node_version()
-                assert "cannot be handed to OpenSSL" in str(caplog.records[-1].fields)  # type: ignore[attr-defined]
-                monkeypatch.undo()
-                now[0] = 120.0
-                await made.node_version()
-                await api.restart()
-                await made.node_version()
-                assert api.calls[-1].user == "ann"
-            finally:
-                await made.aclose()
-
-    run(scenario())
+    async with KubeApi(server_tls(server, authority)) as api:
+        api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
+        cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+        user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
+        access = load_access(config(tmp_path, cluster, user))
+        made = KubeClient(access, clock=lambda: now[0])
+        try:
+            await made.node_version()
+            joe.cert.write_bytes(ann.cert.read_bytes())
+            joe.key.write_bytes(ann.key.read_bytes())
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+            now[0] = 60.0
+            await made.node_version()
+            assert "cannot be handed to OpenSSL" in str(caplog.records[-1].fields)  # type: ignore[attr-defined]
+            monkeypatch.undo()
+            now[0] = 120.0
+            await made.node_version()
+            await api.restart()
+            await made.node_version()
+            assert api.calls[-1].user == "ann"
+        finally:
+            await made.aclose()
 
 
-def test_a_rotated_client_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
+async def test_a_rotated_client_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server = authority.issue("server")
     joe, ann = authority.issue("joe"), authority.issue("ann")
     now = [0.0]
 
-    async def scenario() -> None:
-        async with KubeApi(server_tls(server, authority)) as api:
-            api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
-            cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
-            user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
-            access = load_access(config(tmp_path, cluster, user))
-            made = KubeClient(access, clock=lambda: now[0])
-            try:
-                await made.node_version()
-                assert api.calls[-1].user == "joe"
-                joe.cert.write_bytes(ann.cert.read_bytes())  # the key is not there yet
-                now[0] = 60.0
-                await made.node_version()
-                joe.key.write_bytes(ann.key.read_bytes())
-                now[0] = 120.0
-                await made.node_version()
-                await api.restart()
-                await made.node_version()
-                assert api.calls[-1].user == "ann"
-            finally:
-                await made.aclose()
-
-    run(scenario())
+    async with KubeApi(server_tls(server, authority)) as api:
+        api.auth.rules |= {"joe": ADMIN, "ann": ADMIN}
+        cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
+        user = {"client-certificate": str(joe.cert), "client-key": str(joe.key)}
+        access = load_access(config(tmp_path, cluster, user))
+        made = KubeClient(access, clock=lambda: now[0])
+        try:
+            await made.node_version()
+            assert api.calls[-1].user == "joe"
+            joe.cert.write_bytes(ann.cert.read_bytes())  # the key is not there yet
+            now[0] = 60.0
+            await made.node_version()
+            joe.key.write_bytes(ann.key.read_bytes())
+            now[0] = 120.0
+            await made.node_version()
+            await api.restart()
+            await made.node_version()
+            assert api.calls[-1].user == "ann"
+        finally:
+            await made.aclose()
 
 
 @pytest.mark.parametrize(
@@ -201,43 +185,37 @@ def test_each_wrong_piece_of_tls_is_named(
 # ---------------------------------------------------------------------- answers
 
 
-def test_refusals_become_our_errors(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            api.user("u", ())
-            async with client(config(tmp_path, {"server": api.url}, {"token": "token-of-u"})) as c:
-                with pytest.raises(KubeDenied) as caught:
-                    await c.patch_node_status("n1", {})
-                denied = caught.value
-                assert (denied.user, denied.verb, denied.resource) == ("u", "patch", "nodes/status")
-                api.user("u", ADMIN)
-                for code, kind in (
-                    (429, RegistryUnavailable),
-                    (503, RegistryUnavailable),
-                    (400, RegistryError),
-                ):
-                    api.faults.refuse(code)
-                    with pytest.raises(kind, match="refused by the test"):
-                        await c.node_version()
-                await api.stop()
-                with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+async def test_refusals_become_our_errors(tmp_path: Path) -> None:
+    async with KubeApi() as api:
+        api.user("u", ())
+        async with client(config(tmp_path, {"server": api.url}, {"token": "token-of-u"})) as c:
+            with pytest.raises(KubeDenied) as caught:
+                await c.patch_node_status("n1", {})
+            denied = caught.value
+            assert (denied.user, denied.verb, denied.resource) == ("u", "patch", "nodes/status")
+            api.user("u", ADMIN)
+            for code, kind in (
+                (429, RegistryUnavailable),
+                (503, RegistryUnavailable),
+                (400, RegistryError),
+            ):
+                api.faults.refuse(code)
+                with pytest.raises(kind, match="refused by the test"):
                     await c.node_version()
+            await api.stop()
+            with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+                await c.node_version()
 
-    run(scenario())
 
-
-def test_plain_http_to_a_tls_port_and_back_are_explained(tmp_path: Path) -> None:
+async def test_plain_http_to_a_tls_port_and_back_are_explained(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
 
-    async def scenario() -> None:
-        async with KubeApi() as api:
-            cluster = {"server": api.url.replace("http:", "https:"), "certificate-authority":
-                       str(authority.cert)}  # fmt: skip
-            async with client(config(tmp_path, cluster)) as made:
-                with pytest.raises(RegistryDenied, match="check https or http"):
-                    await made.node_version()
-
-    run(scenario())
+    async with KubeApi() as api:
+        cluster = {"server": api.url.replace("http:", "https:"), "certificate-authority":
+                   str(authority.cert)}  # fmt: skip
+        async with client(config(tmp_path, cluster)) as made:
+            with pytest.raises(RegistryDenied, match="check https or http"):
+                await made.node_version()
 
 
 def test_a_client_that_is_closed_at_any_moment_leaves_nothing_open(tmp_path: Path) -> None:
@@ -246,7 +224,7 @@ def test_a_client_that_is_closed_at_any_moment_leaves_nothing_open(tmp_path: Pat
     server = authority.issue("server")
     step = 0.002
 
-    async def scenario(api: KubeApi, moment: float) -> None:
+    async def follow_for(api: KubeApi, moment: float) -> None:
         cluster = {"server": api.url, "certificate-authority": str(authority.cert)}
         made = KubeClient(load_access(config(tmp_path, cluster, {"token": "token-of-u"})))
         feed = NodeFeed(made, frozenset())
@@ -260,4 +238,4 @@ def test_a_client_that_is_closed_at_any_moment_leaves_nothing_open(tmp_path: Pat
     api.user("u", ADMIN)
     with in_another_thread(api):
         for turn in range(15):
-            run(scenario(api, turn * step))
+            run(follow_for(api, turn * step))

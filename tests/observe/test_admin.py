@@ -83,27 +83,21 @@ def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[None]], None]:
     return chosen
 
 
-def test_a_document_is_served_to_root_alone(
+async def test_a_document_is_served_to_root_alone(
     tmp_path: Path, run: Callable[[Awaitable[None]], None]
 ) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "made" / "admin.sock"
-        async with serving(path):
-            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-            assert await ask(path, "/v1/facts") == (200, {"schema": 1, "facts": [1, 2]})
-        assert is_gone(path)
-
-    run(scenario())
+    path = tmp_path / "made" / "admin.sock"
+    async with serving(path):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert await ask(path, "/v1/facts") == (200, {"schema": 1, "facts": [1, 2]})
+    assert is_gone(path)
 
 
-def test_what_is_not_there_is_answered_in_json(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "admin.sock"
-        async with serving(path):
-            assert await ask(path, "/v2/facts") == (404, {"error": "Not Found"})
-            assert await ask(path, "/v1/facts", "POST") == (405, {"error": "Method Not Allowed"})
-
-    asyncio.run(scenario())
+async def test_what_is_not_there_is_answered_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with serving(path):
+        assert await ask(path, "/v2/facts") == (404, {"error": "Not Found"})
+        assert await ask(path, "/v1/facts", "POST") == (405, {"error": "Method Not Allowed"})
 
 
 @pytest.fixture
@@ -116,7 +110,7 @@ def open_directory() -> Iterator[Path]:
 
 
 @pytest.mark.root
-def test_another_user_is_refused_even_when_the_file_lets_him_in(open_directory: Path) -> None:
+async def test_another_user_is_refused_even_when_the_file_lets_him_in(open_directory: Path) -> None:
     path = open_directory / "admin.sock"
     script = (
         "import os, socket, sys\n"
@@ -127,40 +121,31 @@ def test_another_user_is_refused_even_when_the_file_lets_him_in(open_directory: 
         "print(s.makefile().read())\n"
     )
 
-    async def scenario() -> None:
-        async with serving(path):
-            os.chmod(path, 0o666)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", script, str(path), stdout=subprocess.PIPE
-            )
-            output = (await process.communicate())[0].decode()
-        assert output.startswith("HTTP/1.1 403")
-        assert output.endswith('{"error": "only root may ask"}\n')
-
-    asyncio.run(scenario())
+    async with serving(path):
+        os.chmod(path, 0o666)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(path), stdout=subprocess.PIPE
+        )
+        output = (await process.communicate())[0].decode()
+    assert output.startswith("HTTP/1.1 403")
+    assert output.endswith('{"error": "only root may ask"}\n')
 
 
-def test_a_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
+async def test_a_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
 
-    async def scenario() -> None:
-        async with serving(path):
-            assert (await ask(path, "/v1/facts"))[0] == 200
-
-    asyncio.run(scenario())
+    async with serving(path):
+        assert (await ask(path, "/v1/facts"))[0] == 200
 
 
-def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "admin.sock"
-        async with serving(path):
-            with pytest.raises(OperatorError, match=r"admin-socket .* is in use by another daemon"):
-                await AdminServer(str(path), {}).start()
-            assert (await ask(path, "/v1/facts"))[0] == 200
-
-    asyncio.run(scenario())
+async def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with serving(path):
+        with pytest.raises(OperatorError, match=r"admin-socket .* is in use by another daemon"):
+            await AdminServer(str(path), {}).start()
+        assert (await ask(path, "/v1/facts"))[0] == 200
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
@@ -171,17 +156,14 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_stopping_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "admin.sock"
-        async with serving(path) as first:
-            path.unlink()
-            async with serving(path):
-                await first.stop()
-                assert (await ask(path, "/v1/facts"))[0] == 200
-        assert is_gone(path)
-
-    asyncio.run(scenario())
+async def test_stopping_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with serving(path) as first:
+        path.unlink()
+        async with serving(path):
+            await first.stop()
+            assert (await ask(path, "/v1/facts"))[0] == 200
+    assert is_gone(path)
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "nul\0byte"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -31,51 +32,43 @@ async def ask(port: int, path: str, method: str = "GET") -> tuple[str, dict[str,
     return status, dict(line.lower().split(": ", 1) for line in lines), body
 
 
-def served(scenario: Callable[[Health, int], Awaitable[None]]) -> None:
-    async def run() -> None:
-        port = free_port()
-        async with health_server("127.0.0.1", port) as health:
-            await scenario(health, port)
-
-    asyncio.run(asyncio.wait_for(run(), 60))
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Health, int]]:
+    port = free_port()
+    async with health_server("127.0.0.1", port) as health:
+        yield health, port
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-def test_healthz_is_flannelds_at_any_time_and_by_any_method(method: str) -> None:
-    async def scenario(_health: Health, port: int) -> None:
+async def test_healthz_is_flannelds_at_any_time_and_by_any_method(method: str) -> None:
+    async with serving() as (_health, port):
         status, headers, body = await ask(port, "/healthz", method)
         assert status == "HTTP/1.1 200 OK"
         assert headers["content-type"] == "text/plain; charset=utf-8"
         assert headers["content-length"] == "19"
         assert body == (b"" if method == "HEAD" else b"flanneld is running")
 
-    served(scenario)
 
-
-def test_readyz_turns_with_readiness() -> None:
-    async def scenario(health: Health, port: int) -> None:
+async def test_readyz_turns_with_readiness() -> None:
+    async with serving() as (health, port):
         status, _, body = await ask(port, "/readyz")
         assert (status, body) == ("HTTP/1.1 503 Service Unavailable", b"flanneld is not ready yet")
         health.ready = True
         status, _, body = await ask(port, "/readyz")
         assert (status, body) == ("HTTP/1.1 200 OK", b"flanneld is ready")
 
-    served(scenario)
 
-
-def test_other_paths_are_gos_404() -> None:
-    async def scenario(_health: Health, port: int) -> None:
+async def test_other_paths_are_gos_404() -> None:
+    async with serving() as (_health, port):
         for path in ("/", "/metrics", "/healthz/"):
             status, headers, body = await ask(port, path)
             assert status == "HTTP/1.1 404 Not Found"
             assert headers["x-content-type-options"] == "nosniff"
             assert body == b"404 page not found\n"
 
-    served(scenario)
 
-
-def test_statusz_says_more() -> None:
-    async def scenario(health: Health, port: int) -> None:
+async def test_statusz_says_more() -> None:
+    async with serving() as (health, port):
         assert json.loads((await ask(port, "/statusz"))[2]) == {"ready": False}
         health.details = lambda: {"peers": 3}
         status, headers, body = await ask(port, "/statusz")
@@ -83,34 +76,23 @@ def test_statusz_says_more() -> None:
         assert headers["content-type"].startswith("application/json")
         assert json.loads(body) == {"ready": False, "peers": 3}
 
-    served(scenario)
+
+async def test_port_zero_serves_nothing() -> None:
+    async with health_server("256.0.0.0", 0) as health:
+        assert not health.ready
 
 
-def test_port_zero_serves_nothing() -> None:
-    async def scenario() -> None:
-        async with health_server("256.0.0.0", 0) as health:
-            assert not health.ready
-
-    asyncio.run(scenario())
-
-
-def test_port_that_is_taken_is_named_with_the_fix() -> None:
-    async def scenario() -> None:
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            port = other.getsockname()[1]
-            with pytest.raises(OperatorError, match=f"port {port}: Address already in use"):
-                async with health_server("127.0.0.1", port):
-                    pass
-
-    asyncio.run(scenario())
-
-
-def test_address_that_is_none_is_named() -> None:
-    async def scenario() -> None:
-        with pytest.raises(OperatorError, match=r"cannot serve health on 256\.0\.0\.1"):
-            async with health_server("256.0.0.1", free_port()):
+async def test_port_that_is_taken_is_named_with_the_fix() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port}: Address already in use"):
+            async with health_server("127.0.0.1", port):
                 pass
 
-    asyncio.run(scenario())
+
+async def test_address_that_is_none_is_named() -> None:
+    with pytest.raises(OperatorError, match=r"cannot serve health on 256\.0\.0\.1"):
+        async with health_server("256.0.0.1", free_port()):
+            pass

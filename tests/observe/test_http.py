@@ -102,38 +102,32 @@ async def ended(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-def test_several_requests_over_one_connection(run: Run) -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port), client(port) as (reader, writer):
-            for _ in range(3):
-                writer.write(get("/facts?a=b"))
-                assert await response(reader) == (200, b'{"method": "GET", "query": "a=b"}')
-            writer.write(get("/nowhere") + get("/facts"))  # both at once
-            assert await response(reader) == (404, b"Not Found")
-            assert (await response(reader))[0] == 200
-
-    run(scenario())
+async def test_several_requests_over_one_connection(run: Run) -> None:
+    async with serving() as (_, port), client(port) as (reader, writer):
+        for _ in range(3):
+            writer.write(get("/facts?a=b"))
+            assert await response(reader) == (200, b'{"method": "GET", "query": "a=b"}')
+        writer.write(get("/nowhere") + get("/facts"))  # both at once
+        assert await response(reader) == (404, b"Not Found")
+        assert (await response(reader))[0] == 200
 
 
-def test_unix_socket_names_the_user(run: Run, tmp_path: Path) -> None:
+async def test_unix_socket_names_the_user(run: Run, tmp_path: Path) -> None:
     async def user(request: Request) -> Response:
         return Response.text(200, str(request.uid))
 
-    async def scenario() -> None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "s"))
-        listener.listen()
-        server = HttpServer(user)
-        server.listen(listener)
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
-            writer.write(get("/"))
-            assert await response(reader) == (200, str(os.geteuid()).encode())
-            writer.close()
-        finally:
-            await server.stop()
-
-    run(scenario())
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    server = HttpServer(user)
+    server.listen(listener)
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(get("/"))
+        assert await response(reader) == (200, str(os.geteuid()).encode())
+        writer.close()
+    finally:
+        await server.stop()
 
 
 @pytest.mark.parametrize(
@@ -144,36 +138,27 @@ def test_unix_socket_names_the_user(run: Run, tmp_path: Path) -> None:
     ],
     ids=["length", "chunked"],
 )
-def test_body_of_a_post(body: bytes) -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            head = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
-            assert await ask(port, head + body) == (200, b"hello")
-
-    asyncio.run(scenario())
+async def test_body_of_a_post(body: bytes) -> None:
+    async with serving() as (_, port):
+        head = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
+        assert await ask(port, head + body) == (200, b"hello")
 
 
-def test_body_that_waits_for_continue() -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port), client(port) as (reader, writer):
-            headers = b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-            writer.write(b"POST /echo HTTP/1.1\r\n" + headers)
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
-            writer.write(b"ok")
-            assert await response(reader) == (200, b"ok")
-
-    asyncio.run(scenario())
+async def test_body_that_waits_for_continue() -> None:
+    async with serving() as (_, port), client(port) as (reader, writer):
+        headers = b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        writer.write(b"POST /echo HTTP/1.1\r\n" + headers)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        writer.write(b"ok")
+        assert await response(reader) == (200, b"ok")
 
 
-def test_head_has_no_body() -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port), client(port) as (reader, writer):
-            writer.write(get("/facts").replace(b"GET", b"HEAD"))
-            assert (await response(reader, body=False))[0] == 200
-            writer.write(get("/facts"))
-            assert (await response(reader))[0] == 200
-
-    asyncio.run(scenario())
+async def test_head_has_no_body() -> None:
+    async with serving() as (_, port), client(port) as (reader, writer):
+        writer.write(get("/facts").replace(b"GET", b"HEAD"))
+        assert (await response(reader, body=False))[0] == 200
+        writer.write(get("/facts"))
+        assert (await response(reader))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -187,16 +172,13 @@ def test_head_has_no_body() -> None:
     ],
     ids=["long header", "many headers", "long body", "no host", "tls"],
 )
-def test_wrong_request_is_told_so(request_: bytes, status: int) -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            assert (await ask(port, request_))[0] == status
-            assert (await ask(port, get("/facts")))[0] == 200
-
-    asyncio.run(scenario())
+async def test_wrong_request_is_told_so(request_: bytes, status: int) -> None:
+    async with serving() as (_, port):
+        assert (await ask(port, request_))[0] == status
+        assert (await ask(port, get("/facts")))[0] == 200
 
 
-def test_client_that_still_sends_sees_why_it_is_refused() -> None:
+async def test_client_that_still_sends_sees_why_it_is_refused() -> None:
     """Closing with bytes unread would reset the connection under its request."""
 
     def post(port: int) -> bytes:
@@ -205,21 +187,15 @@ def test_client_that_still_sends_sees_why_it_is_refused() -> None:
             client.sendall(head.encode() + bytes(BIG))
             return client.recv(64)
 
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            asked = asyncio.get_running_loop().run_in_executor(None, post, port)
-            assert (await asked).startswith(b"HTTP/1.1 413")
-
-    asyncio.run(scenario())
+    async with serving() as (_, port):
+        asked = asyncio.get_running_loop().run_in_executor(None, post, port)
+        assert (await asked).startswith(b"HTTP/1.1 413")
 
 
-def test_defect_of_ours_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with serving() as (_, port):
-            assert await ask(port, get("/broken")) == (500, b"internal error")
-            assert (await ask(port, get("/facts")))[0] == 200
-
-    asyncio.run(scenario())
+async def test_defect_of_ours_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as (_, port):
+        assert await ask(port, get("/broken")) == (500, b"internal error")
+        assert (await ask(port, get("/facts")))[0] == 200
     assert "internal error; please report it" in caplog.messages
 
 
@@ -227,84 +203,69 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_half_open_requests_hold_nothing(run: Run) -> None:
-    async def scenario() -> None:
-        patient = Limits(connections=8, request_seconds=3600.0)
-        async with serving(patient) as (server, port), contextlib.AsyncExitStack() as stack:
-            for _ in range(130):
-                _, writer = await stack.enter_async_context(client(port))
-                writer.write(b"GET /facts HTTP/1.1\r\n")
-            for _ in range(3):
-                assert (await ask(port, get("/facts")))[0] == 200
-            assert len(server._connections) <= 8
-
-    run(scenario())
-
-
-def test_request_that_does_not_come_ends_the_connection(run: Run) -> None:
-    async def scenario() -> None:
-        async with serving(HASTY) as (_, port):
-            for data in (
-                b"",
-                b"GET / HT",
-                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
-            ):
-                async with client(port) as (reader, writer):
-                    writer.write(data)
-                    assert await ended(reader)
-
-    run(scenario())
-
-
-def test_response_that_is_not_taken_ends_the_connection(run: Run) -> None:
-    async def scenario() -> None:
-        before = descriptors()
-        async with serving(HASTY) as (server, port), client(port) as (_, writer):
-            writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket
-            writer.write(get("/big"))
+async def test_half_open_requests_hold_nothing(run: Run) -> None:
+    patient = Limits(connections=8, request_seconds=3600.0)
+    async with serving(patient) as (server, port), contextlib.AsyncExitStack() as stack:
+        for _ in range(130):
+            _, writer = await stack.enter_async_context(client(port))
+            writer.write(b"GET /facts HTTP/1.1\r\n")
+        for _ in range(3):
             assert (await ask(port, get("/facts")))[0] == 200
-            deadline = time.monotonic() + SECONDS
-            while server._connections:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
-        assert descriptors() <= before + 1  # the loop's own
-
-    run(scenario())
+        assert len(server._connections) <= 8
 
 
-def test_busy_connections_are_not_ended_for_new_ones(run: Run) -> None:
-    async def scenario() -> None:
-        async with serving(Limits(connections=1)) as (_, port), client(port) as (reader, writer):
-            writer.write(get("/slow"))
-            await asyncio.sleep(0.05)
-            assert (await ask(port, get("/facts")))[0] == 200  # in its turn
-            assert await response(reader) == (200, b"late")
+async def test_request_that_does_not_come_ends_the_connection(run: Run) -> None:
+    async with serving(HASTY) as (_, port):
+        for data in (
+            b"",
+            b"GET / HT",
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+        ):
+            async with client(port) as (reader, writer):
+                writer.write(data)
+                assert await ended(reader)
 
-    run(scenario())
+
+async def test_response_that_is_not_taken_ends_the_connection(run: Run) -> None:
+    before = descriptors()
+    async with serving(HASTY) as (server, port), client(port) as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket
+        writer.write(get("/big"))
+        assert (await ask(port, get("/facts")))[0] == 200
+        deadline = time.monotonic() + SECONDS
+        while server._connections:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    assert descriptors() <= before + 1  # the loop's own
 
 
-def test_stop_lets_an_answer_finish_and_ends_who_waits(run: Run) -> None:
-    async def scenario() -> None:
-        async with serving() as (server, port), client(port) as idle, client(port) as busy:
-            busy[1].write(get("/slow"))
-            await asyncio.sleep(0.05)
-            await server.stop()
-            assert await ended(idle[0])
-            assert await response(busy[0]) == (200, b"late")
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.open_connection("127.0.0.1", port)
+async def test_busy_connections_are_not_ended_for_new_ones(run: Run) -> None:
+    async with serving(Limits(connections=1)) as (_, port), client(port) as (reader, writer):
+        writer.write(get("/slow"))
+        await asyncio.sleep(0.05)
+        assert (await ask(port, get("/facts")))[0] == 200  # in its turn
+        assert await response(reader) == (200, b"late")
 
-    run(scenario())
+
+async def test_stop_lets_an_answer_finish_and_ends_who_waits(run: Run) -> None:
+    async with serving() as (server, port), client(port) as idle, client(port) as busy:
+        busy[1].write(get("/slow"))
+        await asyncio.sleep(0.05)
+        await server.stop()
+        assert await ended(idle[0])
+        assert await response(busy[0]) == (200, b"late")
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from([get("/facts"), b"\r\n", b"Host: y", b"\0\xff", b"A" * 999])))
 def test_no_bytes_are_an_internal_error(parts: list[bytes]) -> None:
-    async def scenario() -> None:
+    async def exchange() -> None:
         async with serving(HASTY) as (_, port), client(port) as (reader, writer):
             writer.write(b"".join(parts))
             writer.write_eof()
             with contextlib.suppress(ConnectionResetError):
                 assert b"HTTP/1.1 500" not in await asyncio.wait_for(reader.read(), SECONDS)
 
-    asyncio.run(scenario())
+    asyncio.run(exchange())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubecluster import Cluster, Kube, until
+from tests.support.kubecluster import Kube, until
 from tests.support.kubehostile import HOSTILE, HostileApi
 from tests.support.podcidr import controller, leader, ranges, served, source
 from udpoverlay.kubernetes.node import NodeView
@@ -19,94 +19,82 @@ LEASE = ("leases", "kube-system", "podcidr")
     "name", ["bare object", "null items", "nameless items", "deep", "gzip bomb", "not found",
              "gone", "no HTTP", "unauthorized", "wrong types"]
 )  # fmt: skip
-def test_hostile_replies_end_nothing(double: Kube, name: str) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        async with HostileApi(cluster.api) as hostile:
-            access = await source(cluster, url=hostile.url)
-            async with controller(cluster, access=access) as replica:
-                await cluster.node("n1")
-                before = await served(cluster, "n1")
-                hostile.reply = lambda asked: HOSTILE[name]
-                await hostile.cut()
-                await cluster.node("n2")
-                await until(lambda: len(hostile.served) >= 4, f"four of {name}")
-                assert (await ranges(cluster))["n2"] == []
-                hostile.reply = lambda asked: None
-                found = await served(cluster, "n1", "n2")
-                assert found["n1"] == before["n1"]
-                assert replica.status()["task_failures"] == 0
-                await until(lambda: replica.status()["troubles"] == {}, "no trouble is left")
-
-    double(scenario)
+async def test_hostile_replies_end_nothing(double: Kube, name: str) -> None:
+    async with HostileApi(double.api) as hostile:
+        access = await source(double, url=hostile.url)
+        async with controller(double, access=access) as replica:
+            await double.node("n1")
+            before = await served(double, "n1")
+            hostile.reply = lambda asked: HOSTILE[name]
+            await hostile.cut()
+            await double.node("n2")
+            await until(lambda: len(hostile.served) >= 4, f"four of {name}")
+            assert (await ranges(double))["n2"] == []
+            hostile.reply = lambda asked: None
+            found = await served(double, "n1", "n2")
+            assert found["n1"] == before["n1"]
+            assert replica.status()["task_failures"] == 0
+            await until(lambda: replica.status()["troubles"] == {}, "no trouble is left")
 
 
-def test_an_unforeseen_error_gives_the_lease_to_another_replica(
+async def test_an_unforeseen_error_gives_the_lease_to_another_replica(
     double: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        real = Term.serve
+    real = Term.serve
 
-        async def broken(self: Term, *rest: Any) -> None:
-            if self._leadership.identity == "a":
-                raise ZeroDivisionError("unforeseen")
-            await real(self, *rest)
+    async def broken(self: Term, *rest: Any) -> None:
+        if self._leadership.identity == "a":
+            raise ZeroDivisionError("unforeseen")
+        await real(self, *rest)
 
-        monkeypatch.setattr(Term, "serve", broken)
-        async with controller(cluster, identity="a") as first:
-            await until(lambda: first.status()["task_failures"] == 1, "it failed")
-            assert "ZeroDivisionError" in first.status()["troubles"]["podcidr"]
-            objects = cluster.api.store.objects
-            await until(lambda: not objects[LEASE]["spec"].get("holderIdentity"), "it lets go")
-            async with controller(cluster, identity="b") as second:
-                await leader(second)
-                await cluster.node("n1")
-                await served(cluster, "n1")
-            monkeypatch.setattr(Term, "serve", real)
-            await cluster.node("n2")
-            await served(cluster, "n1", "n2")
-
-    double(scenario)
+    monkeypatch.setattr(Term, "serve", broken)
+    async with controller(double, identity="a") as first:
+        await until(lambda: first.status()["task_failures"] == 1, "it failed")
+        assert "ZeroDivisionError" in first.status()["troubles"]["podcidr"]
+        objects = double.api.store.objects
+        await until(lambda: not objects[LEASE]["spec"].get("holderIdentity"), "it lets go")
+        async with controller(double, identity="b") as second:
+            await leader(second)
+            await double.node("n1")
+            await served(double, "n1")
+        monkeypatch.setattr(Term, "serve", real)
+        await double.node("n2")
+        await served(double, "n1", "n2")
 
 
-def test_an_unforeseen_error_in_following_nodes_is_survived(
+async def test_an_unforeseen_error_in_following_nodes_is_survived(
     double: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        async with controller(cluster) as replica:
-            await leader(replica)
-            real = NodeView.same_facts
+    async with controller(double) as replica:
+        await leader(replica)
+        real = NodeView.same_facts
 
-            def broken(self: NodeView, other: NodeView | None) -> bool:
-                raise ZeroDivisionError("unforeseen")
+        def broken(self: NodeView, other: NodeView | None) -> bool:
+            raise ZeroDivisionError("unforeseen")
 
-            monkeypatch.setattr(NodeView, "same_facts", broken)
-            await cluster.node("n1")
-            await until(lambda: replica.status()["task_failures"] >= 1, "it failed")
-            assert "podcidr-nodes" in replica.status()["troubles"]
-            monkeypatch.setattr(NodeView, "same_facts", real)
-            await cluster.node("n2")
-            await served(cluster, "n1", "n2")
-            assert replica.status()["leader"]
-
-    double(scenario)
+        monkeypatch.setattr(NodeView, "same_facts", broken)
+        await double.node("n1")
+        await until(lambda: replica.status()["task_failures"] >= 1, "it failed")
+        assert "podcidr-nodes" in replica.status()["troubles"]
+        monkeypatch.setattr(NodeView, "same_facts", real)
+        await double.node("n2")
+        await served(double, "n1", "n2")
+        assert replica.status()["leader"]
 
 
-def test_no_range_is_given_while_a_node_that_may_hold_it_cannot_be_read(
+async def test_no_range_is_given_while_a_node_that_may_hold_it_cannot_be_read(
     double: Kube, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.0.0/24")
-        node = cluster.api.store.objects["nodes", "", "n1"]
-        good, node["spec"] = node["spec"], {"podCIDRs": {"a": 1}}
-        async with controller(cluster) as replica:
-            await leader(replica)
-            await cluster.node("n2")
-            await until(lambda: "while a Node cannot be read" in caplog.text, "it says so")
-            assert (await ranges(cluster))["n2"] == []
-            assert "n1" in replica.status()["troubles"]["unreadable"]
-            node["spec"] = good
-            await cluster.annotate("n1", public_ip="192.0.2.1")
-            found = await served(cluster, "n1", "n2")
-            assert found == {"n1": ["10.244.0.0/24"], "n2": ["10.244.1.0/24"]}
-
-    double(scenario)
+    await double.node("n1", "10.244.0.0/24")
+    node = double.api.store.objects["nodes", "", "n1"]
+    good, node["spec"] = node["spec"], {"podCIDRs": {"a": 1}}
+    async with controller(double) as replica:
+        await leader(replica)
+        await double.node("n2")
+        await until(lambda: "while a Node cannot be read" in caplog.text, "it says so")
+        assert (await ranges(double))["n2"] == []
+        assert "n1" in replica.status()["troubles"]["unreadable"]
+        node["spec"] = good
+        await double.annotate("n1", public_ip="192.0.2.1")
+        found = await served(double, "n1", "n2")
+        assert found == {"n1": ["10.244.0.0/24"], "n2": ["10.244.1.0/24"]}

@@ -11,7 +11,7 @@ import pytest
 from netaddr import IPNetwork
 
 from tests.registry.contract import RenewingContract, RenewingHarness
-from tests.support.aio import collecting, run
+from tests.support.aio import collecting
 from tests.support.clock import FakeClock
 from tests.support.leases import attrs, lease, subnet
 from udpoverlay.errors import OutOfSubnets
@@ -64,40 +64,31 @@ class TestContract(RenewingContract):
         return MemoryHarness()
 
 
-def test_what_ran_out_goes_at_the_next_sweep_and_reservations_stay() -> None:
-    async def scenario() -> None:
-        world = MemoryHarness()
-        own = await world.registry(1).acquire(attrs("192.0.2.1"), None)
-        pinned = world.store.put(lease("10.5.9.0/24", "192.0.2.9"))
-        async with collecting(world.registry(2).watch()) as watch:
-            await watch.until(lambda events: events)
-            await world.clock.advance(86401)
-            world.store.sweep()
-            await watch.until(lambda events: len(events) == 2)
-            assert watch.items[1] == Removed(own.subnet)
-        assert world.store.leases() == (pinned,)
-
-    run(scenario())
+async def test_what_ran_out_goes_at_the_next_sweep_and_reservations_stay() -> None:
+    world = MemoryHarness()
+    own = await world.registry(1).acquire(attrs("192.0.2.1"), None)
+    pinned = world.store.put(lease("10.5.9.0/24", "192.0.2.9"))
+    async with collecting(world.registry(2).watch()) as watch:
+        await watch.until(lambda events: events)
+        await world.clock.advance(86401)
+        world.store.sweep()
+        await watch.until(lambda events: len(events) == 2)
+        assert watch.items[1] == Removed(own.subnet)
+    assert world.store.leases() == (pinned,)
 
 
-def test_a_reservation_keeps_having_no_term() -> None:
-    async def scenario() -> None:
-        world = MemoryHarness()
-        world.store.put(lease("10.5.9.0/24", "192.0.2.1"))
-        own = await world.registry(1).acquire(attrs("192.0.2.1"), None)
-        assert (own.subnet, own.expires_at) == (subnet("10.5.9.0/24"), None)
-        assert (await world.registry(1).renew(own)).expires_at is None
-
-    run(scenario())
+async def test_a_reservation_keeps_having_no_term() -> None:
+    world = MemoryHarness()
+    world.store.put(lease("10.5.9.0/24", "192.0.2.1"))
+    own = await world.registry(1).acquire(attrs("192.0.2.1"), None)
+    assert (own.subnet, own.expires_at) == (subnet("10.5.9.0/24"), None)
+    assert (await world.registry(1).renew(own)).expires_at is None
 
 
-def test_a_full_network_has_no_subnet_left() -> None:
-    async def scenario() -> None:
-        world = MemoryHarness()
-        world.store.conf = NetConf(network=IPNetwork("10.5.0.0/22"), subnet_len=24).validated()
-        for host in (1, 2, 3):
-            await world.registry(host).acquire(attrs(f"192.0.2.{host}"), None)
-        with pytest.raises(OutOfSubnets):
-            await world.registry(4).acquire(attrs("192.0.2.4"), None)
-
-    run(scenario())
+async def test_a_full_network_has_no_subnet_left() -> None:
+    world = MemoryHarness()
+    world.store.conf = NetConf(network=IPNetwork("10.5.0.0/22"), subnet_len=24).validated()
+    for host in (1, 2, 3):
+        await world.registry(host).acquire(attrs(f"192.0.2.{host}"), None)
+    with pytest.raises(OutOfSubnets):
+        await world.registry(4).acquire(attrs("192.0.2.4"), None)

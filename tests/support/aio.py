@@ -1,4 +1,4 @@
-"""Running a scenario in an event loop, waiting for conditions instead of sleeping."""
+"""Running a test in an event loop, waiting for conditions instead of sleeping."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import uvloop
@@ -18,21 +19,40 @@ _cleanups: list[Callable[[], Awaitable[None]]] = []
 
 
 def at_end(cleanup: Callable[[], Awaitable[None]]) -> None:
-    """Await `cleanup()` when the running scenario ends, however it ends; the last one first."""
+    """Await `cleanup()` when the running test ends, however it ends; the last one first."""
     _cleanups.append(cleanup)
 
 
-def run(scenario: Coroutine[Any, Any, T], deadline: float = DEADLINE) -> T:
+def run(coroutine: Coroutine[Any, Any, T], deadline: float = DEADLINE) -> T:
     """Run a coroutine in a fresh uvloop, and fail when it takes longer than `deadline`."""
 
     async def bounded() -> T:
         try:
-            return await asyncio.wait_for(scenario, deadline)
+            return await asyncio.wait_for(coroutine, deadline)
         finally:
             while _cleanups:
                 await _cleanups.pop()()
 
     return uvloop.run(bounded())
+
+
+@dataclass(frozen=True, slots=True)
+class InLoop(Generic[T]):
+    """What a fixture gives for a value that lives in the test's event loop.
+
+    `enter()` is called there, and the test gets what the context gives.
+    """
+
+    enter: Callable[[], contextlib.AbstractAsyncContextManager[T]]
+
+
+async def call(test: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
+    """An async test with its fixtures; what lives in the loop ends with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+        for name, value in arguments.items():
+            if isinstance(value, InLoop):
+                arguments[name] = await stack.enter_async_context(value.enter())
+        await test(**arguments)
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -50,7 +70,7 @@ async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> 
 
 
 async def settle(turns: int = 30) -> None:
-    """Let everything that is ready run; for scenarios without input and output."""
+    """Let everything that is ready run; for tests without input and output."""
     for _ in range(turns):
         await asyncio.sleep(0)
 

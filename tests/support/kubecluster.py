@@ -1,11 +1,9 @@
 """One face for the API double and a real kube-apiserver; the `kube` fixture runs a test on both.
 
-A test is a coroutine that gets a Cluster:
+    async def test_something(kube: Kube) -> None:
+        await kube.node("n1")
 
-    def test_something(kube: Kube) -> None:
-        async def scenario(cluster: Cluster) -> None:
-            ...
-        kube(scenario)
+`double` is the double alone, for tests that break it.
 """
 
 from __future__ import annotations
@@ -15,13 +13,14 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
+from tests.support.aio import InLoop
 from tests.support.kube_apiserver import USERS, KubeApiServer
 from tests.support.kubeapi import KubeApi
 from tests.support.kubeapi.rbac import DAEMON, GROUPS, Rule
@@ -29,8 +28,6 @@ from tests.support.patience import DEADLINE
 from udpoverlay.model.config import KubeConfigSource
 
 Json = dict[str, Any]
-Scenario = Callable[["Cluster"], Coroutine[Any, Any, None]]
-Kube = Callable[[Scenario], None]
 
 PREFIX = "flannel.alpha.coreos.com/"
 NODES = "/api/v1/nodes"
@@ -52,7 +49,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str = "")
         await asyncio.sleep(0.005)
 
 
-class Cluster:
+class Kube:
     """Either server, and what an administrator does to it."""
 
     def __init__(self, directory: Path, double: KubeApi | None, real: KubeApiServer | None) -> None:
@@ -309,14 +306,19 @@ def _rule(rule: Rule) -> Json:
     return found
 
 
-def run_on_double(directory: Path, scenario: Scenario) -> None:
-    """Run a scenario that needs the double because it breaks it."""
+@asynccontextmanager
+async def on_double(directory: Path) -> AsyncIterator[Kube]:
+    async with KubeApi() as api:
+        yield Kube(directory, api, None)
 
-    async def main() -> None:
-        async with KubeApi() as api:
-            await asyncio.wait_for(scenario(Cluster(directory, api, None)), DEADLINE)
 
-    uvloop.run(main())
+@asynccontextmanager
+async def on_real(directory: Path, server: KubeApiServer) -> AsyncIterator[Kube]:
+    cluster = Kube(directory, None, server)
+    try:
+        yield cluster
+    finally:
+        await cluster.clean()
 
 
 @pytest.fixture(scope="session")
@@ -329,24 +331,19 @@ def real_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi
         server.close()
 
 
-@pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.kube)])
-def kube(request: pytest.FixtureRequest, tmp_path: Path) -> Kube:
-    """Runs a scenario on the API double, and on a real kube-apiserver where there is one."""
+REAL = pytest.param("real", marks=[pytest.mark.kube, pytest.mark.deadline(2 * DEADLINE)])
+
+
+@pytest.fixture(params=["double", REAL])
+def kube(request: pytest.FixtureRequest, tmp_path: Path) -> InLoop[Kube]:
+    """The API double, and a real kube-apiserver where there is one."""
     if request.param == "double":
-        return lambda scenario: run_on_double(tmp_path, scenario)
+        return InLoop(lambda: on_double(tmp_path))
     server: KubeApiServer = request.getfixturevalue("real_apiserver")
-
-    async def main(scenario: Scenario) -> None:
-        cluster = Cluster(tmp_path, None, server)
-        try:
-            await asyncio.wait_for(scenario(cluster), 2 * DEADLINE)
-        finally:
-            await cluster.clean()
-
-    return lambda scenario: uvloop.run(main(scenario))
+    return InLoop(lambda: on_real(tmp_path, server))
 
 
 @pytest.fixture
-def double(tmp_path: Path) -> Kube:
-    """Runs a scenario against the API double alone."""
-    return lambda scenario: run_on_double(tmp_path, scenario)
+def double(tmp_path: Path) -> InLoop[Kube]:
+    """The API double alone."""
+    return InLoop(lambda: on_double(tmp_path))

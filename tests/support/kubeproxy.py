@@ -12,7 +12,7 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
-from tests.support.kubecluster import Cluster, until
+from tests.support.kubecluster import Kube, until
 
 Matches = Callable[[str, str], bool]
 """(method, path)."""
@@ -86,7 +86,7 @@ class Front:
 class SwallowingProxy(Front):
     """`async with SwallowingProxy(cluster) as proxy`: answers of some requests never come."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Kube) -> None:
         super().__init__(cluster.url)
         self.swallows: Matches = lambda method, path: False
         """Whose answers are swallowed from now on."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.kubeapi import KubeApi
-from tests.support.kubecluster import Cluster, until
+from tests.support.kubecluster import Kube, until
 from tests.support.kubefuzz import NAMES, Mutator
 from tests.support.kubehostile import HOSTILE, Asked, HostileApi, http
 from tests.support.kuberegistry import ATTRS, QUICK, NoonClock, Told, opened, watching
@@ -101,7 +101,7 @@ class Storm:
                 return data
 
 
-async def rounds(cluster: Cluster, seconds: float, seed: int) -> str:
+async def rounds(cluster: Kube, seconds: float, seed: int) -> str:
     """Storm and calm in turn for `seconds`. AssertionError when something stays wrong."""
     storm = Storm(seed)
     expected = {"10.244.1.0/24": "192.0.2.1", "10.244.2.0/24": "192.0.2.2"}
@@ -148,7 +148,7 @@ async def rounds(cluster: Cluster, seconds: float, seed: int) -> str:
 
 
 async def _right(
-    cluster: Cluster, registry: KubeRegistry, told: Told, expected: dict[str, str], node: str
+    cluster: Kube, registry: KubeRegistry, told: Told, expected: dict[str, str], node: str
 ) -> None:
     """Wait until the registry tells what is true and the controller gave what was wanted."""
     await told.become(expected)
@@ -165,7 +165,7 @@ async def main(seconds: float, seed: int) -> None:
     """Run against a double of its own."""
     async with KubeApi() as api:
         with tempfile.TemporaryDirectory() as directory:
-            print(await rounds(Cluster(Path(directory), api, None), seconds, seed))
+            print(await rounds(Kube(Path(directory), api, None), seconds, seed))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.kubecluster import NODES, Cluster
+from tests.support.kubecluster import NODES, Kube
 
 Json = dict[str, Any]
 
 
-async def watch(cluster: Cluster, query: str, count: int, token: str = "") -> list[Json]:
+async def watch(cluster: Kube, query: str, count: int, token: str = "") -> list[Json]:
     """The first `count` events of a watch."""
     events: list[Json] = []
     headers = {"Authorization": f"Bearer {token or cluster.admin_token}"}
@@ -34,5 +34,5 @@ def brief(event: Json) -> tuple[str, str]:
     return event["type"], event["object"]["metadata"].get("name", "")
 
 
-async def version(cluster: Cluster) -> str:
+async def version(cluster: Kube) -> str:
     return str((await cluster.ok("GET", NODES))["metadata"]["resourceVersion"])

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from netaddr import IPNetwork
 
 from tests.support.kubeapi.rbac import Rule
-from tests.support.kubecluster import NODES, Cluster, until
+from tests.support.kubecluster import NODES, Kube, until
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.kubernetes.cidr_set import Pool, pools_of
 from udpoverlay.kubernetes.client import KubeClient
@@ -30,7 +30,7 @@ DUAL = pools_of(["10.244.0.0/16", "fd00:10::/48"])
 
 
 async def source(
-    cluster: Cluster, rules: Sequence[Rule] = CONTROLLER_RULES, url: str = ""
+    cluster: Kube, rules: Sequence[Rule] = CONTROLLER_RULES, url: str = ""
 ) -> KubeConfigSource:
     token, _ = await cluster.user(rules)
     return KubeConfigSource(kubeconfig_file=str(cluster.kubeconfig(token, f"config-{token}", url)))
@@ -38,7 +38,7 @@ async def source(
 
 @asynccontextmanager
 async def controller(
-    cluster: Cluster,
+    cluster: Kube,
     pools: Sequence[Pool] = V4,
     *,
     identity: str = "a",
@@ -68,12 +68,12 @@ async def controller(
         await client.aclose()
 
 
-async def ranges(cluster: Cluster) -> dict[str, list[str]]:
+async def ranges(cluster: Kube) -> dict[str, list[str]]:
     nodes = (await cluster.ok("GET", NODES))["items"]
     return {node["metadata"]["name"]: node["spec"].get("podCIDRs", []) for node in nodes}
 
 
-async def served(cluster: Cluster, *names: str) -> dict[str, list[str]]:
+async def served(cluster: Kube, *names: str) -> dict[str, list[str]]:
     """Wait until the Nodes `names` have a range; all ranges."""
 
     async def done() -> bool:

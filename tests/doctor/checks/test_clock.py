@@ -14,7 +14,7 @@ import pytest
 from tests.support.aio import at_end
 from tests.support.certificates import Authority
 from tests.support.etcd import EtcdServer, running
-from tests.support.kubecluster import Cluster, Kube
+from tests.support.kubecluster import Kube
 from tests.support.patient import levels, look, patient
 from udpoverlay.doctor.base import Finding
 from udpoverlay.doctor.checks import clock
@@ -111,16 +111,13 @@ async def test_real_etcd_behind_tls_tells_its_time(tmp_path: Path) -> None:
         assert levels(await look(CHECK, here)) == ["ok", "ok"]
 
 
-def test_kubernetes_tells_its_time(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        config = DaemonConfig(kube_subnet_mgr=True, kube=await cluster.source("n1"))
-        here = Patient(config)
-        try:
-            assert levels(await look(CHECK, here)) == ["ok", "ok"]
-        finally:
-            await here.aclose()
-
-    kube(scenario)
+async def test_kubernetes_tells_its_time(kube: Kube) -> None:
+    config = DaemonConfig(kube_subnet_mgr=True, kube=await kube.source("n1"))
+    here = Patient(config)
+    try:
+        assert levels(await look(CHECK, here)) == ["ok", "ok"]
+    finally:
+        await here.aclose()
 
 
 def test_kernel_tells_its_status() -> None:

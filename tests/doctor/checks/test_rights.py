@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.kubeapi.rbac import DAEMON, Rule
-from tests.support.kubecluster import Cluster, Kube
+from tests.support.kubecluster import Kube
 from tests.support.patient import levels
 from udpoverlay.doctor.base import Finding
 from udpoverlay.doctor.checks.rights import CHECK
@@ -23,13 +23,10 @@ async def found(source: KubeConfigSource) -> list[Finding]:
     return list(report.findings)
 
 
-def test_flannels_role_is_enough(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        token, _ = await cluster.user(DAEMON)
-        findings = await found(await cluster.source("n1", token))
-        assert levels(findings) == ["ok"] * 4
-
-    kube(scenario)
+async def test_flannels_role_is_enough(kube: Kube) -> None:
+    token, _ = await kube.user(DAEMON)
+    findings = await found(await kube.source("n1", token))
+    assert levels(findings) == ["ok"] * 4
 
 
 @pytest.mark.parametrize(
@@ -43,50 +40,38 @@ def test_flannels_role_is_enough(kube: Kube) -> None:
         ),
     ],
 )
-def test_missing_verb_is_named_with_the_commands(
+async def test_missing_verb_is_named_with_the_commands(
     kube: Kube, rules: tuple[Rule, ...], lacking: str
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        token, _ = await cluster.user(rules)
-        *good, bad = await found(await cluster.source("n1", token))
-        assert levels(good) == ["ok"] * 3
-        assert bad.level.value == "failure"
-        assert bad.fact.endswith(f"may not: {lacking}")
-        assert "kubectl create clusterrole" in bad.fix
-        assert f"--verb={lacking.partition(' ')[0]} " in bad.fix
-
-    kube(scenario)
+    token, _ = await kube.user(rules)
+    *good, bad = await found(await kube.source("n1", token))
+    assert levels(good) == ["ok"] * 3
+    assert bad.level.value == "failure"
+    assert bad.fact.endswith(f"may not: {lacking}")
+    assert "kubectl create clusterrole" in bad.fix
+    assert f"--verb={lacking.partition(' ')[0]} " in bad.fix
 
 
-def test_account_of_a_refusal_is_named(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        token, user = await cluster.user(())
-        (bad,) = await found(await cluster.source("n1", token))
-        assert bad.fact == f"{user} may not: get nodes, list nodes, watch nodes, patch nodes/status"
-        assert user in bad.fix
-
-    kube(scenario)
+async def test_account_of_a_refusal_is_named(kube: Kube) -> None:
+    token, user = await kube.user(())
+    (bad,) = await found(await kube.source("n1", token))
+    assert bad.fact == f"{user} may not: get nodes, list nodes, watch nodes, patch nodes/status"
+    assert user in bad.fix
 
 
-def test_pods_are_asked_for_where_the_name_comes_from_a_pod(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        token, _ = await cluster.user(DAEMON[1:])
-        source = await cluster.source("", token, pod_name="p", pod_namespace="kube-flannel")
-        *good, bad = await found(source)
-        assert levels(good) == ["ok"] * 4
-        assert bad.fact.endswith("may not: get pods")
-        assert "-n kube-flannel" in bad.fix
-
-    kube(scenario)
+async def test_pods_are_asked_for_where_the_name_comes_from_a_pod(kube: Kube) -> None:
+    token, _ = await kube.user(DAEMON[1:])
+    source = await kube.source("", token, pod_name="p", pod_namespace="kube-flannel")
+    *good, bad = await found(source)
+    assert levels(good) == ["ok"] * 4
+    assert bad.fact.endswith("may not: get pods")
+    assert "-n kube-flannel" in bad.fix
 
 
-def test_unreachable_server_is_a_failure(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        source = await cluster.source("n1", url="http://127.0.0.1:1")
-        findings = await found(source)
-        assert levels(findings) == ["failure"]
-
-    kube(scenario)
+async def test_unreachable_server_is_a_failure(kube: Kube) -> None:
+    source = await kube.source("n1", url="http://127.0.0.1:1")
+    findings = await found(source)
+    assert levels(findings) == ["failure"]
 
 
 async def test_with_etcd_there_are_none() -> None:

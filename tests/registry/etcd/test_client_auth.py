@@ -43,66 +43,54 @@ def root(server: EtcdServer, *args: str) -> None:
 
 
 @pytest.mark.etcd
-def test_a_user_gets_a_lease_and_follows_it(secured: EtcdServer) -> None:
-    async def scenario() -> None:
-        network = EtcdNetwork(secured, prefix="/net")
-        registry = network.registry(username="flannel", password="open,sesame")
-        lease = await registry.acquire(network.attrs(1), None)
-        watch = registry.watch()
-        event = await watch.__anext__()
-        assert isinstance(event, Snapshot)
-        assert [found.subnet for found in event.leases] == [lease.subnet]
-        await watch.aclose()  # type: ignore[attr-defined]  # it is a generator
-
-    run(scenario())
+async def test_a_user_gets_a_lease_and_follows_it(secured: EtcdServer) -> None:
+    network = EtcdNetwork(secured, prefix="/net")
+    registry = network.registry(username="flannel", password="open,sesame")
+    lease = await registry.acquire(network.attrs(1), None)
+    watch = registry.watch()
+    event = await watch.__anext__()
+    assert isinstance(event, Snapshot)
+    assert [found.subnet for found in event.leases] == [lease.subnet]
+    await watch.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
 @pytest.mark.etcd
-def test_a_token_that_etcd_does_not_know_any_more_is_replaced(secured: EtcdServer) -> None:
-    async def scenario() -> None:
-        etcd = client(secured.url, username="flannel", password="open,sesame")
-        await etcd.range(b"/net/x")
-        assert etcd.counters["authentications"] == 1
-        etcd._token = "ranout.1"
-        await etcd.range(b"/net/x")
-        assert etcd.counters["authentications"] == 2
-        stream = await etcd.watch(b"/net/", prefix_end(b"/net/"), 1)
-        assert (await stream.read())[0].created
-        stream.close()
-
-    run(scenario())
+async def test_a_token_that_etcd_does_not_know_any_more_is_replaced(secured: EtcdServer) -> None:
+    etcd = client(secured.url, username="flannel", password="open,sesame")
+    await etcd.range(b"/net/x")
+    assert etcd.counters["authentications"] == 1
+    etcd._token = "ranout.1"
+    await etcd.range(b"/net/x")
+    assert etcd.counters["authentications"] == 2
+    stream = await etcd.watch(b"/net/", prefix_end(b"/net/"), 1)
+    assert (await stream.read())[0].created
+    stream.close()
 
 
 @pytest.mark.etcd
-def test_a_token_from_the_future_of_a_restored_etcd_is_given_up(secured: EtcdServer) -> None:
+async def test_a_token_from_the_future_of_a_restored_etcd_is_given_up(secured: EtcdServer) -> None:
     """etcd does not answer a token whose log index it has not reached."""
 
-    async def scenario() -> None:
-        etcd = client(secured.url, timeouts=HASTY, username="flannel", password="open,sesame")
-        etcd._token = "restored.1000000"
-        await patiently(etcd, b"/net/x")
-        assert etcd.counters["authentications"] >= 1
-
-    run(scenario())
+    etcd = client(secured.url, timeouts=HASTY, username="flannel", password="open,sesame")
+    etcd._token = "restored.1000000"
+    await patiently(etcd, b"/net/x")
+    assert etcd.counters["authentications"] >= 1
 
 
 @pytest.mark.etcd
-def test_changed_users_and_roles_need_no_restart(secured: EtcdServer) -> None:
-    async def scenario() -> None:
-        etcd = client(secured.url, username="flannel", password="open,sesame")
-        await etcd.range(b"/net/x")
-        await in_thread(root, secured, "user", "add", "other:pass")
-        await etcd.txn([if_absent(b"/net/y")], [put_op(b"/net/y", b"1", 0)])
-
-    run(scenario())
+async def test_changed_users_and_roles_need_no_restart(secured: EtcdServer) -> None:
+    etcd = client(secured.url, username="flannel", password="open,sesame")
+    await etcd.range(b"/net/x")
+    await in_thread(root, secured, "user", "add", "other:pass")
+    await etcd.txn([if_absent(b"/net/y")], [put_op(b"/net/y", b"1", 0)])
 
 
 def denial(url: str, **config: Any) -> str:
-    async def scenario() -> None:
+    async def ask() -> None:
         await client(url, **config).range(b"/elsewhere")
 
     with pytest.raises(RegistryDenied) as caught:
-        run(scenario())
+        run(ask())
     assert caught.value.fix
     return str(caught.value)
 
@@ -121,14 +109,11 @@ def test_every_refusal_of_a_user_has_its_fix(secured: EtcdServer) -> None:
 
 
 @pytest.mark.etcd
-def test_a_user_name_where_authentication_is_off_is_harmless(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        etcd = client(server.url, username="flannel", password="open,sesame")
-        await etcd.range(b"/x")
-        await etcd.range(b"/x")
-        assert etcd.counters["authentications"] == 1
-
-    run(scenario())
+async def test_a_user_name_where_authentication_is_off_is_harmless(server: EtcdServer) -> None:
+    etcd = client(server.url, username="flannel", password="open,sesame")
+    await etcd.range(b"/x")
+    await etcd.range(b"/x")
+    assert etcd.counters["authentications"] == 1
 
 
 def test_a_password_never_shows() -> None:

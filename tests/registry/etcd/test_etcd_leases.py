@@ -83,7 +83,7 @@ def test_killed_daemons_leave_one_etcd_lease(server: EtcdServer) -> None:
     assert len(leases(server) - before) == 1
 
 
-def test_a_refused_claim_leaves_no_etcd_lease(server: EtcdServer) -> None:
+async def test_a_refused_claim_leaves_no_etcd_lease(server: EtcdServer) -> None:
     """The user may read the network, not write it."""
     network = EtcdNetwork(server)
     before = leases(server)
@@ -98,12 +98,8 @@ def test_a_refused_claim_leaves_no_etcd_lease(server: EtcdServer) -> None:
     ):
         server.etcdctl(*command.split())
     try:
-
-        async def scenario() -> None:
-            with pytest.raises(RegistryDenied):
-                await network.registry(username="reader", password="sesame").acquire(US, None)
-
-        run(scenario())
+        with pytest.raises(RegistryDenied):
+            await network.registry(username="reader", password="sesame").acquire(US, None)
     finally:
         server.etcdctl("--user=root:rootpass", "auth", "disable")
         for command in ("user delete reader", "role delete reader", "user delete root"):
@@ -156,79 +152,67 @@ async def carried_out(network: EtcdNetwork, lease: Lease, grant: int) -> None:
         pass
 
 
-def test_a_renewal_whose_answers_are_lost_is_found_carried_out(server: EtcdServer) -> None:
+async def test_a_renewal_whose_answers_are_lost_is_found_carried_out(server: EtcdServer) -> None:
     """A stalled disk: both tries run into their time-out, then etcd answers again."""
 
-    async def scenario() -> None:
-        network = EtcdNetwork(server)
-        before = leases(server)
-        host = Interrupted(network, await proxy_to(server.url))
-        lease = await host.registry.acquire(US, subnet("10.5.6.0/24"))
-        host.interrupt(for_good=False)
-        renewed = await host.registry.renew(lease)
-        assert renewed.registry_lease == host.granted
-        assert network.value("10.5.6.0/24") is not None, "not revoked with its etcd lease"
-        assert server.lease_of(network.key("10.5.6.0/24")) == host.granted
-        assert leases(server) - before == {host.granted}
-
-    run(scenario())
+    network = EtcdNetwork(server)
+    before = leases(server)
+    host = Interrupted(network, await proxy_to(server.url))
+    lease = await host.registry.acquire(US, subnet("10.5.6.0/24"))
+    host.interrupt(for_good=False)
+    renewed = await host.registry.renew(lease)
+    assert renewed.registry_lease == host.granted
+    assert network.value("10.5.6.0/24") is not None, "not revoked with its etcd lease"
+    assert server.lease_of(network.key("10.5.6.0/24")) == host.granted
+    assert leases(server) - before == {host.granted}
 
 
-def test_a_renewal_that_cannot_be_read_back_keeps_the_entry(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        network = EtcdNetwork(server)
-        before = leases(server)
-        host = Interrupted(network, await proxy_to(server.url))
-        lease = await host.registry.acquire(US, subnet("10.5.7.0/24"))
-        host.interrupt(for_good=True)
-        with pytest.raises(RegistryUnavailable):
-            await host.registry.renew(lease)
-        await host.restore()
-        await carried_out(network, lease, host.granted)
-        # A minute later, as control.py does it.
-        renewed = await host.registry.renew(lease)
-        assert server.lease_of(network.key("10.5.7.0/24")) == renewed.registry_lease
-        assert leases(server) - before == {renewed.registry_lease}
-
-    run(scenario())
+async def test_a_renewal_that_cannot_be_read_back_keeps_the_entry(server: EtcdServer) -> None:
+    network = EtcdNetwork(server)
+    before = leases(server)
+    host = Interrupted(network, await proxy_to(server.url))
+    lease = await host.registry.acquire(US, subnet("10.5.7.0/24"))
+    host.interrupt(for_good=True)
+    with pytest.raises(RegistryUnavailable):
+        await host.registry.renew(lease)
+    await host.restore()
+    await carried_out(network, lease, host.granted)
+    # A minute later, as control.py does it.
+    renewed = await host.registry.renew(lease)
+    assert server.lease_of(network.key("10.5.7.0/24")) == renewed.registry_lease
+    assert leases(server) - before == {renewed.registry_lease}
 
 
-def test_a_renewal_that_a_signal_cuts_short_keeps_the_entry(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        network = EtcdNetwork(server)
-        host = Interrupted(network, await proxy_to(server.url))
-        lease = await host.registry.acquire(US, subnet("10.5.8.0/24"))
-        host.interrupt(for_good=True)
-        renewal = asyncio.ensure_future(host.registry.renew(lease))
-        await until(lambda: host.granted)
-        await carried_out(network, lease, host.granted)
-        renewal.cancel()
-        await asyncio.wait({renewal})
-        assert renewal.cancelled()
-        await host.restore()
-        await host.registry.aclose()
-        assert network.value("10.5.8.0/24") is not None, "not revoked with its etcd lease"
-        assert server.lease_of(network.key("10.5.8.0/24")) == host.granted
-        # The next start finds its subnet, and one etcd lease is left.
-        again = network.registry()
-        at_end(again.aclose)
-        assert (await again.acquire(US, None)).subnet == lease.subnet
-        assert host.granted not in leases(server)
-
-    run(scenario())
+async def test_a_renewal_that_a_signal_cuts_short_keeps_the_entry(server: EtcdServer) -> None:
+    network = EtcdNetwork(server)
+    host = Interrupted(network, await proxy_to(server.url))
+    lease = await host.registry.acquire(US, subnet("10.5.8.0/24"))
+    host.interrupt(for_good=True)
+    renewal = asyncio.ensure_future(host.registry.renew(lease))
+    await until(lambda: host.granted)
+    await carried_out(network, lease, host.granted)
+    renewal.cancel()
+    await asyncio.wait({renewal})
+    assert renewal.cancelled()
+    await host.restore()
+    await host.registry.aclose()
+    assert network.value("10.5.8.0/24") is not None, "not revoked with its etcd lease"
+    assert server.lease_of(network.key("10.5.8.0/24")) == host.granted
+    # The next start finds its subnet, and one etcd lease is left.
+    again = network.registry()
+    at_end(again.aclose)
+    assert (await again.acquire(US, None)).subnet == lease.subnet
+    assert host.granted not in leases(server)
 
 
-def test_a_claim_whose_answer_is_lost_is_found_by_the_next_start(server: EtcdServer) -> None:
-    async def scenario() -> None:
-        network = EtcdNetwork(server)
-        before = leases(server)
-        host = Interrupted(network, await proxy_to(server.url))
-        host.interrupt(for_good=True)
-        with pytest.raises(RegistryUnavailable):
-            await host.registry.acquire(US, subnet("10.5.9.0/24"))
-        await host.restore()
-        lease = await network.registry().acquire(US, None)
-        assert str(lease.subnet) == "10.5.9.0/24"
-        assert leases(server) - before == {lease.registry_lease}
-
-    run(scenario())
+async def test_a_claim_whose_answer_is_lost_is_found_by_the_next_start(server: EtcdServer) -> None:
+    network = EtcdNetwork(server)
+    before = leases(server)
+    host = Interrupted(network, await proxy_to(server.url))
+    host.interrupt(for_good=True)
+    with pytest.raises(RegistryUnavailable):
+        await host.registry.acquire(US, subnet("10.5.9.0/24"))
+    await host.restore()
+    lease = await network.registry().acquire(US, None)
+    assert str(lease.subnet) == "10.5.9.0/24"
+    assert leases(server) - before == {lease.registry_lease}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.aio import in_thread, run, until
+from tests.support.aio import in_thread, until
 from tests.support.etcd import EtcdServer, running
 from tests.support.etcdclient import client, patiently
 from tests.support.host import PEERS, Host, host_with_peers, new_peer
@@ -248,25 +248,22 @@ async def odd_host(etcd: EtcdServer) -> tuple[OddEtcd, Host]:
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_an_odd_reply_ends_nothing(etcd: EtcdServer, name: str) -> None:
-    async def scenario() -> None:
-        proxy, host = await odd_host(etcd)
-        proxy.odd = REPLIES[name]
-        expected = dict(PEERS)
-        for number, watches in enumerate((True, False), 50):
-            proxy.oddly, proxy.oddities = frozenset({watches}), 0
-            while host.alive() and proxy.oddities < ODDITIES:
-                await in_thread(host.network.claim, "10.5.1.0/24", "192.0.2.1")
-                if not watches:
-                    with contextlib.suppress(RegistryError):
-                        await host.registry.renew(host.lease)
-            proxy.oddly = frozenset()
-            expected |= await new_peer(host, number)
-            await host.routes(expected)
-        assert host.sink.lost == []
-        await host.registry.renew(host.lease)
-
-    run(scenario())
+async def test_an_odd_reply_ends_nothing(etcd: EtcdServer, name: str) -> None:
+    proxy, host = await odd_host(etcd)
+    proxy.odd = REPLIES[name]
+    expected = dict(PEERS)
+    for number, watches in enumerate((True, False), 50):
+        proxy.oddly, proxy.oddities = frozenset({watches}), 0
+        while host.alive() and proxy.oddities < ODDITIES:
+            await in_thread(host.network.claim, "10.5.1.0/24", "192.0.2.1")
+            if not watches:
+                with contextlib.suppress(RegistryError):
+                    await host.registry.renew(host.lease)
+        proxy.oddly = frozenset()
+        expected |= await new_peer(host, number)
+        await host.routes(expected)
+    assert host.sink.lost == []
+    await host.registry.renew(host.lease)
 
 
 def requests(etcd: EtcdClient) -> dict[str, Coroutine[Any, Any, Any]]:
@@ -282,24 +279,20 @@ def requests(etcd: EtcdClient) -> dict[str, Coroutine[Any, Any, Any]]:
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_an_odd_reply_to_any_request_is_a_value_or_one_error(
+async def test_an_odd_reply_to_any_request_is_a_value_or_one_error(
     etcd: EtcdServer, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As at the start of a daemon, before anything is followed."""
-
-    async def scenario() -> None:
-        proxy = OddEtcd(etcd.url)
-        await proxy.start()
-        proxy.odd, proxy.oddly = REPLIES[name], frozenset({True, False})
-        made = client(proxy.url, timeouts=EtcdTimeouts(connect=2.0, request=0.3))
-        for request in requests(made).values():
-            with contextlib.suppress(RegistryError):
-                await request
-        assert proxy.oddities
-        proxy.oddly = frozenset()
-        assert await patiently(made) > 0
-
-    run(scenario())
+    proxy = OddEtcd(etcd.url)
+    await proxy.start()
+    proxy.odd, proxy.oddly = REPLIES[name], frozenset({True, False})
+    made = client(proxy.url, timeouts=EtcdTimeouts(connect=2.0, request=0.3))
+    for request in requests(made).values():
+        with contextlib.suppress(RegistryError):
+            await request
+    assert proxy.oddities
+    proxy.oddly = frozenset()
+    assert await patiently(made) > 0
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
@@ -316,33 +309,29 @@ def once(proxy: OddEtcd, name: bytes, odd: Odd) -> None:
     proxy.odd, proxy.oddly = picky, frozenset({True})
 
 
-def test_changes_in_the_message_that_cancels_the_watch_are_handed_on(etcd: EtcdServer) -> None:
-    async def scenario() -> None:
-        proxy, host = await odd_host(etcd)
-        before = host.count("watch_snapshots")
-        once(proxy, b"10.5.50.0", changed(lambda message: message + int_field(4, 1)))
-        added = await new_peer(host)
-        await host.routes({**PEERS, **added})
-        assert host.count("watch_breaks") > 0
-        assert host.count("watch_snapshots") == before, "nothing was listed again"
+async def test_changes_in_the_message_that_cancels_the_watch_are_handed_on(
+    etcd: EtcdServer,
+) -> None:
+    proxy, host = await odd_host(etcd)
+    before = host.count("watch_snapshots")
+    once(proxy, b"10.5.50.0", changed(lambda message: message + int_field(4, 1)))
+    added = await new_peer(host)
+    await host.routes({**PEERS, **added})
+    assert host.count("watch_breaks") > 0
+    assert host.count("watch_snapshots") == before, "nothing was listed again"
 
-    run(scenario())
 
-
-def test_an_event_that_cannot_be_read_is_found_by_listing(etcd: EtcdServer) -> None:
+async def test_an_event_that_cannot_be_read_is_found_by_listing(etcd: EtcdServer) -> None:
     """It says nothing, so the watch cannot go on after it: what it told is in the listing."""
 
-    async def scenario() -> None:
-        proxy, host = await odd_host(etcd)
-        before = host.count("watch_snapshots")
-        once(proxy, b"10.5.50.0", REPLIES["event without a key"])
-        added = await new_peer(host)
-        await host.routes({**PEERS, **added})
-        assert host.count("watch_snapshots") == before + 1
-        later = await new_peer(host, 51)
-        await host.routes({**PEERS, **added, **later})
-
-    run(scenario())
+    proxy, host = await odd_host(etcd)
+    before = host.count("watch_snapshots")
+    once(proxy, b"10.5.50.0", REPLIES["event without a key"])
+    added = await new_peer(host)
+    await host.routes({**PEERS, **added})
+    assert host.count("watch_snapshots") == before + 1
+    later = await new_peer(host, 51)
+    await host.routes({**PEERS, **added, **later})
 
 
 async def first_half_of_a_revision(reply: Reply, message: bytes) -> None:
@@ -352,43 +341,36 @@ async def first_half_of_a_revision(reply: Reply, message: bytes) -> None:
     reply.hang_up()
 
 
-def test_a_watch_that_breaks_within_a_revision_misses_nothing(etcd: EtcdServer) -> None:
+async def test_a_watch_that_breaks_within_a_revision_misses_nothing(etcd: EtcdServer) -> None:
     """Two leases come in one transaction; the message with the second one never arrives."""
 
-    async def scenario() -> None:
-        proxy, host = await odd_host(etcd)
-        before = host.count("watch_snapshots")
-        once(proxy, b"10.5.60.0", first_half_of_a_revision)
-        both = {"10.5.60.0/24": "192.0.2.60", "10.5.61.0/24": "192.0.2.61"}
-        puts = [
-            put_op(host.network.key(net).encode(), plain_value(ip).encode(), 0)
-            for net, ip in both.items()
-        ]
-        await client(etcd.url).txn([], puts)
-        await host.routes({**PEERS, **both})
-        assert host.count("watch_snapshots") == before, "nothing was listed again"
-
-    run(scenario())
+    proxy, host = await odd_host(etcd)
+    before = host.count("watch_snapshots")
+    once(proxy, b"10.5.60.0", first_half_of_a_revision)
+    both = {"10.5.60.0/24": "192.0.2.60", "10.5.61.0/24": "192.0.2.61"}
+    puts = [
+        put_op(host.network.key(net).encode(), plain_value(ip).encode(), 0)
+        for net, ip in both.items()
+    ]
+    await client(etcd.url).txn([], puts)
+    await host.routes({**PEERS, **both})
+    assert host.count("watch_snapshots") == before, "nothing was listed again"
 
 
-def test_an_event_whose_key_is_no_text_is_a_point_to_resume_from(etcd: EtcdServer) -> None:
+async def test_an_event_whose_key_is_no_text_is_a_point_to_resume_from(etcd: EtcdServer) -> None:
     """The last change before the watch breaks; a lease that comes meanwhile is seen after it."""
-
-    async def scenario() -> None:
-        proxy, host = await odd_host(etcd)
-        before = host.count("watch_snapshots")
-        skipped = host.count("entries_skipped")
-        keys = [host.network.key("").encode() + name for name in (b"\xff\xfe", b"1\xff", b"\x80/")]
-        for key in keys:
-            await client(etcd.url).txn([], [put_op(key, b"\xff", 0)])
-        await until(lambda: host.count("entries_skipped") >= skipped + 1)
-        once(proxy, b"10.5.50.0", hang_up)
-        added = await new_peer(host)
-        await host.routes({**PEERS, **added})
-        assert host.count("watch_snapshots") == before, "nothing was listed again"
-        for key in keys:
-            await client(etcd.url).txn([], [delete_op(key)])
-        later = await new_peer(host, 51)
-        await host.routes({**PEERS, **added, **later})
-
-    run(scenario())
+    proxy, host = await odd_host(etcd)
+    before = host.count("watch_snapshots")
+    skipped = host.count("entries_skipped")
+    keys = [host.network.key("").encode() + name for name in (b"\xff\xfe", b"1\xff", b"\x80/")]
+    for key in keys:
+        await client(etcd.url).txn([], [put_op(key, b"\xff", 0)])
+    await until(lambda: host.count("entries_skipped") >= skipped + 1)
+    once(proxy, b"10.5.50.0", hang_up)
+    added = await new_peer(host)
+    await host.routes({**PEERS, **added})
+    assert host.count("watch_snapshots") == before, "nothing was listed again"
+    for key in keys:
+        await client(etcd.url).txn([], [delete_op(key)])
+    later = await new_peer(host, 51)
+    await host.routes({**PEERS, **added, **later})

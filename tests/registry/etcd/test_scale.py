@@ -26,12 +26,12 @@ def network(server: EtcdServer) -> EtcdNetwork:
 
 
 def load(network: EtcdNetwork) -> Loading:
-    async def scenario() -> Loading:
+    async def load() -> Loading:
         host = Loading(network, LEASES)
         await host.load()
         return host
 
-    return run(scenario())
+    return run(load())
 
 
 def test_ten_thousand_leases_reach_the_data_path_in_one_table(network: EtcdNetwork) -> None:
@@ -45,16 +45,13 @@ def test_requests_grow_with_pages_not_with_leases(network: EtcdNetwork) -> None:
     assert requests < 40  # two listings of eleven pages, and what one start needs
 
 
-def test_among_ten_thousand_leases_every_new_one_gets_its_route(network: EtcdNetwork) -> None:
-    async def scenario() -> None:
-        host = Loading(network, LEASES)
-        await host.load()
-        before = host.sink.publications
-        for number in range(EVENTS):
-            await host.routed(await host.claim(number))
-        assert host.sink.publications - before <= EVENTS
-
-    run(scenario())
+async def test_among_ten_thousand_leases_every_new_one_gets_its_route(network: EtcdNetwork) -> None:
+    host = Loading(network, LEASES)
+    await host.load()
+    before = host.sink.publications
+    for number in range(EVENTS):
+        await host.routed(await host.claim(number))
+    assert host.sink.publications - before <= EVENTS
 
 
 def test_ten_thousand_leases_cost_little_memory(network: EtcdNetwork) -> None:

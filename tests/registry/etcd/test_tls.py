@@ -101,7 +101,7 @@ def test_a_client_certificate_is_presented(strict: EtcdServer, authority: CertDi
 
 
 @pytest.mark.etcd
-def test_a_renewed_client_certificate_is_picked_up_without_a_restart(
+async def test_a_renewed_client_certificate_is_picked_up_without_a_restart(
     strict: EtcdServer, authority: CertDir
 ) -> None:
     issuer = authority[1]
@@ -113,15 +113,12 @@ def test_a_renewed_client_certificate_is_picked_up_without_a_restart(
         keyfile=str(pair.key),
     )
 
-    async def scenario() -> None:
-        client = EtcdClient(config, timeouts=PATIENT)
-        at_end(client.aclose)
-        with pytest.raises(RegistryDenied):
-            await client.range(b"/x")
-        issuer.issue("rotated")  # the same files, written again
-        assert (await client.range(b"/x")).header.revision >= 1
-
-    run(scenario())
+    client = EtcdClient(config, timeouts=PATIENT)
+    at_end(client.aclose)
+    with pytest.raises(RegistryDenied):
+        await client.range(b"/x")
+    issuer.issue("rotated")  # the same files, written again
+    assert (await client.range(b"/x")).header.revision >= 1
 
 
 @pytest.mark.etcd

@@ -13,7 +13,7 @@ from netaddr import IPAddress
 from tests.registry.contract import Harness, RegistryContract, seen
 from tests.support.aio import at_end, collecting, run
 from tests.support.kubeapi import KubeApi
-from tests.support.kubecluster import NODES, Cluster
+from tests.support.kubecluster import NODES, Kube
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.events import Event
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
@@ -68,18 +68,18 @@ class Opening:
 
 
 class KubeHarness:
-    def __init__(self, directory: Path, cluster: Cluster | None) -> None:
+    def __init__(self, directory: Path, cluster: Kube | None) -> None:
         self._directory = directory
         self._cluster = cluster
         self._lock = asyncio.Lock()
 
-    async def cluster(self) -> Cluster:
+    async def cluster(self) -> Kube:
         async with self._lock:
             if self._cluster is None:
                 api = KubeApi()
                 await api.start()
                 at_end(api.stop)
-                self._cluster = Cluster(self._directory, api, None)
+                self._cluster = Kube(self._directory, api, None)
             return self._cluster
 
     async def open(self, host: int) -> KubeRegistry:
@@ -142,34 +142,28 @@ class TestKubeContract(RegistryContract):
         if request.param == "double":
             yield KubeHarness(tmp_path, None)
             return
-        cluster = Cluster(tmp_path, None, request.getfixturevalue("real_apiserver"))
+        cluster = Kube(tmp_path, None, request.getfixturevalue("real_apiserver"))
         yield KubeHarness(tmp_path, cluster)
         run(cluster.clean())
 
-    def test_no_configuration_yet_is_something_to_wait_for(self, harness: Harness) -> None:
+    async def test_no_configuration_yet_is_something_to_wait_for(self, harness: Harness) -> None:
         """Not in Kubernetes: it is a file of the pod, and flanneld ends without it as well."""
 
-        async def scenario() -> None:
-            assert isinstance(harness, KubeHarness)
-            source = await (await harness.cluster()).source("n1", net_config_path="/nowhere")
-            with pytest.raises(OperatorError, match="--net-config-path /nowhere"):
-                await open_kube(source)
+        assert isinstance(harness, KubeHarness)
+        source = await (await harness.cluster()).source("n1", net_config_path="/nowhere")
+        with pytest.raises(OperatorError, match="--net-config-path /nowhere"):
+            await open_kube(source)
 
-        run(scenario())
-
-    def test_an_outage_ends_no_watch_and_hides_no_change(self, harness: Harness) -> None:
+    async def test_an_outage_ends_no_watch_and_hides_no_change(self, harness: Harness) -> None:
         """As everywhere, save that the configuration does not come from the API server."""
 
-        async def scenario() -> None:
-            assert isinstance(harness, KubeHarness)
-            first = await harness.registry(1).acquire(harness.attrs(1), None)
-            registry = Opening(harness, 2)
-            async with collecting(registry.watch()) as watch:
-                await watch.until(lambda events: events)
-                async with harness.outage():
-                    assert str((await registry.network_config()).network) == "10.5.0.0/16"
-                second = await harness.registry(3).acquire(harness.attrs(3), None)
-                await watch.until(lambda events: str(second.subnet) in seen(events))
-                assert set(seen(watch.items)) == {str(first.subnet), str(second.subnet)}
-
-        run(scenario())
+        assert isinstance(harness, KubeHarness)
+        first = await harness.registry(1).acquire(harness.attrs(1), None)
+        registry = Opening(harness, 2)
+        async with collecting(registry.watch()) as watch:
+            await watch.until(lambda events: events)
+            async with harness.outage():
+                assert str((await registry.network_config()).network) == "10.5.0.0/16"
+            second = await harness.registry(3).acquire(harness.attrs(3), None)
+            await watch.until(lambda events: str(second.subnet) in seen(events))
+            assert set(seen(watch.items)) == {str(first.subnet), str(second.subnet)}

@@ -10,7 +10,6 @@ from tests.support.kubeapi.rbac import Rule
 from tests.support.kubecluster import (
     MERGE,
     NODES,
-    Cluster,
     Kube,
     flannel_annotations,
     udp_annotations,
@@ -29,247 +28,203 @@ from udpoverlay.model.events import Added, Removed, Snapshot
 # ---------------------------------------------------------------------- everybody's leases
 
 
-def test_nodes_are_told_as_leases(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        await cluster.node("n9", "10.244.9.0/24")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-            await cluster.annotate("n2", public_ip="192.0.2.22")
-            await told.become({"10.244.2.0/24": "192.0.2.22", "10.244.3.0/24": "192.0.2.3"})
-            await cluster.delete_node("n3")
-            await told.become({"10.244.2.0/24": "192.0.2.22"})
-            assert [type(event) for event in told.events] == [Snapshot, Added, Added, Removed]
-
-    kube(scenario)
+async def test_nodes_are_told_as_leases(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    await kube.node("n9", "10.244.9.0/24")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        await kube.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
+        await kube.annotate("n2", public_ip="192.0.2.22")
+        await told.become({"10.244.2.0/24": "192.0.2.22", "10.244.3.0/24": "192.0.2.3"})
+        await kube.delete_node("n3")
+        await told.become({"10.244.2.0/24": "192.0.2.22"})
+        assert [type(event) for event in told.events] == [Snapshot, Added, Added, Removed]
 
 
-def test_the_loss_of_the_annotation_is_a_removal(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            await cluster.annotate("n2", kube_subnet_manager=None)
-            await told.become({})
-            await cluster.annotate("n2", kube_subnet_manager="true")
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-
-    kube(scenario)
+async def test_the_loss_of_the_annotation_is_a_removal(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        await kube.annotate("n2", kube_subnet_manager=None)
+        await told.become({})
+        await kube.annotate("n2", kube_subnet_manager="true")
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
 
 
-def test_a_node_made_anew_with_another_pod_cidr_moves(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            await cluster.delete_node("n2")
-            await cluster.udp_node("n2", "10.244.7.0/24", "192.0.2.2")
-            await told.become({"10.244.7.0/24": "192.0.2.2"})
-
-    kube(scenario)
+async def test_a_node_made_anew_with_another_pod_cidr_moves(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        await kube.delete_node("n2")
+        await kube.udp_node("n2", "10.244.7.0/24", "192.0.2.2")
+        await told.become({"10.244.7.0/24": "192.0.2.2"})
 
 
-def test_a_broken_annotation_takes_no_peer_down(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            await cluster.annotate("n2", public_ip="not an address")
-            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-            assert registry.counters()["skipped_entries"] == 1
-            await cluster.forget_history()
-            await cluster.annotate("n3", public_ip="192.0.2.33")
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.33"})
-
-    kube(scenario)
+async def test_a_broken_annotation_takes_no_peer_down(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        await kube.annotate("n2", public_ip="not an address")
+        await kube.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
+        assert registry.counters()["skipped_entries"] == 1
+        await kube.forget_history()
+        await kube.annotate("n3", public_ip="192.0.2.33")
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.33"})
 
 
-def test_udp_peers_are_seen_with_ipv6_enabled_too(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        conf = cluster.net_conf(EnableIPv6=True, IPv6Network="fd00:10::/48")
-        await cluster.node("n1", "10.244.1.0/24", "fd00:10:0:1::/64")
-        said = udp_annotations("192.0.2.2")
-        await cluster.node("n2", "10.244.2.0/24", "fd00:10:0:2::/64", annotations=said)
-        source = await cluster.source("n1", net_config_path=str(conf))
-        async with opened(source) as registry, watching(registry) as told:
-            lease = await registry.acquire(ATTRS, None)
-            assert str(lease.subnet) == "10.244.1.0/24&fd00:10:0:1::/64"
-            one, two = str(lease.subnet), "10.244.2.0/24&fd00:10:0:2::/64"
-            await told.become({one: "192.0.2.1", two: "192.0.2.2"})
-            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-            three = "10.244.3.0/24"
-            await told.become({one: "192.0.2.1", two: "192.0.2.2", three: "192.0.2.3"})
-            # Another IPv6 range makes no second claim of what carries packets.
-            await cluster.node("n4", "10.244.2.0/24", "fd00:10:0:4::/64", annotations=said)
-            await cluster.delete_node("n2")
-            four = "10.244.2.0/24&fd00:10:0:4::/64"
-            await told.become({one: "192.0.2.1", four: "192.0.2.2", three: "192.0.2.3"})
-            assert [str(e.subnet) for e in told.events if isinstance(e, Removed)] == [two]
-
-    kube(scenario)
+async def test_udp_peers_are_seen_with_ipv6_enabled_too(kube: Kube) -> None:
+    conf = kube.net_conf(EnableIPv6=True, IPv6Network="fd00:10::/48")
+    await kube.node("n1", "10.244.1.0/24", "fd00:10:0:1::/64")
+    said = udp_annotations("192.0.2.2")
+    await kube.node("n2", "10.244.2.0/24", "fd00:10:0:2::/64", annotations=said)
+    source = await kube.source("n1", net_config_path=str(conf))
+    async with opened(source) as registry, watching(registry) as told:
+        lease = await registry.acquire(ATTRS, None)
+        assert str(lease.subnet) == "10.244.1.0/24&fd00:10:0:1::/64"
+        one, two = str(lease.subnet), "10.244.2.0/24&fd00:10:0:2::/64"
+        await told.become({one: "192.0.2.1", two: "192.0.2.2"})
+        await kube.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+        three = "10.244.3.0/24"
+        await told.become({one: "192.0.2.1", two: "192.0.2.2", three: "192.0.2.3"})
+        # Another IPv6 range makes no second claim of what carries packets.
+        await kube.node("n4", "10.244.2.0/24", "fd00:10:0:4::/64", annotations=said)
+        await kube.delete_node("n2")
+        four = "10.244.2.0/24&fd00:10:0:4::/64"
+        await told.become({one: "192.0.2.1", four: "192.0.2.2", three: "192.0.2.3"})
+        assert [str(e.subnet) for e in told.events if isinstance(e, Removed)] == [two]
 
 
-def test_of_two_nodes_with_one_range_the_first_is_believed_until_it_goes(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        await cluster.udp_node("n3", "10.244.2.0/24", "192.0.2.3")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            await cluster.delete_node("n2")
-            await told.become({"10.244.2.0/24": "192.0.2.3"})
-            await cluster.delete_node("n3")
-            await told.become({})
-
-    kube(scenario)
+async def test_of_two_nodes_with_one_range_the_first_is_believed_until_it_goes(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    await kube.udp_node("n3", "10.244.2.0/24", "192.0.2.3")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        await kube.delete_node("n2")
+        await told.become({"10.244.2.0/24": "192.0.2.3"})
+        await kube.delete_node("n3")
+        await told.become({})
 
 
-def test_alloc_needs_no_informer_and_no_right_to_list(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        conf = cluster.net_conf(Backend={"Type": "alloc"})
-        await cluster.node("n1", "10.244.1.0/24")
-        token, _ = await cluster.user(
-            (Rule(("get",), ("nodes",)), Rule(("patch",), ("nodes/status",)))
-        )
-        source = await cluster.source("n1", token, net_config_path=str(conf))
-        async with opened(source) as registry, watching(registry) as told:
-            lease = await registry.acquire(ATTRS, None)
-            assert lease.subnet == subnet("10.244.1.0/24")
-            await until(lambda: told.events == [Snapshot(())])
-            assert registry.counters().get("watches", 0) == 0
-        assert flannel_annotations(await cluster.get_node("n1")) == UDP
-
-    kube(scenario)
+async def test_alloc_needs_no_informer_and_no_right_to_list(kube: Kube) -> None:
+    conf = kube.net_conf(Backend={"Type": "alloc"})
+    await kube.node("n1", "10.244.1.0/24")
+    token, _ = await kube.user((Rule(("get",), ("nodes",)), Rule(("patch",), ("nodes/status",))))
+    source = await kube.source("n1", token, net_config_path=str(conf))
+    async with opened(source) as registry, watching(registry) as told:
+        lease = await registry.acquire(ATTRS, None)
+        assert lease.subnet == subnet("10.244.1.0/24")
+        await until(lambda: told.events == [Snapshot(())])
+        assert registry.counters().get("watches", 0) == 0
+    assert flannel_annotations(await kube.get_node("n1")) == UDP
 
 
 # ---------------------------------------------------------------------- faults
 
 
-def test_a_restart_of_the_api_server_loses_no_peer_and_no_event(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-            await cluster.restart()
-            await cluster.delete_node("n2")
-            await cluster.udp_node("n4", "10.244.4.0/24", "192.0.2.4")
-            await told.become({"10.244.3.0/24": "192.0.2.3", "10.244.4.0/24": "192.0.2.4"})
-            assert sum(isinstance(event, Snapshot) for event in told.events) == 1
-            assert registry.counters()["lists"] == 1
-
-    kube(scenario)
+async def test_a_restart_of_the_api_server_loses_no_peer_and_no_event(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    await kube.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+    async with opened(await kube.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
+        await kube.restart()
+        await kube.delete_node("n2")
+        await kube.udp_node("n4", "10.244.4.0/24", "192.0.2.4")
+        await told.become({"10.244.3.0/24": "192.0.2.3", "10.244.4.0/24": "192.0.2.4"})
+        assert sum(isinstance(event, Snapshot) for event in told.events) == 1
+        assert registry.counters()["lists"] == 1
 
 
-def test_denials_right_after_a_restart_are_waited_out(double: Kube) -> None:
+async def test_denials_right_after_a_restart_are_waited_out(double: Kube) -> None:
     """kube-apiserver denies everything until it has read its roles."""
 
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await told.become({"10.244.2.0/24": "192.0.2.2"})
-            cluster.api.faults.refuse(
-                403, lambda c: c.user != "admin" and c.resource == "nodes", times=2
-            )
-            await cluster.restart()
-            await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-
-    double(scenario)
+    await double.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    async with opened(await double.source("n1")) as registry, watching(registry) as told:
+        await told.become({"10.244.2.0/24": "192.0.2.2"})
+        double.api.faults.refuse(
+            403, lambda c: c.user != "admin" and c.resource == "nodes", times=2
+        )
+        await double.restart()
+        await double.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
 
 
-def test_forgotten_history_is_answered_with_a_fresh_snapshot(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
-        await cluster.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
-        gate = asyncio.Event()
+async def test_forgotten_history_is_answered_with_a_fresh_snapshot(kube: Kube) -> None:
+    await kube.udp_node("n2", "10.244.2.0/24", "192.0.2.2")
+    await kube.udp_node("n3", "10.244.3.0/24", "192.0.2.3")
+    gate = asyncio.Event()
 
-        class Gated(NoonClock):
-            async def sleep(self, seconds: float) -> None:
-                await gate.wait()  # what happens meanwhile is not seen
-                await asyncio.sleep(min(seconds, 0.02))
+    class Gated(NoonClock):
+        async def sleep(self, seconds: float) -> None:
+            await gate.wait()  # what happens meanwhile is not seen
+            await asyncio.sleep(min(seconds, 0.02))
 
-        async with (
-            opened(await cluster.source("n1"), Gated()) as registry,
-            watching(registry) as told,
-        ):
-            await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
-            await cluster.restart()
-            await cluster.delete_node("n2")
-            await cluster.annotate("n3", public_ip="192.0.2.33")
-            await cluster.forget_history()
-            gate.set()
-            await told.become({"10.244.3.0/24": "192.0.2.33"})
-            assert [type(event) for event in told.events] == [Snapshot, Snapshot]
-            assert registry.counters()["watch_compactions"] == 1
-
-    kube(scenario)
+    async with (
+        opened(await kube.source("n1"), Gated()) as registry,
+        watching(registry) as told,
+    ):
+        await told.become({"10.244.2.0/24": "192.0.2.2", "10.244.3.0/24": "192.0.2.3"})
+        await kube.restart()
+        await kube.delete_node("n2")
+        await kube.annotate("n3", public_ip="192.0.2.33")
+        await kube.forget_history()
+        gate.set()
+        await told.become({"10.244.3.0/24": "192.0.2.33"})
+        assert [type(event) for event in told.events] == [Snapshot, Snapshot]
+        assert registry.counters()["watch_compactions"] == 1
 
 
-def test_our_node_made_anew_is_annotated_again_with_its_condition(kube: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with opened(await cluster.source("n1")) as registry:
-            await registry.complete(await registry.acquire(ATTRS, None))
-            await cluster.delete_node("n1")
-            await cluster.node("n1")
-            patch = {"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}}
-            await cluster.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
+async def test_our_node_made_anew_is_annotated_again_with_its_condition(kube: Kube) -> None:
+    await kube.node("n1", "10.244.1.0/24")
+    async with opened(await kube.source("n1")) as registry:
+        await registry.complete(await registry.acquire(ATTRS, None))
+        await kube.delete_node("n1")
+        await kube.node("n1")
+        patch = {"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"]}}
+        await kube.ok("PATCH", f"{NODES}/n1", patch, content_type=MERGE)
 
-            async def published() -> bool:
-                node = await cluster.get_node("n1")
-                conditions = node["status"].get("conditions", [])
-                return flannel_annotations(node) == UDP and bool(conditions)
+        async def published() -> bool:
+            node = await kube.get_node("n1")
+            conditions = node["status"].get("conditions", [])
+            return flannel_annotations(node) == UDP and bool(conditions)
 
-            await until(published, "annotations and condition")
-
-    kube(scenario)
+        await until(published, "annotations and condition")
 
 
-def test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log(
+async def test_our_node_made_anew_with_another_pod_cidr_is_an_error_in_the_log(
     kube: Kube, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with opened(await cluster.source("n1")) as registry:
-            await registry.acquire(ATTRS, None)
-            await cluster.delete_node("n1")
-            await cluster.node("n1", "10.244.8.0/24")
-            await until(lambda: "recreated with another podCIDR" in caplog.text, "a line")
-            assert registry.troubles()["node"].startswith("our Node has 10.244.8.0/24 now")
-            assert flannel_annotations(await cluster.get_node("n1")) == {}
-
-    kube(scenario)
+    await kube.node("n1", "10.244.1.0/24")
+    async with opened(await kube.source("n1")) as registry:
+        await registry.acquire(ATTRS, None)
+        await kube.delete_node("n1")
+        await kube.node("n1", "10.244.8.0/24")
+        await until(lambda: "recreated with another podCIDR" in caplog.text, "a line")
+        assert registry.troubles()["node"].startswith("our Node has 10.244.8.0/24 now")
+        assert flannel_annotations(await kube.get_node("n1")) == {}
 
 
-def test_somebody_elses_annotation_on_the_living_node_is_left_alone(double: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with opened(await cluster.source("n1")) as registry, watching(registry) as told:
-            await registry.acquire(ATTRS, None)
-            await told.become({"10.244.1.0/24": "192.0.2.1"})
-            await cluster.annotate("n1", public_ip="192.0.2.99")
-            await told.become({"10.244.1.0/24": "192.0.2.99"})
-            writes = [call for call in cluster.api.calls if call.verb == "patch"]
-            assert [call.user for call in writes].count("tester-0") == 1
-
-    double(scenario)
+async def test_somebody_elses_annotation_on_the_living_node_is_left_alone(double: Kube) -> None:
+    await double.node("n1", "10.244.1.0/24")
+    async with opened(await double.source("n1")) as registry, watching(registry) as told:
+        await registry.acquire(ATTRS, None)
+        await told.become({"10.244.1.0/24": "192.0.2.1"})
+        await double.annotate("n1", public_ip="192.0.2.99")
+        await told.become({"10.244.1.0/24": "192.0.2.99"})
+        writes = [call for call in double.api.calls if call.verb == "patch"]
+        assert [call.user for call in writes].count("tester-0") == 1
 
 
-def test_a_condition_that_could_not_be_set_is_set_later(double: Kube) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        await cluster.node("n1", "10.244.1.0/24")
-        async with opened(await cluster.source("n1")) as registry:
-            lease = await registry.acquire(ATTRS, None)
-            cluster.api.faults.refuse(500, lambda call: call.resource == "nodes/status", times=3)
-            await registry.complete(lease)
-            assert "conditions" not in (await cluster.get_node("n1"))["status"]
+async def test_a_condition_that_could_not_be_set_is_set_later(double: Kube) -> None:
+    await double.node("n1", "10.244.1.0/24")
+    async with opened(await double.source("n1")) as registry:
+        lease = await registry.acquire(ATTRS, None)
+        double.api.faults.refuse(500, lambda call: call.resource == "nodes/status", times=3)
+        await registry.complete(lease)
+        assert "conditions" not in (await double.get_node("n1"))["status"]
 
-            async def there() -> bool:
-                return "conditions" in (await cluster.get_node("n1"))["status"]
+        async def there() -> bool:
+            return "conditions" in (await double.get_node("n1"))["status"]
 
-            await until(there, "condition")
-
-    double(scenario)
+        await until(there, "condition")
