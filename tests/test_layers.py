@@ -40,7 +40,7 @@ FLOORS = {
     "doctor/base": 7,
     "doctor/checks": 8,
     "doctor": 9,
-    "backend": 4,
+    "backend": 5,
     "podcidr": 5,
     "lab/message": 5,
     "lab/actions": 6,

@@ -34,7 +34,7 @@ from udpoverlay.errors import RegistryConflict, RegistryError
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.events import Added, Removed, Snapshot
-from udpoverlay.model.lease import Lease
+from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
 from udpoverlay.peers.peers import Changes, Peers, Refused
@@ -52,6 +52,8 @@ _JUMP_SECONDS = 5.0
 """A wall clock that ran ahead or behind by more than this is worth a line."""
 _EVENTS_A_TURN = 100
 """Events taken in before the event loop gets a turn, when the registry has more at once."""
+_REPUBLISH_SECONDS = 2.0
+"""Between two attempts to publish another address."""
 _COUNTERS = (
     "events",
     "publications",
@@ -59,6 +61,7 @@ _COUNTERS = (
     "renewals",
     "renewal_failures",
     "foreign_renewals",
+    "republications",
 )
 
 
@@ -103,6 +106,8 @@ class Control:
         self._turns = 0
         now = clock.now()
         self._renewal = Renewal(now, _term(lease, now), renew_margin)
+        self._moving: LeaseAttrs | None = None
+        """What our lease is to tell, and does not tell yet."""
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
         self._limited = RateLimited(_log, clock.monotonic)
@@ -137,6 +142,11 @@ class Control:
             "leases_waiting": self._peers.waiting,
             "leases_refused": self._peers.refused,
         }
+
+    def move(self, attrs: LeaseAttrs) -> None:
+        """Have our lease tell `attrs` to the others, as soon as the registry can be written."""
+        self._moving = attrs
+        self._wake.set()
 
     # ------------------------------------------------------------------ life
 
@@ -293,6 +303,8 @@ class Control:
 
     def _check_owner(self, lease: Lease) -> None:
         ours, theirs = self._lease.attrs.public_ip, lease.attrs.public_ip
+        if self._moving is not None and theirs == self._moving.public_ip:
+            return  # we wrote it; the answer is still under way
         if theirs != ours:
             raise RegistryConflict(
                 f"subnet {self._lease.subnet} is now leased by {theirs}, not by us ({ours})",
@@ -321,11 +333,15 @@ class Control:
             before = now
             await self._drop_overdue(now.monotonic)
             await self._change(self._peers.recheck())
-            if self._renewing is not None and self._renewal.due_in(now) == 0:
+            if self._moving is not None:
+                await self._republish(self._moving)  # which renews as well
+            elif self._renewing is not None and self._renewal.due_in(now) == 0:
                 await self._renew(self._renewing, now)
             self._limited.flush()
             later = self._renewal.sleep(self._clock.now())
             pause = later if self._renewing is not None else LONGEST_SLEEP
+            if self._moving is not None:
+                pause = min(pause, _REPUBLISH_SECONDS)
             await event_or_sleep(self._wake, pause, self._clock.sleep)
             self._wake.clear()
 
@@ -356,6 +372,32 @@ class Control:
         self._counters["renewals"] += 1
         self._hold(lease, now)
         _log.info("lease renewed", subnet=lease.subnet, expires_in_seconds=self.expires_in())
+
+    async def _republish(self, attrs: LeaseAttrs) -> None:
+        now = self._clock.now()
+        try:
+            lease = await self._registry.republish(self._lease, attrs)
+        except RegistryConflict:
+            raise
+        except RegistryError as error:
+            self._limited.error(
+                "republish",
+                "the others are not told our new address yet, trying again",
+                public_ip=attrs.public_ip,
+                reason=error,
+            )
+            return
+        before = self._lease.attrs.public_ip
+        self._hold(lease, now)
+        if self._moving is attrs:
+            self._moving = None
+        self._counters["republications"] += 1
+        _log.warning(
+            "lease tells another address",
+            subnet=lease.subnet,
+            public_ip=attrs.public_ip,
+            before=before,
+        )
 
 
 def _term(lease: Lease, granted: Moment) -> float | None:

@@ -19,26 +19,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from udpoverlay.aio import first_to_end
+from udpoverlay.backend.network import TunnelNetwork
 from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.control import Control
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
-from udpoverlay.errors import KernelError, RegistryError
+from udpoverlay.errors import RegistryError
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
 from udpoverlay.firewall.policy import look_at_forwarding
 from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
-from udpoverlay.host.linkwatch import link_deleted
-from udpoverlay.host.netlink import configure_tunnel
 from udpoverlay.host.notify import ServiceManager
-from udpoverlay.host.underlay import find_interface
+from udpoverlay.host.underlay import find_interface, look_for_interface
 from udpoverlay.host.ways import Ways
 from udpoverlay.log import get_logger
 from udpoverlay.loop import run_until_signal
@@ -112,39 +111,42 @@ async def _start(
     tools = await prepare(netconf, config.firewall)
     attrs = plan.backend.lease_attrs(plan.choice.public_ip)
     lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file))
-    engine = await enter(_engine(plan, lease))
+    network = await enter(_network(plan, lease))
     firewall = await install(netconf, lease.subnet, config.firewall, tools)
-    written = ownsubnet.publish(config, netconf, lease.subnet, plan.mtu)
-    health.ready = written
-    await engine.start()
+    facts = _Facts(plan, netconf, lease, network)
+    facts.publish()
+    health.ready = facts.written
+    await network.start()
+    admission = _admission(plan, netconf, lease)
     control = Control(
         registry,
-        engine,
+        network,
         lease,
-        _peers(plan, netconf, lease),
+        Peers(lease, admission, port=plan.backend.port),
         renew_margin=config.subnet_lease_renew_margin * 60.0,
         on_first_routes=garbage.keep_for_good,
     )
+    network.on_change = _Moves(facts, admission, control, manager).to
     documents = Documents(
-        _facts(plan, engine, written=written),
+        facts.now,
         registry_kind="kube" if config.kube_subnet_mgr else "etcd",
         registry=registry,
         control=control,
-        engine=engine,
+        engine=network,
         firewall=firewall,
     )
     health.details = documents.health
     await enter(admin_socket(config.admin_socket, documents.by_path()))
-    _say_ready(manager, plan, engine, lease, time.monotonic() - started)
+    _log.info("ready", **facts.ready(), seconds=time.monotonic() - started)
+    manager.ready(facts.line())
     await first_to_end(
-        _vanished(engine),
-        engine.wait(),
+        network.run(),
         control.run(),
         firewall.run(),
         keep_blackhole(lease.subnet, config.firewall),
-        manager.watch(engine.alive),
+        manager.watch(network.alive),
         _aside(_complete(registry, lease)),
-        _aside(look_at_forwarding(plan.backend.network, engine.tun_name)),
+        _aside(look_at_forwarding(plan.backend.network, network.device)),
     )
 
 
@@ -170,6 +172,8 @@ class _Plan:
 
     config: DaemonConfig
     choice: Choice
+    choose: Callable[[], Awaitable[Choice]]
+    """Looks at the host again."""
     backend: UdpBackend
     mtu: int
     """Of the tunnel device, in bytes."""
@@ -194,19 +198,18 @@ async def _plan(config: DaemonConfig, netconf: NetConf, registry: Registry) -> _
     choice = await find_interface(wanted, stack)
     backend = UdpBackend.of(netconf)
     backend.warn_of_overlap(choice.address)
-    return _Plan(config, choice, backend, tunnel_mtu(choice))
+    again = partial(look_for_interface, wanted, stack)
+    return _Plan(config, choice, again, backend, tunnel_mtu(choice))
 
 
-@contextlib.asynccontextmanager
-async def _engine(plan: _Plan, lease: Lease) -> AsyncIterator[Engine]:
+def _network(plan: _Plan, lease: Lease) -> contextlib.AbstractAsyncContextManager[TunnelNetwork]:
     """The TUN device, up and routed, and the UDP socket; no packet moves yet."""
     assert lease.subnet.v4 is not None  # the backend has refused IPv6 alone
-    config, network = plan.config, plan.backend.network
-    address, mtu = lease.subnet.v4.ip, plan.mtu
-    engine = Engine.open(
+    config = plan.config
+    return TunnelNetwork.open(
         DataplaneConfig(
-            mtu=mtu,
-            tun_address=address,
+            mtu=plan.mtu,
+            tun_address=lease.subnet.v4.ip,
             subnet=lease.subnet.v4,
             bind=plan.bind,
             public_ip=plan.choice.public_ip,
@@ -215,63 +218,82 @@ async def _engine(plan: _Plan, lease: Lease) -> AsyncIterator[Engine]:
             busy_poll_us=config.busy_poll_us,
             offloads_off=config.offloads_off,
             per_packet=config.per_packet,
-        )
+        ),
+        plan.choice,
+        plan.backend.network,
+        choose=plan.choose,
     )
-    try:
-        if not await configure_tunnel(engine.tun_index, address, mtu, network):
-            _log.warning("a route to the network exists already and is kept", network=network)
-        _log.info("tunnel device", name=engine.tun_name, address=address, mtu=mtu)
-        yield engine
-    finally:
-        await engine.stop()
 
 
-def _peers(plan: _Plan, netconf: NetConf, lease: Lease) -> Peers:
-    """The table of peers. The kernel's routes decide about some: the device is up by now."""
+def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
+    """Who can be a peer. The kernel's routes decide about some: the device is up by now."""
     assert lease.subnet.v4 is not None
     assert plan.choice.address is not None
-    admission = Admission(
+    return Admission(
         # A podCIDR's length is not checked, as in flannel's Kubernetes manager.
         Places.of(netconf, any_length=plan.config.kube_subnet_mgr),
         lease,
         own_addresses=[plan.choice.address],
         way=Ways(lease.subnet.v4.ip, plan.backend.port).to,
     )
-    return Peers(lease, admission, port=plan.backend.port)
 
 
-def _facts(plan: _Plan, engine: Engine, *, written: bool) -> NodeFacts:
-    choice, backend = plan.choice, plan.backend
-    return NodeFacts(
-        public_ip=str(choice.public_ip),
-        interface=choice.name,
-        interface_address=str(choice.address),
-        interface_mtu=choice.mtu,
-        backend=backend.name,
-        port=backend.port,
-        network=str(backend.network),
-        tun=engine.tun_name,
-        tun_address=str(engine.config.tun_address),
-        mtu=plan.mtu,
-        source_check=plan.config.source_check,
-        subnet_file=plan.config.subnet_file,
-        subnet_file_written=written,
-    )
+class _Facts:
+    """What others are told of this host: the subnet file, the status, the log."""
 
+    def __init__(self, plan: _Plan, netconf: NetConf, lease: Lease, network: TunnelNetwork) -> None:
+        self.plan = plan
+        self.written = False
+        self._netconf = netconf
+        self._lease = lease
+        self._network = network
+        self._told: tuple[int, Choice | None] = (0, None)
 
-def _say_ready(
-    manager: ServiceManager, plan: _Plan, engine: Engine, lease: Lease, seconds: float
-) -> None:
-    manager.ready(f"subnet {lease.subnet}, {engine.tun_name}, MTU {plan.mtu}")
-    _log.info(
-        "ready",
-        subnet=lease.subnet,
-        device=engine.tun_name,
-        mtu=plan.mtu,
-        public_ip=plan.choice.public_ip,
-        port=plan.backend.port,
-        seconds=seconds,
-    )
+    def current(self) -> bool:
+        """Whether what was told is what is."""
+        return self._told == (self._network.mtu, self._network.choice)
+
+    def publish(self) -> None:
+        """Write the subnet file, where its MTU is another one."""
+        mtu, before = self._network.mtu, self._told[0]
+        self._told = (mtu, self._network.choice)
+        if mtu != before:
+            self.written = ownsubnet.publish(
+                self.plan.config, self._netconf, self._lease.subnet, mtu
+            )
+
+    def now(self) -> NodeFacts:
+        """For the status."""
+        choice, backend = self._network.choice, self.plan.backend
+        return NodeFacts(
+            public_ip=str(choice.public_ip),
+            interface=choice.name,
+            interface_address=str(choice.address),
+            interface_mtu=choice.mtu,
+            backend=backend.name,
+            port=backend.port,
+            network=str(backend.network),
+            tun=self._network.device,
+            tun_address=str(self._network.address),
+            mtu=self._network.mtu,
+            source_check=self.plan.config.source_check,
+            subnet_file=self.plan.config.subnet_file,
+            subnet_file_written=self.written,
+        )
+
+    def line(self) -> str:
+        """For the service manager."""
+        return f"subnet {self._lease.subnet}, {self._network.device}, MTU {self._network.mtu}"
+
+    def ready(self) -> dict[str, object]:
+        """For the log."""
+        return {
+            "subnet": self._lease.subnet,
+            "device": self._network.device,
+            "mtu": self._network.mtu,
+            "public_ip": self.plan.choice.public_ip,
+            "port": self.plan.backend.port,
+        }
 
 
 # --- while it runs -------------------------------------------------------------------------------
@@ -291,11 +313,23 @@ async def _complete(registry: Registry, lease: Lease) -> None:
         _log.error("cannot tell the registry that we are up", reason=str(error))
 
 
-async def _vanished(engine: Engine) -> None:
-    """Raise KernelError when somebody deletes the TUN device."""
-    try:
-        await link_deleted(engine.tun_index)
-    except KernelError as error:
-        _log.warning("cannot watch the tunnel device", reason=str(error))
-        await asyncio.Event().wait()
-    raise KernelError(f"the device {engine.tun_name} was deleted", fix="start again")
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """Who must know that the underlay is another one than before."""
+
+    facts: _Facts
+    admission: Admission
+    control: Control
+    manager: ServiceManager
+
+    def to(self, choice: Choice) -> None:
+        """The tunnel goes by `choice` now, and may have another MTU."""
+        if self.facts.current():
+            return
+        self.manager.reloading()
+        self.facts.publish()
+        addresses = (choice.address, choice.public_ip)
+        self.admission.move([address for address in addresses if address is not None])
+        if choice.public_ip != self.control.lease.attrs.public_ip:
+            self.control.move(self.facts.plan.backend.lease_attrs(choice.public_ip))
+        self.manager.ready(self.facts.line())

@@ -278,6 +278,57 @@ async def test_a_subnet_that_was_lost_to_another_host_meanwhile_ends_with_a_conf
             await w.task
 
 
+# ---------------------------------------------------------------- another address of ours
+
+
+async def test_another_address_is_published_for_the_same_lease() -> None:
+    async with world() as w:
+        before = w.ours()
+        w.control.move(attrs("192.0.2.200"))
+        await w.clock.advance(0.01)
+        assert (w.ours().subnet, w.ours().attrs) == (before.subnet, attrs("192.0.2.200"))
+        assert w.control.lease.attrs == attrs("192.0.2.200")
+        assert w.control.counters()["republications"] == 1
+        await w.clock.advance(TERM)  # renewed as that from now on
+        assert w.ours().attrs == attrs("192.0.2.200")
+        assert w.alive()
+
+
+async def test_another_address_waits_for_a_registry_that_cannot_be_reached() -> None:
+    async with world() as w:
+        w.store.reachable = False
+        w.control.move(attrs("192.0.2.200"))
+        await w.clock.advance(300)
+        assert w.alive()
+        w.store.reachable = True
+        await w.clock.advance(2.1)
+        assert w.ours().attrs == attrs("192.0.2.200")
+        assert w.alive()
+
+
+async def test_our_new_address_told_before_the_answer_is_no_conflict() -> None:
+    """The watch may be faster than the answer to what we wrote, which may also get lost."""
+    async with world() as w:
+        w.store.reachable = False
+        w.control.move(attrs("192.0.2.200"))
+        w.store.put(replace(w.ours(), attrs=attrs("192.0.2.200")))
+        await w.clock.advance(1)
+        assert w.alive()
+        w.store.reachable = True
+        await w.clock.advance(2.1)
+        assert w.control.lease.attrs == attrs("192.0.2.200")
+
+
+async def test_other_hosts_claim_while_we_move_is_a_conflict() -> None:
+    async with world() as w:
+        w.store.reachable = False
+        w.control.move(attrs("192.0.2.200"))
+        w.store.put(replace(w.ours(), attrs=attrs("192.0.2.66"), registry_lease=1))
+        await w.clock.advance(1)
+        with pytest.raises(RegistryConflict, match=r"leased by 192\.0\.2\.66"):
+            await w.task
+
+
 # ---------------------------------------------------------------- a registry without memory
 
 

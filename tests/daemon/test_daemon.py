@@ -15,6 +15,7 @@ from netaddr import IPAddress, IPNetwork
 
 from tests.support.leases import lease
 from udpoverlay import daemon
+from udpoverlay.backend import network
 from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
@@ -29,6 +30,7 @@ from udpoverlay.model.events import Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 from udpoverlay.model.refusal import Refusal
+from udpoverlay.peers.peers import Peers
 
 # --- the whole life, with fakes ----------------------------------------------------------------
 
@@ -114,9 +116,6 @@ class World:
         self.note(f"configure {address} mtu {mtu} route {network}")
         return True
 
-    async def deleted(self, index: int) -> None:
-        await asyncio.Event().wait()
-
     async def look_at_forwarding(self, network: IPNetwork, device: str) -> None:
         self.note(f"look at forwarding to {device}")
 
@@ -142,8 +141,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(daemon, "Engine", world)
     monkeypatch.setattr(daemon, "Control", world.control)
     monkeypatch.setattr(daemon, "check_tun", world.check_tun)
-    monkeypatch.setattr(daemon, "configure_tunnel", world.configure_tunnel)
-    monkeypatch.setattr(daemon, "link_deleted", world.deleted)
+    monkeypatch.setattr(network, "Engine", world)
+    monkeypatch.setattr(network, "configure_tunnel", world.configure_tunnel)
+    monkeypatch.setattr(network.TunnelNetwork, "run", lambda self: world.wait())
     monkeypatch.setattr(daemon, "look_at_forwarding", world.look_at_forwarding)
     monkeypatch.setattr(underlay, "host_view", world.view)
     monkeypatch.setattr("udpoverlay.registry.waiting.RETRY_SECONDS", 0.0)
@@ -273,9 +273,13 @@ def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -
     assert world.attrs == LeaseAttrs(IPAddress("203.0.113.9"))
 
 
+async def again() -> Choice:
+    raise AssertionError("nothing changes")
+
+
 def planned(config: DaemonConfig) -> daemon._Plan:
     choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
-    return daemon._Plan(config, choice, UdpBackend(CONF.network, 8285), 1472)
+    return daemon._Plan(config, choice, again, UdpBackend(CONF.network, 8285), 1472)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +292,8 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
     """flannel's Kubernetes manager uses neither SubnetLen nor its bounds."""
     conf = parse_netconf('{"Network": "10.5.0.0/16", "SubnetLen": 24}')
     plan = planned(DaemonConfig(kube_subnet_mgr=kube))
-    peers = daemon._peers(plan, conf if kube else conf.validated(), OURS)
+    admission = daemon._admission(plan, conf if kube else conf.validated(), OURS)
+    peers = Peers(OURS, admission, port=8285)
     nets = ("10.5.128.0/17", "10.5.9.7/32", "10.5.10.0/23", "10.6.0.0/24")
     peers.apply(Snapshot(tuple(lease(net, "192.0.2.7") for net in nets)), 0)
     found = {str(one.subnet): why for one, why in peers.leases() if why is not None}
@@ -297,7 +302,7 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
 
 def test_peer_with_our_interface_address_has_no_route() -> None:
     """Behind NAT the public IP differs from it; the kernel would hand us our own packets."""
-    peers = daemon._peers(planned(DaemonConfig()), CONF, OURS)
+    peers = Peers(OURS, daemon._admission(planned(DaemonConfig()), CONF, OURS), port=8285)
     peers.apply(Snapshot((lease("10.5.9.0/24", "192.0.2.10"),)), 0)
     assert peers.refused == 1
 

@@ -134,6 +134,21 @@ class RegistryContract:
             assert changed != lease.attrs
             await watch.until(lambda events: seen(events)[str(lease.subnet)].attrs == changed)
 
+    async def test_other_attributes_are_published_for_the_same_subnet(
+        self, harness: Harness
+    ) -> None:
+        registry = harness.registry(1)
+        lease = await registry.acquire(harness.attrs(1), None)
+        async with collecting(harness.registry(2).watch()) as watch:
+            await watch.until(lambda events: events)
+            moved = await registry.republish(lease, harness.attrs(9))
+            assert (moved.subnet, moved.attrs) == (lease.subnet, harness.attrs(9))
+            await watch.until(
+                lambda events: seen(events)[str(lease.subnet)].attrs == harness.attrs(9)
+            )
+            again = await registry.republish(moved, harness.attrs(9))  # an answer that was lost
+            assert (again.subnet, again.attrs) == (moved.subnet, moved.attrs)
+
     async def test_several_followers_see_the_same(self, harness: Harness) -> None:
         async with (
             collecting(harness.registry(1).watch()) as one,
@@ -214,6 +229,15 @@ class RenewingContract(RegistryContract):
         async with collecting(registry.watch()) as watch:
             await watch.until(lambda events: events)
             assert seen(watch.items)[str(lease.subnet)].attrs == harness.attrs(2)
+
+    async def test_other_attributes_never_go_to_another_hosts_subnet(
+        self, harness: RenewingHarness
+    ) -> None:
+        registry = harness.registry(1)
+        lease = await registry.acquire(harness.attrs(1), None)
+        await harness.take_over(lease, 2)
+        with pytest.raises(RegistryConflict):
+            await registry.republish(lease, harness.attrs(9))
 
     async def test_a_renewal_brings_back_an_entry_that_ran_out(
         self, harness: RenewingHarness

@@ -33,7 +33,7 @@ from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
 from udpoverlay.supervisor import Supervisor
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "open_sockets"]
 
 DEFAULT_THREADS = 1
 DEFAULT_BUSY_POLL_US = 50
@@ -109,10 +109,8 @@ class Engine:
         """Create the device and bind the socket; nothing is left behind on KernelError."""
         features = Features.wanted(config)
         with contextlib.ExitStack() as undo:
-            sockets = Sockets(open_udp(*config.bind))
+            sockets = open_sockets(config.bind)
             undo.callback(sockets.close)
-            sockets.icmp = open_icmp()
-            sockets.reports = open_reports(*config.bind)
             tun = open_tun(
                 config.tun_pattern,
                 vnet_header=features.on("vnet-hdr"),
@@ -123,6 +121,16 @@ class Engine:
             engine = cls(config, tun, sockets, features)
             undo.pop_all()
         return engine
+
+    @classmethod
+    def adopt(cls, config: DataplaneConfig, tun: Tun, sockets: Sockets) -> Engine:
+        """Go on with what another engine released; `sockets` are bound as `config` says.
+
+        On KernelError device and sockets are as they were.
+        """
+        if sockets.reports is None or sockets.reports.fileno() < 0:
+            sockets.reports = open_reports(*config.bind)
+        return cls(config, tun, sockets)
 
     @property
     def tun_name(self) -> str:
@@ -172,18 +180,25 @@ class Engine:
 
     async def stop(self) -> None:
         """Stop, then close device and socket: the device vanishes. Idempotent."""
-        if self._stopped:
-            return
-        self._stopped = True
-        await self._supervisor.aclose()
-        self._reports.stop()
-        await self._threads.stop()
-        for worker in self._workers:
-            worker.close()
-        self._tun.close()
-        self._sockets.close()
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        tun, sockets = await self.release()
+        tun.close()
+        sockets.close()
+
+    async def release(self) -> tuple[Tun, Sockets]:
+        """Stop, and give device and sockets away, open, for another engine to adopt. Idempotent.
+
+        What waits in them waits for that engine.
+        """
+        if not self._stopped:
+            self._stopped = True
+            await self._supervisor.aclose()
+            self._reports.stop()
+            await self._threads.stop()
+            for worker in self._workers:
+                worker.close()
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
+        return self._tun, self._sockets
 
     def alive(self) -> bool:
         """Whether packets can flow: started, not stopped, and no worker ended by itself."""
@@ -245,6 +260,18 @@ class Engine:
         failure.__cause__ = error
         self._ended.set_exception(failure)
         self._ended.exception()  # retrieved: nobody may be waiting yet
+
+
+def open_sockets(bind: tuple[str, int]) -> Sockets:
+    """All that an engine talks to the underlay with; nothing is left behind on KernelError."""
+    sockets = Sockets(open_udp(*bind))
+    try:
+        sockets.icmp = open_icmp()
+        sockets.reports = open_reports(*bind)
+    except BaseException:
+        sockets.close()
+        raise
+    return sockets
 
 
 # ---- how many workers, and which does what

@@ -164,6 +164,16 @@ class Netlink:
                 RTM_NEWADDR, fields, IFA_LOCAL=str(address), IFA_ADDRESS=str(address)
             )
 
+    async def ensure_address(self, index: int, address: IPAddress) -> bool:
+        """As add_address; False when the link has it already."""
+        try:
+            await self.add_address(index, address)
+        except KernelError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        return True
+
     async def set_mtu(self, index: int, mtu: int) -> None:
         """Set the MTU of link `index`, in bytes."""
         with _naming(f"set MTU {mtu}"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 from udpoverlay.errors import OperatorError
@@ -42,6 +43,10 @@ class ServiceManager:
         """READY=1, with a line for a person."""
         self._status = status
         self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """RELOADING=1, with the time that it needs (sd_notify(3)); `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> None:
         """STATUS, when it is another one than before."""

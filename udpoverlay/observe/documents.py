@@ -22,6 +22,7 @@ from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
     LeaseFacts,
+    NetworkFacts,
     NodeFacts,
     PeerFacts,
     RegistryFacts,
@@ -64,6 +65,10 @@ class _Engine(_Counts, Protocol):
 
     def alive(self) -> bool: ...
 
+    def troubles(self) -> dict[str, str]: ...
+
+    def repairs(self) -> dict[str, int]: ...
+
 
 class _Firewall(Protocol):
     def facts(self) -> dict[str, object]: ...
@@ -85,7 +90,7 @@ class Documents:
 
     def __init__(  # noqa: PLR0913 - the parts of a daemon
         self,
-        node: NodeFacts,
+        node: Callable[[], NodeFacts],
         *,
         registry_kind: str,
         registry: _Registry,
@@ -118,7 +123,8 @@ class Documents:
                 version=VERSION,
                 pid=os.getpid(),
                 uptime_seconds=round(time.monotonic() - self._started, 3),
-                node=self._node,
+                node=self._node(),
+                network=NetworkFacts(engine.troubles(), **engine.repairs()),
                 lease=LeaseFacts(str(control.lease.subnet), control.expires_in()),
                 registry=RegistryFacts(
                     self._registry_kind, self._registry.counters(), self._registry.troubles()
@@ -160,7 +166,7 @@ class Documents:
 
     def routes(self) -> dict[str, object]:
         """`GET /v1/routes`."""
-        node = self._node
+        node = self._node()
         return routes_document(
             node.network,
             (
@@ -203,6 +209,7 @@ class Documents:
             "peers": control.peer_count(),
             "routes": engine.route_count(),
             "workers_alive": engine.alive(),
+            "network": {"troubles": engine.troubles(), **engine.repairs()},
             "firewall": self._firewall.facts(),
             "registry": {"kind": self._registry_kind, "troubles": self._registry.troubles()},
         }

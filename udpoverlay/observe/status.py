@@ -17,6 +17,7 @@ __all__ = [
     "DataplaneFacts",
     "FallbackFacts",
     "LeaseFacts",
+    "NetworkFacts",
     "NodeFacts",
     "PeerFacts",
     "RegistryFacts",
@@ -34,7 +35,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What was chosen at start; texts are addresses and networks as flannel writes them."""
+    """What was chosen, now; texts are addresses and networks as flannel writes them."""
 
     public_ip: str
     """Where peers send to; "" when IPv4 is off."""
@@ -55,6 +56,18 @@ class NodeFacts:
     """enforce, warn or off."""
     subnet_file: str
     subnet_file_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """Device, socket and workers: how often they were seen to, and what is wrong."""
+
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """What keeps packets from flowing now, by part; {} when nothing does."""
+    repairs: int = 0
+    """How often the device's state, address, MTU or route was set again."""
+    rebuilds: int = 0
+    """How often device or socket were made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,7 @@ class Status:
     """How many leases of other hosts are known; `GET /v1/peers` lists them."""
     firewall: Mapping[str, object]
     """Packet rules: the tool, how often they were repaired, what is wrong with them or ""."""
+    network: NetworkFacts = field(default_factory=NetworkFacts)
     log_lines_lost: int = 0
     """Lines that standard error did not take."""
 

@@ -48,6 +48,10 @@ class Admission:
         self._own_addresses = {address.value for address in ours if address.value}
         self._way = self._by_network if way is None else way
 
+    def move(self, own_addresses: Iterable[IPAddress]) -> None:
+        """Take these addresses of ours instead, from the next question on."""
+        self._own_addresses = {address.value for address in own_addresses if address.value}
+
     def refusal(self, lease: Lease) -> Refusal | None:
         """Why no packet can be sent to `lease`; None when it can."""
         net = lease.subnet.v4

@@ -45,6 +45,13 @@ class Registry(Protocol):
         Never takes over a subnet that another host holds. Raises OutOfSubnets, RegistryError.
         """
 
+    async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
+        """Publish other attributes for our `lease`, the same subnet; the returned one replaces it.
+
+        Raises RegistryConflict when the entry belongs to another host, RegistryError when it cannot
+        be done now.
+        """
+
     async def complete(self, lease: Lease) -> None:
         """Tell the registry that the data path of this host is up (Kubernetes' condition)."""
 

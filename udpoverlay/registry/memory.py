@@ -145,6 +145,16 @@ class MemoryRegistry:
             )
         return self._put(lease, current is not None and current.registry_lease == 0)
 
+    async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
+        """See registry.base."""
+        self._request()
+        current = self._store.get(lease.subnet)
+        ours = {lease.attrs.public_ip, attrs.public_ip}
+        if current is not None and current.attrs.public_ip not in ours:
+            raise RegistryConflict(f"subnet {lease.subnet} is now another host's")
+        reservation = current is not None and current.registry_lease == 0
+        return self._put(replace(lease, attrs=attrs), reservation)
+
     async def complete(self, lease: Lease) -> None:
         """Nobody to tell."""
 

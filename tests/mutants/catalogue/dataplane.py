@@ -58,8 +58,8 @@ MUTANTS = (
         name="stopped-engine-keeps-its-device",
         bug="a daemon that ends leaves its TUN device and routes behind",
         file=_ENGINE,
-        old="        self._tun.close()\n        self._sockets.close()\n",
-        new="        self._sockets.close()\n",
+        old="        tun.close()\n        sockets.close()\n",
+        new="        sockets.close()\n",
         tests=(
             "tests/dataplane/test_engine.py::test_stopping_twice_is_fine_and_takes_the_device_away",
         ),

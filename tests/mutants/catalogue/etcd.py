@@ -64,7 +64,7 @@ MUTANTS = (
         name="lost-subnet-taken-back",
         bug="a host that was away for a day writes over the lease of its successor",
         file=_REGISTRY,
-        old="            if holder is not None and holder != lease.attrs.public_ip:\n",
+        old="            if holder is not None and holder not in ours:\n",
         new="            if False:\n",
         tests=("tests/registry/etcd/test_registry.py",),
     ),

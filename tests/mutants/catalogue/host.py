@@ -55,8 +55,10 @@ MUTANTS = (
         name="second-start-fails-on-route",
         bug="a daemon does not start when the route to the network exists already",
         file=_NETLINK,
-        old="if error.errno == errno.EEXIST:",
-        new="if error.errno == errno.ENOENT:",
+        old="                )\n        except KernelError as error:\n"
+        "            if error.errno == errno.EEXIST:",
+        new="                )\n        except KernelError as error:\n"
+        "            if error.errno == errno.ENOENT:",
         tests=("tests/host/test_netlink.py",),
     ),
     Mutant(
@@ -85,11 +87,11 @@ MUTANTS = (
     ),
     Mutant(
         name="lost-notices-not-looked-up",
-        bug="when the kernel drops link notices the daemon ends instead of looking again",
-        file="udpoverlay/host/linkwatch.py",
-        old="            if error.errno != errno.ENOBUFS:\n                raise\n",
-        new="            raise\n",
-        tests=("tests/host/test_linkwatch_overflow.py",),
+        bug="when the kernel drops notices it is as if nothing had changed",
+        file="udpoverlay/host/notices.py",
+        old="                return None\n",
+        new="                return []\n",
+        tests=("tests/host/test_notices.py",),
     ),
     Mutant(
         name="subnet-file-unreadable",

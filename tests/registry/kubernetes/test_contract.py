@@ -47,6 +47,9 @@ class Opening:
     async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
         return await (await self.open()).acquire(attrs, previous)
 
+    async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
+        return await (await self.open()).republish(lease, attrs)
+
     async def complete(self, lease: Lease) -> None:
         await (await self.open()).complete(lease)
 

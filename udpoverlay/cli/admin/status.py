@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 def troubles(document: dict[str, Any]) -> Iterator[str]:
     """Each thing in a status document that is not as it should be, in a sentence."""
+    for part, trouble in document["network"]["troubles"].items():
+        yield f"{part}: {trouble}: packets cannot flow"
     for part, trouble in document["registry"]["troubles"].items():
         yield f"{part}: {trouble}"
     if not document["node"]["subnet_file_written"]:

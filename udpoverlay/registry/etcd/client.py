@@ -192,14 +192,18 @@ class EtcdClient:
         if self.endpoint == endpoint:
             self._preferred = (self._preferred + 1) % len(self.endpoints)
 
+    def reconnect(self) -> None:
+        """Break all connections; each next request makes its own."""
+        for endpoint in self.endpoints:
+            self._drop(endpoint)
+
     def forget_token(self) -> None:
         """Authenticate again before the next request."""
         self._token = None
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for endpoint in self.endpoints:
-            self._drop(endpoint)
+        self.reconnect()
 
     def _drop(self, endpoint: str) -> None:
         channel = self._channels.pop(endpoint, None)

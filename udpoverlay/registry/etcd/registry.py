@@ -25,8 +25,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
+
+from netaddr import IPAddress
 
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.errors import RegistryConflict, RegistryError, RegistryUnavailable
@@ -169,6 +171,17 @@ class EtcdRegistry:
         into a reservation, or gone because it ran out while etcd could not be reached. As long as
         it names no other host it is ours to write.
         """
+        return await self._rewrite(lease, {lease.attrs.public_ip})
+
+    async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
+        """Write other attributes, and a term like a renewal's; see registry.base."""
+        ours = {lease.attrs.public_ip, attrs.public_ip}
+        # Connections from an address that we have no more are dead, and take long to say so.
+        self._client.reconnect()
+        return await self._rewrite(replace(lease, attrs=attrs), ours)
+
+    async def _rewrite(self, lease: Lease, ours: Collection[IPAddress]) -> Lease:
+        """Write `lease` unless its entry has a public IP that is not one of `ours`."""
         for _ in range(RACE_RETRIES + 1):
             renewed = await self._write(lease)
             if renewed is not None:
@@ -180,7 +193,7 @@ class EtcdRegistry:
                 lease = replace(lease, revision=0, registry_lease=_FRESH)
                 continue
             holder = _holder(current)
-            if holder is not None and holder != lease.attrs.public_ip:
+            if holder is not None and holder not in ours:
                 raise RegistryConflict(
                     f"subnet {lease.subnet} is now leased by {holder}, not by us "
                     f"({lease.attrs.public_ip})",

@@ -21,7 +21,12 @@ from pathlib import Path
 
 from udpoverlay import aio
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
-from udpoverlay.errors import OperatorError, RegistryError, RegistryUnavailable
+from udpoverlay.errors import (
+    OperatorError,
+    RegistryConflict,
+    RegistryError,
+    RegistryUnavailable,
+)
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.diagnose import DAEMON_RIGHTS, Right, missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
@@ -250,6 +255,20 @@ class KubeRegistry:
         if not self._keeping:
             self._keeping = True
             self._supervisor.start("kube-own-node", self._own.keep)
+        return claimed
+
+    async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
+        """Annotate our Node with other attributes; see registry.base."""
+        # Connections from an address that we have no more are dead, and take long to say so.
+        await self._client.aclose()
+        claimed = await self._own.claim(attrs)
+        if not isinstance(claimed, Lease):
+            raise RegistryUnavailable(claimed)
+        if claimed.subnet != lease.subnet:
+            raise RegistryConflict(
+                f"our Node has {claimed.subnet} now, and we still {lease.subnet}",
+                fix="restart udpoverlayd and the pods of this node",
+            )
         return claimed
 
     def _v4_only(self) -> bool:

@@ -1,0 +1,87 @@
+"""The tunnel that is rebuilt: what is noticed, what is repaired, who hears of it."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_NETWORK = "udpoverlay/backend/network.py"
+_DAEMON = "udpoverlay/daemon.py"
+_HEALING = "tests/netns/test_self_healing.py"
+_DELETED = (f"{_HEALING}::test_tunnel_device_that_was_changed_is_as_before[deleted]",)
+_MOVED = (f"{_HEALING}::test_another_address_of_the_underlay_is_published",)
+
+MUTANTS = (
+    Mutant(
+        name="route-of-the-tunnel-stays-gone",
+        bug="a TUN that goes down and up once carries nothing for ever",
+        file="udpoverlay/host/device.py",
+        old="        if await netlink.add_link_route(network, index):\n",
+        new="        if False:\n",
+        tests=("tests/host/test_notices.py",),
+    ),
+    Mutant(
+        name="rebuilt-without-routes",
+        bug="a device that was made again has no peers until the registry changes",
+        file=_NETWORK,
+        old="            engine.replace(self._routes)\n        await",
+        new="            pass\n        await",
+        tests=_DELETED,
+    ),
+    Mutant(
+        name="rebuilt-from-zero",
+        bug="counters go back when the device is made again",
+        file=_NETWORK,
+        old='        self._before[""].update(engine.counters())\n',
+        new="",
+        tests=_DELETED,
+    ),
+    Mutant(
+        name="new-address-not-noticed",
+        bug="after a DHCP server gave another address packets go from one that is not ours",
+        file=_NETWORK,
+        old="            elif notice.kind == ADDRESS:\n"
+        "                self._host_changed = self._host_changed or not ours\n",
+        new="            elif notice.kind == ADDRESS:\n                continue\n",
+        tests=(f"{_HEALING}::test_another_address_is_noticed_where_no_default_route_is",),
+    ),
+    Mutant(
+        name="new-address-not-published",
+        bug="the others send to an address that this host had once",
+        file=_DAEMON,
+        old="        if choice.public_ip != self.control.lease.attrs.public_ip:\n",
+        new="        if False:\n",
+        tests=_MOVED,
+    ),
+    Mutant(
+        name="dead-connections-kept",
+        bug="the new address is published only when connections from the old one time out",
+        file="udpoverlay/registry/etcd/registry.py",
+        old="        self._client.reconnect()\n",
+        new="",
+        tests=_MOVED,
+    ),
+    Mutant(
+        name="new-mtu-not-in-the-subnet-file",
+        bug="new containers get the MTU that the underlay had at start",
+        file=_DAEMON,
+        old="        if mtu != before:\n",
+        new="        if before == 0:\n",
+        tests=(f"{_HEALING}::test_mtu_of_the_underlay_becomes_the_tunnels",),
+    ),
+    Mutant(
+        name="own-move-is-a-conflict",
+        bug="a host that publishes its new address ends: its own watch shows it first",
+        file="udpoverlay/control.py",
+        old="        if self._moving is not None and theirs == self._moving.public_ip:\n",
+        new="        if False:\n",
+        tests=("tests/control/test_control.py",),
+    ),
+    Mutant(
+        name="republished-once-or-never",
+        bug="a registry that cannot be reached when the address changes never hears of it",
+        file="udpoverlay/control.py",
+        old="                pause = min(pause, _REPUBLISH_SECONDS)\n",
+        new="                self._moving = None\n",
+        tests=("tests/control/test_control.py",),
+    ),
+)

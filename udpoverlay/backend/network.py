@@ -1,0 +1,395 @@
+"""The tunnel of the udp backend: device, socket and workers, rebuilt rather than a reason to end.
+
+Owns: what it has to be like, that it is like that again within two seconds, what was counted before
+it was rebuilt. Must not know: leases and registries (`on_change` tells who must), how a device is
+repaired (host/device.py), how packets move (dataplane/).
+
+    notices of the kernel ─┐
+    a worker that ended ───┼─► look ─► interface, address, MTU as chosen? ─no─► rebuild ─► on_change
+    an attempt that failed ┘           device, its address, MTU, route?   ─no─► restore
+
+What can stay, stays: the device when only the underlay changed, with its address, routes and what
+waits in it; the socket when its address did not change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from netaddr import IPAddress, IPNetwork
+
+from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
+from udpoverlay.clock import SYSTEM_CLOCK, Clock
+from udpoverlay.dataplane.config import DataplaneConfig
+from udpoverlay.dataplane.engine import Engine, open_sockets
+from udpoverlay.errors import KernelError, UdpOverlayError
+from udpoverlay.host.device import link_state, restore_tunnel
+from udpoverlay.host.interfaces import Choice, tunnel_mtu
+from udpoverlay.host.netlink import configure_tunnel
+from udpoverlay.host.notices import ADDRESS, LINK, Notice, Notices
+from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.report import PathReport
+from udpoverlay.model.sender import RefusedSender
+
+__all__ = ["TunnelNetwork"]
+
+_log = get_logger(__name__)
+
+SETTLE_SECONDS = 0.05
+"""From a notice to the look: a change comes as several notices."""
+BUSY_SECONDS = 1.0
+"""The longest such pause, where something undoes each repair."""
+QUIET_SECONDS = 10.0
+"""After so long without a repair the pause is the shortest again."""
+RETRY_SECONDS = 1.0
+"""The longest pause between attempts that failed."""
+HOST_SECONDS = 0.5
+"""The least time from one look at all of the host's links and routes to the next."""
+LOOK_SECONDS = 30.0
+"""A look without a notice: a lost one costs no more than this."""
+
+Choose = Callable[[], Awaitable[Choice]]
+OnChange = Callable[[Choice], None]
+
+
+class TunnelNetwork:
+    """See backend.base.Network. `async with TunnelNetwork.open(...)`, then `start`, then `run`."""
+
+    def __init__(
+        self,
+        config: DataplaneConfig,
+        choice: Choice,
+        network: IPNetwork,
+        *,
+        choose: Choose,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`config` is what `choice` led to; `choose` looks at the host again."""
+        self.choice = choice
+        self.on_change: OnChange = lambda _: None
+        """Hears of another public IP, interface or MTU, when packets flow by it."""
+        self._config = config
+        self._network = network
+        self._choose = choose
+        self._clock = clock
+        self._engine = Engine.open(config)
+        self._name = self._engine.tun_name
+        self._routes: Mapping[IPNetwork, Endpoint] | None = None
+        self._started = False
+        self._failure: KernelError | None = None
+        self._rebuilt = asyncio.Event()
+        self._troubles: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._host_changed = True
+        """The interface has to be chosen again, to see whether it is the same."""
+        self._limited = RateLimited(_log, clock.monotonic)
+        self._before: dict[str, Counter[str]] = {"": Counter(), "senders": Counter()}
+        self._before["reports"] = Counter()
+        self._counters: Counter[str] = Counter()
+        self._carried: Engine | None = None
+        self._looked = clock.monotonic() - HOST_SECONDS
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        config: DataplaneConfig,
+        choice: Choice,
+        network: IPNetwork,
+        *,
+        choose: Choose,
+    ) -> AsyncIterator[TunnelNetwork]:
+        """Device, up and routed, and socket; no packet moves yet. Raises KernelError."""
+        made = cls(config, choice, network, choose=choose)
+        try:
+            if not await made._configure():
+                _log.warning("a route to the network exists already and is kept", network=network)
+            _log.info("tunnel device", name=made.device, address=config.tun_address, mtu=config.mtu)
+            yield made
+        finally:
+            await made._engine.stop()
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def device(self) -> str:
+        """See backend.base."""
+        return self._name
+
+    @property
+    def mtu(self) -> int:
+        """See backend.base."""
+        return self._config.mtu
+
+    @property
+    def address(self) -> IPAddress:
+        """The device's."""
+        return self._config.tun_address
+
+    def troubles(self) -> dict[str, str]:
+        """See backend.base."""
+        return dict(self._troubles)
+
+    def replace(self, routes: Mapping[IPNetwork, Endpoint]) -> None:
+        """See backend.base."""
+        self._engine.replace(routes)
+        self._routes = routes
+
+    async def start(self) -> None:
+        """Packets flow from here, or from the first routes."""
+        await self._engine.start()
+        self._started = True
+
+    # ------------------------------------------------------------------ what is seen of it
+
+    def alive(self) -> bool:
+        """Whether workers move packets."""
+        return self._engine.alive()
+
+    def repairs(self) -> dict[str, int]:
+        """How often the device was restored, and device or socket were made again."""
+        return {name: self._counters[name] for name in ("repairs", "rebuilds")}
+
+    def counters(self) -> dict[str, int]:
+        """Verdicts and counters by name since start, whatever was rebuilt."""
+        return self._sum("", self._engine.counters())
+
+    def sender_counters(self) -> dict[str, int]:
+        """What was done to find out from where peers send."""
+        return self._sum("senders", self._engine.sender_counters())
+
+    def report_counters(self) -> dict[str, int]:
+        """ICMP errors that came back for our datagrams, by kind."""
+        return self._sum("reports", self._engine.report_counters())
+
+    def _sum(self, what: str, now: Mapping[str, int]) -> dict[str, int]:
+        before = self._before[what]
+        if self._engine is self._carried:
+            return dict(before)
+        return {name: before[name] + now.get(name, 0) for name in {**now, **before}}
+
+    def route_count(self) -> int:
+        """Routes in the current table."""
+        return self._engine.route_count()
+
+    def features(self) -> dict[str, str]:
+        """State of each offload."""
+        return self._engine.features()
+
+    def fallbacks(self) -> Sequence[Fallback]:
+        """Offloads that the kernel refused."""
+        return self._engine.fallbacks()
+
+    def path_reports(self) -> Sequence[PathReport]:
+        """ICMP errors by peer."""
+        return self._engine.path_reports()
+
+    def refused_senders(self) -> Sequence[RefusedSender]:
+        """Who sent what did not pass the source check."""
+        return self._engine.refused_senders()
+
+    def proved_senders(self) -> Mapping[str, Sequence[str]]:
+        """Public IP of a peer → other addresses that it was proved to send from."""
+        return self._engine.proved_senders()
+
+    # ------------------------------------------------------------------ healing
+
+    async def run(self) -> None:
+        """See backend.base."""
+        await first_to_end(self._listen(), self._watch_engine(), self._heal())
+
+    async def _listen(self) -> None:
+        """Wake the healing when a notice may concern us. Without notices it looks now and then."""
+        while True:
+            try:
+                with contextlib.closing(Notices()) as notices:
+                    while True:
+                        self._noticed(await notices.read())
+            except KernelError as error:
+                self._limited.warning("notices", "changes are noticed late", reason=str(error))
+            self._noticed(None)
+            await self._clock.sleep(RETRY_SECONDS)
+
+    def _noticed(self, notices: Sequence[Notice] | None) -> None:
+        if notices is None:
+            self._host_changed = True
+            self._wake.set()
+            return
+        for notice in notices:
+            ours = notice.link == self._engine.tun_index
+            if notice.kind == LINK:
+                if not ours and notice.link != self.choice.index and not self._troubles:
+                    continue
+                self._host_changed = self._host_changed or not ours
+            elif notice.kind == ADDRESS:
+                self._host_changed = self._host_changed or not ours
+            elif notice.prefixlen == 0:
+                self._host_changed = True
+            elif notice.prefixlen != self._network.prefixlen:
+                continue
+            self._wake.set()
+
+    async def _watch_engine(self) -> None:
+        """Wake the healing when a worker ended by itself."""
+        while True:
+            engine = self._engine
+            try:
+                await engine.wait()
+            except KernelError as error:
+                if engine is self._engine:
+                    self._failure = error
+                    self._wake.set()
+            await self._rebuilt.wait()
+            self._rebuilt.clear()
+
+    async def _heal(self) -> None:
+        retry = Backoff(SETTLE_SECONDS * 2, RETRY_SECONDS)
+        settle = Backoff(SETTLE_SECONDS, BUSY_SECONDS)
+        repaired = self._clock.monotonic()
+        pause = LOOK_SECONDS
+        while True:
+            if not await event_or_sleep(self._wake, pause, self._clock.sleep):
+                self._host_changed = True  # a look without a notice is a whole one
+            if self._clock.monotonic() - repaired > QUIET_SECONDS:
+                settle.reset()
+            calm = self._looked + HOST_SECONDS - self._clock.monotonic()
+            await self._clock.sleep(max(settle.next(), calm if self._host_changed else 0.0))
+            self._wake.clear()
+            before = self._counters.total()
+            try:
+                await self.look()
+            except UdpOverlayError as error:
+                self._trouble("tunnel", str(error))
+                self._host_changed, pause = True, retry.next()
+            else:
+                self._trouble("tunnel", "")
+                retry.reset()
+                pause = LOOK_SECONDS
+            if self._counters.total() == before:
+                settle.reset()
+            else:
+                repaired = self._clock.monotonic()
+            self._limited.flush()
+
+    async def look(self) -> None:
+        """Compare with what has to be, once, and repair. Raises UdpOverlayError where it cannot."""
+        choice = self.choice
+        if self._host_changed:
+            self._host_changed, self._looked = False, self._clock.monotonic()
+            choice = await self._choose()
+        state = link_state(self._engine.tun_index)
+        if state is not None and state.name != self._name:
+            _log.warning("tunnel device renamed", before=self._name, now=state.name)
+            self._name = state.name
+        if self._failure is not None or state is None or self._differs(choice):
+            await self._rebuild(choice, fresh=self._failure is not None or state is None)
+        self._underlay(choice)
+        missing = await restore_tunnel(
+            self._engine.tun_index, self.address, self.mtu, self._network
+        )
+        if missing:
+            self._counters["repairs"] += 1
+            self._limited.warning(
+                "repaired", "tunnel device repaired", device=self._name, why=", ".join(missing)
+            )
+
+    def _differs(self, choice: Choice) -> bool:
+        ours = self.choice
+        return (choice.address, choice.public_ip, tunnel_mtu(choice)) != (
+            ours.address,
+            ours.public_ip,
+            self.mtu,
+        )
+
+    def _underlay(self, choice: Choice) -> None:
+        """Note what is wrong with the interface between the hosts: that is not ours to repair."""
+        self.choice = choice
+        state = link_state(choice.index)
+        if state is None:
+            raise KernelError(f"interface {choice.name} has vanished")
+        if not state.up:
+            self._trouble("underlay", f"interface {choice.name} is down")
+        elif not state.running:
+            self._trouble("underlay", f"interface {choice.name} has no carrier")
+        else:
+            self._trouble("underlay", "")
+
+    async def _rebuild(self, choice: Choice, *, fresh: bool) -> None:
+        """Go on as `choice` says; `fresh`: with another device and another socket."""
+        why = str(self._failure or ("the device is gone" if fresh else "the underlay changed"))
+        mtu = tunnel_mtu(choice)
+        config = replace(
+            self._config,
+            mtu=mtu,
+            bind=(str(choice.address), self._config.bind[1]),
+            public_ip=choice.public_ip,
+        )
+        old, moved = self._engine, config.bind != self._config.bind
+        sockets = open_sockets(config.bind) if moved and not fresh else None
+        tun, before = await old.release()
+        self._carry(old)
+        try:
+            if fresh:
+                tun.close()
+                before.close()
+                engine = Engine.open(config)
+            else:
+                engine = Engine.adopt(config, tun, sockets or before)
+                if sockets is not None:
+                    before.close()
+        except BaseException as error:
+            for each in (tun, before, *(() if sockets is None else (sockets,))):
+                each.close()
+            if isinstance(error, KernelError):
+                self._failure = error
+            raise
+        self._engine, self._config, self._failure = engine, config, None
+        previous, self.choice = self.choice, choice
+        self._name = engine.tun_name
+        self._rebuilt.set()
+        if self._routes is not None:
+            engine.replace(self._routes)
+        await engine.start()
+        if fresh:
+            await self._configure()
+        self._counters["rebuilds"] += 1
+        _log.warning(
+            "tunnel rebuilt",
+            why=why,
+            device=self._name,
+            mtu=mtu,
+            interface=choice.name,
+            address=choice.address,
+            public_ip=choice.public_ip,
+            before=previous.public_ip,
+        )
+        self.on_change(choice)
+
+    def _carry(self, engine: Engine) -> None:
+        """Keep what `engine` counted; it counts no more."""
+        if engine is self._carried:
+            return
+        self._carried = engine
+        self._before[""].update(engine.counters())
+        self._before["senders"].update(engine.sender_counters())
+        self._before["reports"].update(engine.report_counters())
+
+    async def _configure(self) -> bool:
+        return await configure_tunnel(self._engine.tun_index, self.address, self.mtu, self._network)
+
+    def _trouble(self, part: str, text: str) -> None:
+        """Say what is wrong once, and when it is over."""
+        if self._troubles.get(part, "") == text:
+            return
+        if text:
+            self._troubles[part] = text
+            self._limited.error(f"trouble {part}", "packets cannot flow", part=part, why=text)
+        else:
+            del self._troubles[part]
+            self._limited.info(f"over {part}", "packets can flow again", part=part)
