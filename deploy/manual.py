@@ -24,9 +24,9 @@ from udpoverlay.cli.commands import COMMANDS, DAEMON
 from udpoverlay.cli.daemon_flags import ALL_FLAGS, FLANNEL_FLAGS, FLANNEL_PREFIX, OWN_PREFIX
 from udpoverlay.cni import errors as cni_errors
 from udpoverlay.cni import plugin as cni
-from udpoverlay.dataplane.config import OFFLOADS, SOURCE_CHECKS
 from udpoverlay.gocompat.flags import Flag
 from udpoverlay.model.config import DaemonConfig
+from udpoverlay.model.dataplane import OFFLOADS, SOURCE_CHECKS
 
 SHELLS = {
     "bash": "bash-completion/completions/{}",

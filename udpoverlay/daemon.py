@@ -27,9 +27,9 @@ from udpoverlay.aio import first_to_end
 from udpoverlay.backend.network import TunnelNetwork
 from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.control import Control
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import RegistryError
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
@@ -205,20 +205,15 @@ async def _plan(config: DaemonConfig, netconf: NetConf, registry: Registry) -> _
 def _network(plan: _Plan, lease: Lease) -> contextlib.AbstractAsyncContextManager[TunnelNetwork]:
     """The TUN device, up and routed, and the UDP socket; no packet moves yet."""
     assert lease.subnet.v4 is not None  # the backend has refused IPv6 alone
-    config = plan.config
     return TunnelNetwork.open(
-        DataplaneConfig(
+        Tunnel(
             mtu=plan.mtu,
-            tun_address=lease.subnet.v4.ip,
+            address=lease.subnet.v4.ip,
             subnet=lease.subnet.v4,
             bind=plan.bind,
             public_ip=plan.choice.public_ip,
-            source_check=config.source_check,
-            workers=config.workers,
-            busy_poll_us=config.busy_poll_us,
-            offloads_off=config.offloads_off,
-            per_packet=config.per_packet,
         ),
+        plan.config.dataplane,
         plan.choice,
         plan.backend.network,
         choose=plan.choose,
@@ -276,7 +271,7 @@ class _Facts:
             tun=self._network.device,
             tun_address=str(self._network.address),
             mtu=self._network.mtu,
-            source_check=self.plan.config.source_check,
+            source_check=self.plan.config.dataplane.source_check,
             subnet_file=self.plan.config.subnet_file,
             subnet_file_written=self.written,
         )

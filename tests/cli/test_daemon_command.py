@@ -109,7 +109,7 @@ def test_nothing_after_the_flags_is_fine(
     words: tuple[str, ...], started: list[DaemonConfig]
 ) -> None:
     assert run(*words) == 0
-    assert started[0].verbosity == 3
+    assert started[0].log.verbosity == 3
 
 
 @given(
@@ -248,7 +248,7 @@ def test_the_two_ways_to_start_the_daemon_are_one(
     monkeypatch.setattr(entry, "_begin", lambda: None)
     with pytest.raises(SystemExit, match="0"):
         entry.udpoverlayd()
-    assert started[0].verbosity == started[1].verbosity == 2
+    assert started[0].log.verbosity == started[1].log.verbosity == 2
 
 
 def test_an_unknown_command_exits_2_with_a_hint(

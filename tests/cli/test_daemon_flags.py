@@ -18,7 +18,9 @@ from udpoverlay.model.config import (
     FirewallSettings,
     HealthSettings,
     KubeConfigSource,
+    LogSettings,
 )
+from udpoverlay.model.dataplane import DataplaneSettings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "flags.md"
 
@@ -97,18 +99,17 @@ def test_flags_become_settings() -> None:
     assert found.firewall.resync_seconds == 1
     assert found.kube_subnet_mgr
     assert found.kube.api_url == "https://k"
-    assert found.verbosity == 3
-    assert (found.admin_socket, found.workers) == ("", "2")
-    assert found.busy_poll_us == 50
-    assert found.offloads_off == {"uso", "udp-gro"}
-    assert found.per_packet
+    assert found.log.verbosity == 3
+    assert (found.admin_socket, found.dataplane.workers) == ("", "2")
+    assert found.dataplane.busy_poll_us == 50
+    assert found.dataplane.offloads_off == {"uso", "udp-gro"}
+    assert found.dataplane.per_packet
 
 
 FROM_KUBERNETES = {
     "kube.node_name",
     "kube.pod_name",
     "kube.pod_namespace",
-    "kube.event_queue_depth",
     "kube.continue_when_cache_not_ready",
     "kube.environment",
 }
@@ -117,10 +118,12 @@ FROM_KUBERNETES = {
 
 def test_every_setting_is_set_by_exactly_one_flag() -> None:
     groups = {
+        "dataplane": DataplaneSettings,
         "etcd": EtcdConfig,
         "firewall": FirewallSettings,
         "health": HealthSettings,
         "kube": KubeConfigSource,
+        "log": LogSettings,
     }
     paths = {field.name for field in fields(DaemonConfig)} - groups.keys()
     paths |= {f"{name}.{field.name}" for name, group in groups.items() for field in fields(group)}
@@ -177,8 +180,8 @@ def test_the_environment_counts_where_the_line_is_silent() -> None:
     found = config("-v=4", **environ)
     assert found.etcd.endpoints == ("http://e:1",)
     assert found.iface == ("eth1,eth2",)
-    assert found.verbosity == 4
-    assert found.workers == "3"
+    assert found.log.verbosity == 4
+    assert found.dataplane.workers == "3"
 
 
 def test_kubernetes_variables_reach_the_settings() -> None:
@@ -187,18 +190,15 @@ def test_kubernetes_variables_reach_the_settings() -> None:
         NODE_NAME="n1",
         POD_NAME="p",
         POD_NAMESPACE="ns",
-        EVENT_QUEUE_DEPTH="100",
         CONT_WHEN_CACHE_NOT_READY="true",
     ).kube
     assert (found.node_name, found.pod_name, found.pod_namespace) == ("n1", "p", "ns")
-    assert found.event_queue_depth == 100
     assert found.continue_when_cache_not_ready
 
 
-@pytest.mark.parametrize(("text", "depth"), [("0", 5000), ("-3", 5000), ("", 5000), ("7", 7)])
-def test_a_queue_depth_that_is_not_positive_means_the_default(text: str, depth: int) -> None:
-    found = config("-kube-subnet-mgr", EVENT_QUEUE_DEPTH=text)
-    assert found.kube.event_queue_depth == depth
+@pytest.mark.parametrize("text", ["0", "-3", "", "7"])
+def test_any_number_is_taken_as_queue_depth(text: str) -> None:
+    assert config("-kube-subnet-mgr", EVENT_QUEUE_DEPTH=text).kube_subnet_mgr
 
 
 def test_a_queue_depth_that_is_no_number_is_refused_in_kubernetes_mode_only() -> None:

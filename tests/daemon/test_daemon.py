@@ -17,7 +17,7 @@ from tests.support.leases import lease
 from udpoverlay import daemon
 from udpoverlay.backend import network
 from udpoverlay.backend.udp import UdpBackend
-from udpoverlay.dataplane.config import DataplaneConfig
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
 from udpoverlay.firewall.manager import Firewall, Tools
 from udpoverlay.host import sysctl, underlay
@@ -25,6 +25,7 @@ from udpoverlay.host.interfaces import Choice
 from udpoverlay.host.links import Address, DefaultRoute, HostView, Link
 from udpoverlay.host.notify import ServiceManager
 from udpoverlay.model.config import DaemonConfig, FirewallSettings
+from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.events import Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
@@ -49,7 +50,7 @@ class World:
         self.events: list[str] = []
         self.fails: dict[str, Exception] = {}
         self.conf: NetConf = CONF
-        self.config: DataplaneConfig
+        self.opened: tuple[Tunnel, DataplaneSettings]
         self.attrs: LeaseAttrs | None = None
         self.previous: Subnet | None = None
         self.stored = ("", "")
@@ -85,8 +86,8 @@ class World:
     def check(self, bind: tuple[str, int]) -> None:
         self.note(f"check {bind[0]}:{bind[1]}")
 
-    def open(self, config: DataplaneConfig) -> World:
-        self.config = config
+    def open(self, tunnel: Tunnel, settings: DataplaneSettings) -> World:
+        self.opened = tunnel, settings
         self.note("open engine")
         return self
 
@@ -241,16 +242,16 @@ def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -
     world.conf = parse_netconf(
         '{"Network": "10.5.0.0/16", "Backend": {"Type": "UDP", "Port": 9999}}'
     ).validated()
-    daemon.run(config(tmp_path, workers="3", per_packet=True))
-    assert world.config == DataplaneConfig(
+    settings = DataplaneSettings(workers="3", per_packet=True)
+    daemon.run(config(tmp_path, dataplane=settings))
+    tunnel = Tunnel(
         mtu=1472,
-        tun_address=IPAddress("10.5.72.0"),
+        address=IPAddress("10.5.72.0"),
         subnet=IPNetwork("10.5.72.0/24"),
         bind=("192.0.2.10", 9999),
-        workers="3",
         public_ip=IPAddress("192.0.2.10"),
-        per_packet=True,
     )
+    assert world.opened == (tunnel, settings)
 
 
 def test_signals_are_what_they_were_once_it_has_ended(world: World, tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_signals_are_what_they_were_once_it_has_ended(world: World, tmp_path: Pa
 def test_the_lease_tells_the_public_ip_alone(world: World, tmp_path: Path) -> None:
     daemon.run(config(tmp_path, iface=("eth0",), public_ip="203.0.113.5"))
     assert world.attrs == LeaseAttrs(IPAddress("203.0.113.5"))
-    assert world.config.bind == ("192.0.2.10", 8285)
+    assert world.opened[0].bind == ("192.0.2.10", 8285)
 
 
 def test_what_the_registry_has_as_public_ip_wins(world: World, tmp_path: Path) -> None:

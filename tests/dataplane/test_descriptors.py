@@ -12,16 +12,17 @@ from netaddr import IPAddress, IPNetwork
 from tests.support.namespace import in_new_namespace
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane import engine as engine_module
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
+from udpoverlay.dataplane.tunnel import Tunnel
+from udpoverlay.model.dataplane import DataplaneSettings
 
-CONFIG = DataplaneConfig(
+TUNNEL = Tunnel(
     mtu=1400,
-    tun_address=IPAddress("10.5.1.0"),
+    address=IPAddress("10.5.1.0"),
     subnet=IPNetwork("10.5.1.0/24"),
     bind=("0.0.0.0", 8285),
-    workers="3",
 )
+SETTINGS = DataplaneSettings(workers="3")
 
 
 def descriptors() -> set[int]:
@@ -40,7 +41,7 @@ async def test_no_descriptor_of_an_engine_is_inherited() -> None:
     """A program that the daemon starts would keep the device alive after the daemon's end."""
 
     before = descriptors()
-    engine = Engine.open(CONFIG)
+    engine = Engine.open(TUNNEL, SETTINGS)
     await engine.start()
     ours = descriptors() - before
     kept = {fd for fd in ours if not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC}
@@ -65,7 +66,7 @@ def test_engine_that_cannot_be_made_leaves_no_device_and_no_descriptor(
     def scenario() -> None:
         before = descriptors()
         with pytest.raises(MemoryError):
-            Engine.open(CONFIG)
+            Engine.open(TUNNEL, SETTINGS)
         assert "flannel" not in devices()
         assert descriptors() <= before
 

@@ -15,12 +15,13 @@ from tests.support.flows import tcp_stream
 from tests.support.namespace import in_new_namespace
 from tests.support.overlay import MTU, PORT, Overlay, overlay
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.tun import open_tun
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.dataplane.udp import open_udp
 from udpoverlay.errors import KernelError, OperatorError
+from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 
 MODES = [{}, {"per_packet": True}]
@@ -219,15 +220,17 @@ def remove_device(o: Overlay, position: int) -> None:
 
 # ---- opening and closing
 
+SETTINGS = DataplaneSettings()
 
-def config(**settings: object) -> DataplaneConfig:
-    return DataplaneConfig(
+
+def tunnel(**facts: object) -> Tunnel:
+    return Tunnel(
         **{
             "mtu": MTU,
-            "tun_address": IPAddress("10.5.1.0"),
+            "address": IPAddress("10.5.1.0"),
             "subnet": IPNetwork("10.5.1.0/24"),
             "bind": ("127.0.0.1", PORT),
-            **settings,
+            **facts,
         }
     )
 
@@ -235,7 +238,7 @@ def config(**settings: object) -> DataplaneConfig:
 @pytest.mark.root
 @pytest.mark.own_namespace
 async def test_stopping_twice_is_fine_and_takes_the_device_away() -> None:
-    engine = Engine.open(config(bind=("0.0.0.0", PORT)))
+    engine = Engine.open(tunnel(bind=("0.0.0.0", PORT)), SETTINGS)
     name = engine.tun_name
     assert name == "flannel0"
     assert engine.tun_index == socket.if_nametoindex(name)
@@ -253,7 +256,7 @@ def test_a_taken_port_is_named_and_no_device_is_left() -> None:
     def scenario() -> None:
         taken = r"0\.0\.0\.0 port 8285.*Backend\.Port"
         with open_udp("0.0.0.0", PORT), pytest.raises(KernelError, match=taken):
-            Engine.open(config(bind=("0.0.0.0", PORT)))
+            Engine.open(tunnel(bind=("0.0.0.0", PORT)), SETTINGS)
         assert "flannel" not in Path("/proc/thread-self/net/dev").read_text()
 
     in_new_namespace(scenario)
@@ -261,7 +264,7 @@ def test_a_taken_port_is_named_and_no_device_is_left() -> None:
 
 def test_an_address_of_no_interface_is_named() -> None:
     with pytest.raises(KernelError, match=r"192\.0\.2\.77.*--iface"):
-        Engine.open(config(bind=("192.0.2.77", PORT)))
+        Engine.open(tunnel(bind=("192.0.2.77", PORT)), SETTINGS)
 
 
 @pytest.mark.root
@@ -280,20 +283,14 @@ def test_a_device_name_in_use_is_named() -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"workers": "many"}, "many"),
-        ({"workers": "-1"}, "-1"),
-        ({"workers": "0"}, "'0'"),
-        ({"workers": "65"}, "from 1 to 64"),
-        ({"offloads_off": frozenset({"warp"})}, "warp"),
         ({"mtu": 67}, "67"),
         ({"mtu": 70000}, "70000"),
         ({"bind": ("127.0.0.1", 0)}, "Backend.Port is 0"),
-        ({"busy_poll_us": 5000}, "5000"),
     ],
 )
-def test_a_wrong_setting_is_named(wrong: dict[str, object], named: str) -> None:
+def test_tunnel_that_cannot_be_is_named(wrong: dict[str, object], named: str) -> None:
     with pytest.raises(OperatorError, match=named):
-        config(**wrong)
+        tunnel(**wrong)
 
 
 def test_two_networks_of_one_family_may_share_a_peer() -> None:

@@ -14,8 +14,8 @@ from tests.support.overlay import MTU, Overlay, overlay
 from tests.support.pumprig import rig
 from tests.support.segments import Segment, noise
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import OFFLOADS
 from udpoverlay.dataplane.tun import open_tun
+from udpoverlay.model.dataplane import OFFLOADS
 
 ALL = frozenset(OFFLOADS)
 DROPS = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"}

@@ -23,9 +23,10 @@ from netaddr import IPAddress, IPNetwork
 from pyroute2 import IPRoute
 
 from tests.support.patience import DEADLINE
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.host.netlink import Netlink
+from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 
 __all__ = ["Host", "Overlay", "overlay"]
@@ -143,18 +144,18 @@ class Overlay:
 
     async def _start(self, host: Host, other: Host, settings: dict[str, Any]) -> Engine:
         engine = Engine.open(
-            DataplaneConfig(
+            Tunnel(
                 mtu=MTU,
-                tun_address=IPAddress(f"10.5.{host.number}.0"),
+                address=IPAddress(f"10.5.{host.number}.0"),
                 subnet=host.network,
                 # From the first address of the interface, whichever it was sent to.
                 bind=(host.underlay if host.public_ip == host.underlay else "0.0.0.0", PORT),
-                **settings,
-            )
+            ),
+            DataplaneSettings(**settings),
         )
         try:
             async with Netlink() as netlink:
-                await netlink.add_address(engine.tun_index, engine.config.tun_address)
+                await netlink.add_address(engine.tun_index, engine.tunnel.address)
                 await netlink.set_mtu(engine.tun_index, MTU)
                 await netlink.set_no_link_local(engine.tun_index)
                 await netlink.set_up(engine.tun_index)

@@ -24,14 +24,15 @@ from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.engine import Engine, open_sockets
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import KernelError, UdpOverlayError
 from udpoverlay.host.device import link_state, restore_tunnel
 from udpoverlay.host.interfaces import Choice, tunnel_mtu
 from udpoverlay.host.netlink import configure_tunnel
 from udpoverlay.host.notices import ADDRESS, LINK, Notice, Notices
 from udpoverlay.log import RateLimited, get_logger
+from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.report import PathReport
@@ -61,24 +62,26 @@ OnChange = Callable[[Choice], None]
 class TunnelNetwork:
     """See backend.base.Network. `async with TunnelNetwork.open(...)`, then `start`, then `run`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its surroundings are its parameters
         self,
-        config: DataplaneConfig,
+        tunnel: Tunnel,
+        settings: DataplaneSettings,
         choice: Choice,
         network: IPNetwork,
         *,
         choose: Choose,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`config` is what `choice` led to; `choose` looks at the host again."""
+        """`tunnel` is what `choice` led to; `choose` looks at the host again."""
         self.choice = choice
         self.on_change: OnChange = lambda _: None
         """Hears of another public IP, interface or MTU, when packets flow by it."""
-        self._config = config
+        self._tunnel = tunnel
+        self._settings = settings
         self._network = network
         self._choose = choose
         self._clock = clock
-        self._engine = Engine.open(config)
+        self._engine = Engine.open(tunnel, settings)
         self._name = self._engine.tun_name
         self._routes: Mapping[IPNetwork, Endpoint] | None = None
         self._started = False
@@ -99,18 +102,19 @@ class TunnelNetwork:
     @contextlib.asynccontextmanager
     async def open(
         cls,
-        config: DataplaneConfig,
+        tunnel: Tunnel,
+        settings: DataplaneSettings,
         choice: Choice,
         network: IPNetwork,
         *,
         choose: Choose,
     ) -> AsyncIterator[TunnelNetwork]:
         """Device, up and routed, and socket; no packet moves yet. Raises KernelError."""
-        made = cls(config, choice, network, choose=choose)
+        made = cls(tunnel, settings, choice, network, choose=choose)
         try:
             if not await made._configure():
                 _log.warning("a route to the network exists already and is kept", network=network)
-            _log.info("tunnel device", name=made.device, address=config.tun_address, mtu=config.mtu)
+            _log.info("tunnel device", name=made.device, address=tunnel.address, mtu=tunnel.mtu)
             yield made
         finally:
             await made._engine.stop()
@@ -125,12 +129,12 @@ class TunnelNetwork:
     @property
     def mtu(self) -> int:
         """See backend.base."""
-        return self._config.mtu
+        return self._tunnel.mtu
 
     @property
     def address(self) -> IPAddress:
         """The device's."""
-        return self._config.tun_address
+        return self._tunnel.address
 
     def troubles(self) -> dict[str, str]:
         """See backend.base."""
@@ -324,23 +328,23 @@ class TunnelNetwork:
         """Go on as `choice` says; `fresh`: with another device and another socket."""
         why = str(self._failure or ("the device is gone" if fresh else "the underlay changed"))
         mtu = tunnel_mtu(choice)
-        config = replace(
-            self._config,
+        tunnel = replace(
+            self._tunnel,
             mtu=mtu,
-            bind=(str(choice.address), self._config.bind[1]),
+            bind=(str(choice.address), self._tunnel.bind[1]),
             public_ip=choice.public_ip,
         )
-        old, moved = self._engine, config.bind != self._config.bind
-        sockets = open_sockets(config.bind) if moved and not fresh else None
+        old, moved = self._engine, tunnel.bind != self._tunnel.bind
+        sockets = open_sockets(tunnel.bind) if moved and not fresh else None
         tun, before = await old.release()
         self._carry(old)
         try:
             if fresh:
                 tun.close()
                 before.close()
-                engine = Engine.open(config)
+                engine = Engine.open(tunnel, self._settings)
             else:
-                engine = Engine.adopt(config, tun, sockets or before)
+                engine = Engine.adopt(tunnel, self._settings, tun, sockets or before)
                 if sockets is not None:
                     before.close()
         except BaseException as error:
@@ -349,7 +353,7 @@ class TunnelNetwork:
             if isinstance(error, KernelError):
                 self._failure = error
             raise
-        self._engine, self._config, self._failure = engine, config, None
+        self._engine, self._tunnel, self._failure = engine, tunnel, None
         previous, self.choice = self.choice, choice
         self._name = engine.tun_name
         self._rebuilt.set()

@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from netaddr import IPAddress, IPNetwork
-
-from udpoverlay.dataplane.config import MAX_BUSY_POLL_US, MAX_WORKERS, OFFLOADS, DataplaneConfig
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import flags as goflags
 from udpoverlay.gocompat.flags import Flag, Parsed
@@ -26,6 +23,13 @@ from udpoverlay.model.config import (
     FirewallSettings,
     HealthSettings,
     KubeConfigSource,
+    LogSettings,
+)
+from udpoverlay.model.dataplane import (
+    MAX_BUSY_POLL_US,
+    MAX_WORKERS,
+    OFFLOADS,
+    DataplaneSettings,
 )
 from udpoverlay.model.public_address import public_address
 
@@ -272,18 +276,20 @@ FLANNEL_FLAGS: tuple[Setting, ...] = (
         True,
         sets="kube.set_node_network_unavailable",
     ),
-    Setting("v", "detail of the log, 0 (little) to 5", 0, goflags.parse_int32, sets="verbosity"),
+    Setting(
+        "v", "detail of the log, 0 (little) to 5", 0, goflags.parse_int32, sets="log.verbosity"
+    ),
     Setting(
         "vmodule",
         "detail of single modules: comma-separated list of file=N",
         parse=_checked(parse_vmodule),
-        sets="vmodule",
+        sets="log.vmodule",
     ),
     Setting(
         "log_backtrace_at",
         "log the call stack at this place: file.py:N",
         parse=_checked(parse_backtrace_at),
-        sets="log_backtrace_at",
+        sets="log.backtrace_at",
     ),
 )
 """Name, default and meaning as in flannel's main.go; their variables are FLANNELD_*."""
@@ -299,29 +305,29 @@ OWN_FLAGS: tuple[Setting, ...] = (
     Setting(
         "workers",
         f"worker threads that move packets: auto or a number up to {MAX_WORKERS}",
-        _DEFAULT.workers,
-        sets="workers",
+        _DEFAULT.dataplane.workers,
+        sets="dataplane.workers",
     ),
     _number(
         "busy-poll-us",
         "microseconds to spin after the last packet before sleeping, 0 for never, -1 for the"
         f" measured default, at most {MAX_BUSY_POLL_US}",
-        _DEFAULT.busy_poll_us,
-        sets="busy_poll_us",
+        _DEFAULT.dataplane.busy_poll_us,
+        sets="dataplane.busy_poll_us",
     ),
     Setting(
         "source-check",
         "datagrams that are not from a peer's own addresses: enforce (drop them), warn (count and"
         " deliver them) or off",
-        _DEFAULT.source_check,
-        sets="source_check",
+        _DEFAULT.dataplane.source_check,
+        sets="dataplane.source_check",
     ),
     Setting(
         "offload-off",
         f"switch one offload of the fast path off; may be repeated; one of {', '.join(OFFLOADS)}",
         (),
         repeatable=True,
-        sets="offloads_off",
+        sets="dataplane.offloads_off",
         convert=frozenset,
     ),
     Setting(
@@ -341,7 +347,7 @@ OWN_FLAGS: tuple[Setting, ...] = (
     _switch(
         "per-packet",
         "no offload at all: one packet a system call, as flannel's own proxy works",
-        sets="per_packet",
+        sets="dataplane.per_packet",
     ),
 )
 """What flanneld does not have; their variables are UDPOVERLAY_*."""
@@ -350,9 +356,11 @@ ALL_FLAGS = (*FLANNEL_FLAGS, *OWN_FLAGS)
 
 
 _GROUPS: dict[str, Callable[..., Any]] = {
+    "dataplane": DataplaneSettings,
     "etcd": EtcdConfig,
     "firewall": FirewallSettings,
     "health": HealthSettings,
+    "log": LogSettings,
 }
 """Settings that stand together below DaemonConfig."""
 
@@ -374,51 +382,31 @@ class Options:
                 group, _, field = flag.sets.rpartition(".")
                 fields[group][field] = flag.convert(self.values[flag.name])
         kube = {**fields["kube"], **_from_kubernetes(environ, fields[""]["kube_subnet_mgr"])}
-        config = DaemonConfig(
+        return DaemonConfig(
             kube=KubeConfigSource(**kube),
             **{group: make(**fields[group]) for group, make in _GROUPS.items()},
             **fields[""],
         )
-        _check_dataplane(config)
-        return config
 
 
 def _from_kubernetes(environ: Mapping[str, str], used: bool) -> dict[str, Any]:
     """The settings that Kubernetes gives a pod in variables (flannel pkg/subnet/kube/kube.go)."""
-    depth = _DEFAULT.kube.event_queue_depth
     text = environ.get("EVENT_QUEUE_DEPTH", "")
     if text and used:
         try:
-            given = goflags.parse_int32(text)
+            goflags.parse_int32(text)  # of no use to us: events are coalesced, nothing overflows
         except ValueError as error:
             raise OperatorError(
                 f"EVENT_QUEUE_DEPTH {text!r} is not a number ({error})",
                 fix="use a number like 5000, or unset it",
             ) from None
-        depth = given if given > 0 else depth
     return {
         "node_name": environ.get("NODE_NAME", ""),
         "pod_name": environ.get("POD_NAME", ""),
         "pod_namespace": environ.get("POD_NAMESPACE", ""),
-        "event_queue_depth": depth,
         "continue_when_cache_not_ready": environ.get("CONT_WHEN_CACHE_NOT_READY", "") == "true",
         "environment": dict(environ),
     }
-
-
-def _check_dataplane(config: DaemonConfig) -> None:
-    """Let the data plane refuse its switches now, before a lease is taken."""
-    DataplaneConfig(
-        mtu=1472,
-        tun_address=IPAddress(0, version=4),
-        subnet=IPNetwork("10.0.0.0/24"),
-        bind=("127.0.0.1", 8285),
-        workers=config.workers,
-        busy_poll_us=config.busy_poll_us,
-        offloads_off=config.offloads_off,
-        per_packet=config.per_packet,
-        source_check=config.source_check,
-    )
 
 
 def read(

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from netaddr import IPNetwork
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import DataplaneConfig
 from udpoverlay.dataplane.fallbacks import describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
 from udpoverlay.dataplane.reports import Reports, open_reports
@@ -25,8 +24,10 @@ from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.dataplane.udp import Sockets, fit_send_buffer, open_icmp, open_udp
 from udpoverlay.errors import KernelError
+from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.report import PathReport
@@ -47,16 +48,17 @@ class Engine:
 
     def __init__(
         self,
-        config: DataplaneConfig,
+        tunnel: Tunnel,
+        settings: DataplaneSettings,
         tun: Tun,
         sockets: Sockets,
         features: Features | None = None,
     ) -> None:
-        self.config = config
+        self.tunnel = tunnel
         self._tun = tun
         self._sockets = sockets
         self._udp = udp = sockets.udp
-        self._features = features or Features.wanted(config)
+        self._features = features or Features.wanted(settings)
         for offload, reason in tun.refused.items():
             self._features.refuse(offload, reason)
         if not tun.vnet_header:
@@ -67,10 +69,10 @@ class Engine:
         self._publisher = Publisher(self._table)
         self._pump = fp.Pump(
             self._table,
-            mtu=config.mtu,
-            tun_address=config.tun_address.packed,
+            mtu=tunnel.mtu,
+            tun_address=tunnel.address.packed,
             icmp_fd=-1 if sockets.icmp is None else sockets.icmp.fileno(),
-            busy_poll_us=_busy_poll_us(config) if self._features.on("busy-poll") else 0,
+            busy_poll_us=_busy_poll_us(settings) if self._features.on("busy-poll") else 0,
             batch=fp.BATCH_MAX if self._features.on("mmsg") else 1,
             vnet_header=tun.vnet_header,
             udp_segment=self._features.on("udp-segment"),
@@ -78,18 +80,16 @@ class Engine:
             coalesce_tcp=self._features.on("coalesce-tcp"),
             coalesce_udp=self._features.on("coalesce-udp"),
             path_reports=sockets.reports is not None,
-            source_check=config.source_check,
-            subnet=(config.subnet.ip.packed, config.subnet.prefixlen),
-            own_addresses=_own_addresses(config),
+            source_check=settings.source_check,
+            subnet=(tunnel.subnet.ip.packed, tunnel.subnet.prefixlen),
+            own_addresses=_own_addresses(tunnel),
         )
         self._workers = [
             fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
-            for roles, queues in _assignments(_thread_count(config), tun.filenos())
+            for roles, queues in _assignments(_thread_count(settings), tun.filenos())
         ]
         self._threads = WorkerThreads(self._workers)
-        self._senders = SenderWatch(
-            self._pump, self._workers, self._publisher, udp, config.tun_address
-        )
+        self._senders = SenderWatch(self._pump, self._workers, self._publisher, udp, tunnel.address)
         self._reports = Reports(sockets.reports, self._table.path_report)
         self._supervisor = Supervisor()
         self._ended: asyncio.Future[None] | None = None
@@ -105,32 +105,34 @@ class Engine:
         open_udp(*bind).close()
 
     @classmethod
-    def open(cls, config: DataplaneConfig) -> Engine:
+    def open(cls, tunnel: Tunnel, settings: DataplaneSettings) -> Engine:
         """Create the device and bind the socket; nothing is left behind on KernelError."""
-        features = Features.wanted(config)
+        features = Features.wanted(settings)
         with contextlib.ExitStack() as undo:
-            sockets = open_sockets(config.bind)
+            sockets = open_sockets(tunnel.bind)
             undo.callback(sockets.close)
             tun = open_tun(
-                config.tun_pattern,
+                tunnel.device,
                 vnet_header=features.on("vnet-hdr"),
                 uso=features.on("uso"),
-                queues=_queue_count(config, features),
+                queues=_queue_count(settings, features),
             )
             undo.callback(tun.close)
-            engine = cls(config, tun, sockets, features)
+            engine = cls(tunnel, settings, tun, sockets, features)
             undo.pop_all()
         return engine
 
     @classmethod
-    def adopt(cls, config: DataplaneConfig, tun: Tun, sockets: Sockets) -> Engine:
-        """Go on with what another engine released; `sockets` are bound as `config` says.
+    def adopt(
+        cls, tunnel: Tunnel, settings: DataplaneSettings, tun: Tun, sockets: Sockets
+    ) -> Engine:
+        """Go on with what another engine released; `sockets` are bound as `tunnel` says.
 
         On KernelError device and sockets are as they were.
         """
         if sockets.reports is None or sockets.reports.fileno() < 0:
-            sockets.reports = open_reports(*config.bind)
-        return cls(config, tun, sockets)
+            sockets.reports = open_reports(*tunnel.bind)
+        return cls(tunnel, settings, tun, sockets)
 
     @property
     def tun_name(self) -> str:
@@ -277,13 +279,13 @@ def open_sockets(bind: tuple[str, int]) -> Sockets:
 # ---- how many workers, and which does what
 
 
-def _thread_count(config: DataplaneConfig) -> int:
-    return DEFAULT_THREADS if config.workers == "auto" else int(config.workers)
+def _thread_count(settings: DataplaneSettings) -> int:
+    return DEFAULT_THREADS if settings.workers == "auto" else int(settings.workers)
 
 
-def _queue_count(config: DataplaneConfig, features: Features) -> int:
+def _queue_count(settings: DataplaneSettings, features: Features) -> int:
     """One queue for each thread that sends: all but the one that receives, from three on."""
-    threads = _thread_count(config)
+    threads = _thread_count(settings)
     if threads < 3:
         features.refuse("multi-queue", "needs 3 workers: one that receives, two that send")
     return threads - 1 if features.on("multi-queue") else 1
@@ -301,11 +303,11 @@ def _assignments(threads: int, queues: list[int]) -> list[tuple[int, list[int]]]
     return [(fp.INBOUND, queues), *((fp.OUTBOUND, [queue]) for queue in queues)]
 
 
-def _own_addresses(config: DataplaneConfig) -> set[bytes]:
+def _own_addresses(tunnel: Tunnel) -> set[bytes]:
     """IPv4 addresses of this host that the kernel may not know, or that we must not wait for it."""
-    texts = {config.bind[0], str(config.public_ip or "")}
+    texts = {tunnel.bind[0], str(tunnel.public_ip or "")}
     return {socket.inet_aton(text) for text in texts if text.count(".") == 3}
 
 
-def _busy_poll_us(config: DataplaneConfig) -> int:
-    return DEFAULT_BUSY_POLL_US if config.busy_poll_us < 0 else config.busy_poll_us
+def _busy_poll_us(settings: DataplaneSettings) -> int:
+    return DEFAULT_BUSY_POLL_US if settings.busy_poll_us < 0 else settings.busy_poll_us

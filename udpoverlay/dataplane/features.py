@@ -1,7 +1,7 @@
 """Which offloads are on: what the operator switched off, what the kernel grants, and why not.
 
-Owns: the probes of the UDP socket and the answer for each of config.OFFLOADS. Must not know:
-what an offload does to packets (ext/).
+Owns: the probes of the UDP socket and the answer for each of model.dataplane.OFFLOADS. Must not
+know: what an offload does to packets (ext/).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.config import OFFLOADS, DataplaneConfig
+from udpoverlay.model.dataplane import OFFLOADS, DataplaneSettings
 
 __all__ = ["Features"]
 
@@ -25,9 +25,9 @@ class Features:
     state: dict[str, str]
 
     @classmethod
-    def wanted(cls, config: DataplaneConfig) -> Features:
+    def wanted(cls, settings: DataplaneSettings) -> Features:
         """All that is not switched off; the kernel has not been asked yet."""
-        off = OFFLOADS.keys() if config.per_packet else config.offloads_off
+        off = OFFLOADS.keys() if settings.per_packet else settings.offloads_off
         return cls({offload: SWITCHED_OFF if offload in off else ON for offload in OFFLOADS})
 
     def on(self, offload: str) -> bool:

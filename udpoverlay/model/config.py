@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from udpoverlay.model.dataplane import DataplaneSettings
+
 __all__ = [
     "DaemonConfig",
     "EtcdConfig",
     "FirewallSettings",
     "HealthSettings",
     "KubeConfigSource",
+    "LogSettings",
     "MasqueradeOrder",
 ]
 
@@ -48,8 +51,6 @@ class KubeConfigSource:
     """NODE_NAME; empty: looked up through pod_name and pod_namespace."""
     pod_name: str = ""
     pod_namespace: str = ""
-    event_queue_depth: int = 5000
-    """Accepted and checked; events are coalesced per node, so nothing is ever dropped."""
     continue_when_cache_not_ready: bool = False
     """CONT_WHEN_CACHE_NOT_READY."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -89,6 +90,18 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How much is logged (glog's flags)."""
+
+    verbosity: int = 0
+    """-v"""
+    vmodule: str = ""
+    """Detail of single modules: file=N, comma-separated."""
+    backtrace_at: str = ""
+    """file:N: log the call stack there."""
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonConfig:
     """All settings of `udpoverlayd` after flags and environment were merged."""
 
@@ -105,20 +118,9 @@ class DaemonConfig:
     """Minutes before expiry at which the lease is renewed; 1..1439."""
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
-    verbosity: int = 0
-    vmodule: str = ""
-    log_backtrace_at: str = ""
+    dataplane: DataplaneSettings = field(default_factory=DataplaneSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
     # udpoverlay's own; flanneld has none of these.
     admin_socket: str = "/run/udpoverlay/admin.sock"
     """"" turns it off."""
-    workers: str = "auto"
-    """auto or a number of threads."""
-    busy_poll_us: int = -1
-    """Microseconds to spin after the last packet before sleeping; -1: the measured default."""
-    offloads_off: frozenset[str] = frozenset()
-    """Names of offloads that are switched off (docs/performance.md lists them)."""
-    source_check: str = "enforce"
-    """enforce, warn or off: what happens to datagrams that are not from a peer's own addresses."""
-    per_packet: bool = False
-    """One packet a system call and no offload at all, as flannel's own proxy works."""

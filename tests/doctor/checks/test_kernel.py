@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.patient import STATUS, levels, look, patient
-from udpoverlay.dataplane.config import OFFLOADS
 from udpoverlay.doctor.checks import kernel
 from udpoverlay.doctor.checks.kernel import CHECK, judge
+from udpoverlay.model.dataplane import OFFLOADS
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,10 @@ MUTANTS = (
         name="failed-open-leaves-the-device",
         bug="a start that fails on a taken port leaves a TUN device",
         file=_ENGINE,
-        old="            undo.callback(tun.close)\n            engine = cls(config, tun, sockets,"
-        " features)\n            undo.pop_all()\n",
-        new="            undo.pop_all()\n            engine = cls(config, tun, sockets,"
+        old="            undo.callback(tun.close)\n"
+        "            engine = cls(tunnel, settings, tun, sockets, features)\n"
+        "            undo.pop_all()\n",
+        new="            undo.pop_all()\n            engine = cls(tunnel, settings, tun, sockets,"
         " features)\n",
         tests=("tests/dataplane/test_descriptors.py",),
     ),
@@ -78,8 +79,8 @@ MUTANTS = (
         name="switched-off-offload-used",
         bug="--offload-off has no effect: what an operator switched off to get around a bug stays",
         file=_FEATURES,
-        old="        off = OFFLOADS.keys() if config.per_packet else config.offloads_off\n",
-        new="        off = OFFLOADS.keys() if config.per_packet else frozenset()\n",
+        old="        off = OFFLOADS.keys() if settings.per_packet else settings.offloads_off\n",
+        new="        off = OFFLOADS.keys() if settings.per_packet else frozenset()\n",
         tests=(
             "tests/dataplane/test_offloads.py::test_features_tell_what_is_on_what_is_off_and_why",
         ),

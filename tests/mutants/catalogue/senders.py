@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         name="source-check-off-by-default",
         bug="the source check is there, and no node uses it",
-        file="udpoverlay/model/config.py",
+        file="udpoverlay/model/dataplane.py",
         old='    source_check: str = "enforce"',
         new='    source_check: str = "off"',
         tests=(

@@ -68,7 +68,7 @@ def judge(release: str, off: Collection[str] = (), tunnels: Collection[str] = ()
 async def _look(patient: Patient) -> Sequence[Finding]:
     tunnels = [name for kind in _TUNNELS for name in patient.devices(kind)]
     return [
-        *judge(platform.release(), patient.config.offloads_off, tunnels),
+        *judge(platform.release(), patient.config.dataplane.offloads_off, tunnels),
         *_of_udp(),
         *_of_tun(),
         *await _in_use(patient),

@@ -1,17 +1,16 @@
-"""What an engine was told to do: one frozen dataclass, one docstring a field.
+"""How packets are moved: the settings of the data plane, spelled and validated in one place.
 
-Owns: names, types, defaults and the names of the offloads. Must not know: flags, registries.
+Owns: names, types, defaults and limits, and the names of the offloads. Must not know: flags (cli/),
+the tunnel that they are for (dataplane/tunnel.py), what carries them out (dataplane/).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netaddr import IPAddress, IPNetwork
-
 from udpoverlay.errors import OperatorError
 
-__all__ = ["OFFLOADS", "SOURCE_CHECKS", "DataplaneConfig"]
+__all__ = ["MAX_BUSY_POLL_US", "MAX_WORKERS", "OFFLOADS", "SOURCE_CHECKS", "DataplaneSettings"]
 
 OFFLOADS: dict[str, str] = {
     "vnet-hdr": "super-packets on the TUN: IFF_VNET_HDR with TCP segmentation and checksum offload",
@@ -25,39 +24,28 @@ OFFLOADS: dict[str, str] = {
     "multi-queue": "one TUN queue per sending worker (IFF_MULTI_QUEUE)",
 }
 """Every offload that can be switched off, with what it does; per-packet mode uses none."""
-
-
 SOURCE_CHECKS = ("enforce", "warn", "off")
 """Values of `source_check`, the strictest first."""
+MAX_WORKERS = 64
+MAX_BUSY_POLL_US = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class DataplaneConfig:
-    """Settings of one engine; nothing in it changes while the engine lives."""
+class DataplaneSettings:
+    """What the operator may choose. Raises OperatorError for what cannot work."""
 
-    mtu: int
-    """Longest inner packet in bytes: underlay MTU - 28 for flannel's udp wire."""
-    tun_address: IPAddress
-    """Source of the ICMP errors we originate: the device's own address."""
-    subnet: IPNetwork
-    """Our own IPv4 lease: what a datagram may be addressed to."""
-    bind: tuple[str, int]
-    """Interface address and UDP port (host byte order) to receive on and to send from."""
-    tun_pattern: str = "flannel%d"
-    """Device name; the kernel replaces %d with the first free number."""
     workers: str = "auto"
     """auto or a number of threads."""
     busy_poll_us: int = -1
-    """Microseconds to spin after the last packet; 0: never; -1: the measured default."""
+    """Microseconds to spin after the last packet before sleeping; 0: never; -1: the measured
+    default."""
     offloads_off: frozenset[str] = frozenset()
     """Offloads switched off, by their names in OFFLOADS."""
-    per_packet: bool = False
-    """One packet a system call and no offload at all, as flannel's own proxy works."""
     source_check: str = "enforce"
     """enforce: a datagram must come from a peer, from its subnets, to ours; warn: what does not is
     counted and delivered; off: as flanneld. From and to martian addresses nothing ever passes."""
-    public_ip: IPAddress | None = None
-    """Our own address to others, where it is not that of `bind`: no peer's inner source."""
+    per_packet: bool = False
+    """One packet a system call and no offload at all, as flannel's own proxy works."""
 
     def __post_init__(self) -> None:
         unknown = sorted(self.offloads_off - OFFLOADS.keys())
@@ -78,25 +66,8 @@ class DataplaneConfig:
             raise OperatorError(
                 f"workers is {self.workers!r}", fix=f"use auto or a number from 1 to {MAX_WORKERS}"
             )
-        if not MIN_MTU <= self.mtu <= MAX_MTU:
-            raise OperatorError(
-                f"the tunnel's MTU would be {self.mtu}",
-                fix=f"it must be {MIN_MTU} to {MAX_MTU}; check the interface's MTU",
-            )
-        if not 0 < self.bind[1] < 65536:
-            raise OperatorError(
-                f"Backend.Port is {self.bind[1]}", fix="use a UDP port from 1 to 65535"
-            )
         if self.busy_poll_us < -1 or self.busy_poll_us > MAX_BUSY_POLL_US:
             raise OperatorError(
                 f"busy-poll-us is {self.busy_poll_us}",
                 fix=f"use -1 (default) or 0 to {MAX_BUSY_POLL_US}",
             )
-
-
-MIN_MTU = 68
-"""Every IPv4 link carries 68 bytes (RFC 791)."""
-MAX_MTU = 65507
-"""The longest payload of a UDP datagram over IPv4."""
-MAX_WORKERS = 64
-MAX_BUSY_POLL_US = 1000
