@@ -19,23 +19,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from functools import partial
 
 from udpoverlay.aio import first_to_end
-from udpoverlay.backend.network import TunnelNetwork
-from udpoverlay.backend.udp import UdpBackend
+from udpoverlay.backend.base import Backend, Choose, Network
+from udpoverlay.backend.kinds import backend_of
 from udpoverlay.control import Control
-from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tun import check_tun
-from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import RegistryError
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
 from udpoverlay.firewall.policy import look_at_forwarding
 from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
-from udpoverlay.host.interfaces import Choice, Stack, Wanted, tunnel_mtu
+from udpoverlay.host.interfaces import Choice, Stack, Wanted
 from udpoverlay.host.notify import ServiceManager
 from udpoverlay.host.underlay import find_interface, look_for_interface
 from udpoverlay.host.ways import Ways
@@ -107,11 +105,13 @@ async def _start(
         )
     plan = await _plan(config, netconf, registry)
     # Before the lease: no peer shall be told of a host that cannot carry packets.
-    Engine.check(plan.bind)
+    plan.backend.check(plan.choice)
     tools = await prepare(netconf, config.firewall)
     attrs = plan.backend.lease_attrs(plan.choice.public_ip)
-    lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file))
-    network = await enter(_network(plan, lease))
+    lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file), netconf)
+    network = await enter(
+        plan.backend.open(lease, plan.choice, config.dataplane, choose=plan.choose)
+    )
     firewall = await install(netconf, lease.subnet, config.firewall, tools)
     facts = _Facts(plan, netconf, lease, network)
     facts.publish()
@@ -122,7 +122,7 @@ async def _start(
         registry,
         network,
         lease,
-        Peers(lease, admission, port=plan.backend.port),
+        Peers(lease, admission, route=plan.backend.route),
         renew_margin=config.subnet_lease_renew_margin * 60.0,
         on_first_routes=garbage.keep_for_good,
     )
@@ -172,16 +172,8 @@ class _Plan:
 
     config: DaemonConfig
     choice: Choice
-    choose: Callable[[], Awaitable[Choice]]
-    """Looks at the host again."""
-    backend: UdpBackend
-    mtu: int
-    """Of the tunnel device, in bytes."""
-
-    @property
-    def bind(self) -> tuple[str, int]:
-        """Address and port of the UDP socket."""
-        return str(self.choice.address), self.backend.port
+    choose: Choose
+    backend: Backend
 
 
 async def _plan(config: DaemonConfig, netconf: NetConf, registry: Registry) -> _Plan:
@@ -196,28 +188,8 @@ async def _plan(config: DaemonConfig, netconf: NetConf, registry: Registry) -> _
         public_ipv6=stored[1] or config.public_ipv6,
     )
     choice = await find_interface(wanted, stack)
-    backend = UdpBackend.of(netconf)
-    backend.warn_of_overlap(choice.address)
     again = partial(look_for_interface, wanted, stack)
-    return _Plan(config, choice, again, backend, tunnel_mtu(choice))
-
-
-def _network(plan: _Plan, lease: Lease) -> contextlib.AbstractAsyncContextManager[TunnelNetwork]:
-    """The TUN device, up and routed, and the UDP socket; no packet moves yet."""
-    assert lease.subnet.v4 is not None  # the backend has refused IPv6 alone
-    return TunnelNetwork.open(
-        Tunnel(
-            mtu=plan.mtu,
-            address=lease.subnet.v4.ip,
-            subnet=lease.subnet.v4,
-            bind=plan.bind,
-            public_ip=plan.choice.public_ip,
-        ),
-        plan.config.dataplane,
-        plan.choice,
-        plan.backend.network,
-        choose=plan.choose,
-    )
+    return _Plan(config, choice, again, backend_of(netconf))
 
 
 def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
@@ -229,6 +201,7 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
         Places.of(netconf, any_length=plan.config.kube_subnet_mgr),
         lease,
         own_addresses=[plan.choice.address],
+        rejects=plan.backend.rejects,
         way=Ways(lease.subnet.v4.ip, plan.backend.port).to,
     )
 
@@ -236,7 +209,7 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
 class _Facts:
     """What others are told of this host: the subnet file, the status, the log."""
 
-    def __init__(self, plan: _Plan, netconf: NetConf, lease: Lease, network: TunnelNetwork) -> None:
+    def __init__(self, plan: _Plan, netconf: NetConf, lease: Lease, network: Network) -> None:
         self.plan = plan
         self.written = False
         self._netconf = netconf
@@ -269,7 +242,7 @@ class _Facts:
             port=backend.port,
             network=str(backend.network),
             tun=self._network.device,
-            tun_address=str(self._network.address),
+            tun_address=str(self._network.address or ""),
             mtu=self._network.mtu,
             source_check=self.plan.config.dataplane.source_check,
             subnet_file=self.plan.config.subnet_file,

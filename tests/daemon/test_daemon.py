@@ -15,7 +15,7 @@ from netaddr import IPAddress, IPNetwork
 
 from tests.support.leases import lease
 from udpoverlay import daemon
-from udpoverlay.backend import network
+from udpoverlay.backend import network, udp
 from udpoverlay.backend.udp import UdpBackend
 from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import KernelError, OperatorError, RegistryDenied, RegistryUnavailable
@@ -69,7 +69,10 @@ class World:
     async def stored_public_ips(self) -> tuple[str, str]:
         return self.stored
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None
+    ) -> Lease:
+        assert conf is self.conf
         self.attrs, self.previous = attrs, previous
         self.note("acquire")
         return OURS
@@ -139,7 +142,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     world = World()
     monkeypatch.setattr(daemon, "EtcdRegistry", lambda config: world)
-    monkeypatch.setattr(daemon, "Engine", world)
+    monkeypatch.setattr(udp, "Engine", world)
     monkeypatch.setattr(daemon, "Control", world.control)
     monkeypatch.setattr(daemon, "check_tun", world.check_tun)
     monkeypatch.setattr(network, "Engine", world)
@@ -280,7 +283,7 @@ async def again() -> Choice:
 
 def planned(config: DaemonConfig) -> daemon._Plan:
     choice = Choice("eth0", 2, 1500, IPAddress("192.0.2.10"), None, IPAddress("203.0.113.5"), None)
-    return daemon._Plan(config, choice, again, UdpBackend(CONF.network, 8285), 1472)
+    return daemon._Plan(config, choice, again, UdpBackend(CONF.network, 8285))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +297,7 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
     conf = parse_netconf('{"Network": "10.5.0.0/16", "SubnetLen": 24}')
     plan = planned(DaemonConfig(kube_subnet_mgr=kube))
     admission = daemon._admission(plan, conf if kube else conf.validated(), OURS)
-    peers = Peers(OURS, admission, port=8285)
+    peers = Peers(OURS, admission, route=plan.backend.route)
     nets = ("10.5.128.0/17", "10.5.9.7/32", "10.5.10.0/23", "10.6.0.0/24")
     peers.apply(Snapshot(tuple(lease(net, "192.0.2.7") for net in nets)), 0)
     found = {str(one.subnet): why for one, why in peers.leases() if why is not None}
@@ -303,7 +306,8 @@ def test_peers_may_have_any_pod_cidr_but_only_a_hosts_subnet_in_etcd(
 
 def test_peer_with_our_interface_address_has_no_route() -> None:
     """Behind NAT the public IP differs from it; the kernel would hand us our own packets."""
-    peers = Peers(OURS, daemon._admission(planned(DaemonConfig()), CONF, OURS), port=8285)
+    plan = planned(DaemonConfig())
+    peers = Peers(OURS, daemon._admission(plan, CONF, OURS), route=plan.backend.route)
     peers.apply(Snapshot((lease("10.5.9.0/24", "192.0.2.10"),)), 0)
     assert peers.refused == 1
 

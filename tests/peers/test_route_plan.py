@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.leases import PORT, endpoint, lease
+from tests.support.leases import PORT, endpoint, lease, route
 from udpoverlay.peers.route_plan import RoutePlan
 
 OWN = lease("10.5.0.0/24", "192.0.2.100")
@@ -12,7 +12,7 @@ class Host:
     """A plan, with claims written as text."""
 
     def __init__(self) -> None:
-        self.plan = RoutePlan(OWN.subnet, PORT)
+        self.plan = RoutePlan(OWN.subnet, route)
 
     def add(self, v4: str, public_ip: str, v6: str | None = None) -> bool:
         claim = lease(v4, public_ip, v6=v6)

@@ -32,12 +32,17 @@ def endpoint(public_ip: str, port: int = PORT) -> Endpoint:
     return Endpoint(IPAddress(public_ip), port)
 
 
+def route(peer: Lease) -> Endpoint:
+    """As the udp backend's."""
+    return Endpoint(peer.attrs.public_ip, PORT)
+
+
 def peers_for(
     own: Lease, network: str = "10.5.0.0/16", *, hold: float = 86400.0, **admission: Any
 ) -> Peers:
     """The table of a host with an etcd of that Network; no kernel is asked."""
     conf = NetConf(network=IPNetwork(network)).validated()
-    return Peers(own, Admission(Places.of(conf), own, **admission), port=PORT, hold_seconds=hold)
+    return Peers(own, Admission(Places.of(conf), own, **admission), route=route, hold_seconds=hold)
 
 
 class Sink:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
+from udpoverlay.backend.base import Choose, OnChange
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.dataplane.engine import Engine, open_sockets
 from udpoverlay.dataplane.tunnel import Tunnel
@@ -55,8 +57,15 @@ HOST_SECONDS = 0.5
 LOOK_SECONDS = 30.0
 """A look without a notice: a lost one costs no more than this."""
 
-Choose = Callable[[], Awaitable[Choice]]
-OnChange = Callable[[Choice], None]
+
+class _Carried(Protocol):
+    """What of a backend the tunnel depends on."""
+
+    @property
+    def network(self) -> IPNetwork: ...
+
+    @property
+    def overhead(self) -> int: ...
 
 
 class TunnelNetwork:
@@ -67,7 +76,7 @@ class TunnelNetwork:
         tunnel: Tunnel,
         settings: DataplaneSettings,
         choice: Choice,
-        network: IPNetwork,
+        backend: _Carried,
         *,
         choose: Choose,
         clock: Clock = SYSTEM_CLOCK,
@@ -75,10 +84,10 @@ class TunnelNetwork:
         """`tunnel` is what `choice` led to; `choose` looks at the host again."""
         self.choice = choice
         self.on_change: OnChange = lambda _: None
-        """Hears of another public IP, interface or MTU, when packets flow by it."""
         self._tunnel = tunnel
         self._settings = settings
-        self._network = network
+        self._network = backend.network
+        self._overhead = backend.overhead
         self._choose = choose
         self._clock = clock
         self._engine = Engine.open(tunnel, settings)
@@ -105,15 +114,17 @@ class TunnelNetwork:
         tunnel: Tunnel,
         settings: DataplaneSettings,
         choice: Choice,
-        network: IPNetwork,
+        backend: _Carried,
         *,
         choose: Choose,
     ) -> AsyncIterator[TunnelNetwork]:
         """Device, up and routed, and socket; no packet moves yet. Raises KernelError."""
-        made = cls(tunnel, settings, choice, network, choose=choose)
+        made = cls(tunnel, settings, choice, backend, choose=choose)
         try:
             if not await made._configure():
-                _log.warning("a route to the network exists already and is kept", network=network)
+                _log.warning(
+                    "a route to the network exists already and is kept", network=backend.network
+                )
             _log.info("tunnel device", name=made.device, address=tunnel.address, mtu=tunnel.mtu)
             yield made
         finally:
@@ -305,7 +316,7 @@ class TunnelNetwork:
 
     def _differs(self, choice: Choice) -> bool:
         ours = self.choice
-        return (choice.address, choice.public_ip, tunnel_mtu(choice)) != (
+        return (choice.address, choice.public_ip, tunnel_mtu(choice, self._overhead)) != (
             ours.address,
             ours.public_ip,
             self.mtu,
@@ -327,7 +338,7 @@ class TunnelNetwork:
     async def _rebuild(self, choice: Choice, *, fresh: bool) -> None:
         """Go on as `choice` says; `fresh`: with another device and another socket."""
         why = str(self._failure or ("the device is gone" if fresh else "the underlay changed"))
-        mtu = tunnel_mtu(choice)
+        mtu = tunnel_mtu(choice, self._overhead)
         tunnel = replace(
             self._tunnel,
             mtu=mtu,

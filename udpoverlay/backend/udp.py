@@ -6,30 +6,40 @@ pkg/backend/udp/udp_amd64.go). Must not know: devices, sockets, registries.
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay.backend.base import Choose
+from udpoverlay.backend.network import TunnelNetwork
+from udpoverlay.dataplane.engine import Engine
+from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import OperatorError
+from udpoverlay.host.interfaces import Choice, tunnel_mtu
 from udpoverlay.log import get_logger
-from udpoverlay.model.lease import LeaseAttrs
+from udpoverlay.model.dataplane import DataplaneSettings
+from udpoverlay.model.endpoint import Endpoint
+from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.netconf import NetConf
+from udpoverlay.model.refusal import Refusal
 
-__all__ = ["DEFAULT_PORT", "UdpBackend"]
+__all__ = ["DEFAULT_PORT", "OVERHEAD", "UdpBackend"]
 
 _log = get_logger(__name__)
 
-BACKENDS = ("udp",)
-"""What `Backend.Type` may be, lower-cased."""
+OVERHEAD = 28
+"""IPv4 header (20) and UDP header (8) around each packet (RFC 791, RFC 768)."""
 DEFAULT_PORT = 8285
 
 
 @dataclass(frozen=True, slots=True)
 class UdpBackend:
-    """One network's."""
+    """See backend.base.Backend."""
 
     name: ClassVar[str] = "udp"
+    overhead: ClassVar[int] = OVERHEAD
     network: IPNetwork
     """The whole overlay, which the TUN device carries."""
     port: int
@@ -38,11 +48,6 @@ class UdpBackend:
     @classmethod
     def of(cls, netconf: NetConf) -> UdpBackend:
         """Raises OperatorError for what this program cannot carry."""
-        if netconf.backend_type.lower() not in BACKENDS:
-            raise OperatorError(
-                f"network configuration: Backend.Type {netconf.backend_type!r} is not supported",
-                fix=f"this program supports: {', '.join(BACKENDS)}",
-            )
         if not netconf.enable_ipv4:
             raise OperatorError(
                 "network configuration: EnableIPv4 false leaves nothing for the udp backend to "
@@ -59,6 +64,33 @@ class UdpBackend:
         """What our lease tells: the IPv4 address alone and no backend type."""
         assert public_ip is not None  # IPv4 is enabled
         return LeaseAttrs(public_ip)
+
+    def rejects(self, peer: Lease) -> Refusal | None:
+        """A host with another backend does not listen on our port. flannel's udp tells no type."""
+        return None if peer.attrs.backend_type.lower() in {"", self.name} else Refusal.OTHER_BACKEND
+
+    def route(self, peer: Lease) -> Endpoint:
+        """The peer's public IP and the network's port."""
+        return Endpoint(peer.attrs.public_ip, self.port)
+
+    def check(self, choice: Choice) -> None:
+        """See backend.base.Backend; also say what an address inside the overlay leads to."""
+        self.warn_of_overlap(choice.address)
+        Engine.check((str(choice.address), self.port))
+
+    def open(
+        self, lease: Lease, choice: Choice, settings: DataplaneSettings, *, choose: Choose
+    ) -> AbstractAsyncContextManager[TunnelNetwork]:
+        """The TUN device, up and routed, and the UDP socket."""
+        assert lease.subnet.v4 is not None  # `of` has refused IPv6 alone
+        tunnel = Tunnel(
+            mtu=tunnel_mtu(choice, self.overhead),
+            address=lease.subnet.v4.ip,
+            subnet=lease.subnet.v4,
+            bind=(str(choice.address), self.port),
+            public_ip=choice.public_ip,
+        )
+        return TunnelNetwork.open(tunnel, settings, choice, self, choose=choose)
 
     def warn_of_overlap(self, address: IPAddress | None) -> None:
         """Say what an interface whose own address lies in the overlay leads to."""

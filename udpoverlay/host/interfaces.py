@@ -26,7 +26,6 @@ from udpoverlay.host.links import Address, HostView, Link
 from udpoverlay.model.public_address import public_address
 
 __all__ = [
-    "ENCAPSULATION_BYTES",
     "MINIMUM_MTU",
     "Choice",
     "Stack",
@@ -35,8 +34,6 @@ __all__ = [
     "tunnel_mtu",
 ]
 
-ENCAPSULATION_BYTES = 28
-"""IPv4 header (20) and UDP header (8) around each packet (RFC 791, RFC 768)."""
 MINIMUM_MTU = 68
 """The smallest MTU that IPv4 allows a link (RFC 791); the kernel accepts no less for a TUN."""
 
@@ -102,13 +99,13 @@ class _Found:
     v6: IPAddress | None = None
 
 
-def tunnel_mtu(choice: Choice) -> int:
+def tunnel_mtu(choice: Choice, overhead: int) -> int:
     """MTU of the tunnel device in bytes: the interface's less the encapsulation."""
-    mtu = choice.mtu - ENCAPSULATION_BYTES
+    mtu = choice.mtu - overhead
     if mtu < MINIMUM_MTU:
         raise OperatorError(
             f"interface {choice.name} has an MTU of {choice.mtu}",
-            fix=f"a tunnel needs at least {MINIMUM_MTU + ENCAPSULATION_BYTES}: "
+            fix=f"a tunnel needs at least {MINIMUM_MTU + overhead}: "
             "raise its MTU or choose another interface",
         )
     return mtu

@@ -23,6 +23,7 @@ class Refusal(Enum):
     OWN_ADDRESS = "own_address"
     IN_OVERLAY = "in_overlay"
     OVERLAP = "overlap"
+    OTHER_BACKEND = "other_backend"
 
     @property
     def why(self) -> str:
@@ -57,6 +58,10 @@ _TEXTS = {
     Refusal.IN_OVERLAY: (
         "its public IP lies in the overlay: packets to it would enter the tunnel",
         _ADDRESS,
+    ),
+    Refusal.OTHER_BACKEND: (
+        "its host has another Backend.Type: it does not listen on our port",
+        "restart its daemon, if the network's Backend.Type was changed",
     ),
     Refusal.OVERLAP: ("its range overlaps one that is in use", _DELETE),
 }

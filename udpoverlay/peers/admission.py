@@ -35,17 +35,20 @@ class Admission:
         own: Lease,
         *,
         own_addresses: Iterable[IPAddress] = (),
+        rejects: Callable[[Lease], Refusal | None] = lambda _: None,
         way: Callable[[IPAddress], Way] | None = None,
     ) -> None:
         """`own` is our lease, `own_addresses` the addresses of ours that it does not name.
 
-        `way` asks the kernel where it sends a datagram for an address. Without it, every address
-        inside Network counts as routed into the tunnel, as it is unless a narrower route exists.
+        `rejects` is the backend's word on what a lease tells. `way` asks the kernel where it sends
+        a datagram for an address. Without it, every address inside Network counts as routed into
+        the tunnel, as it is unless a narrower route exists.
         """
         self._places = places
         self._own = own.subnet
         ours = (own.attrs.public_ip, *own_addresses)
         self._own_addresses = {address.value for address in ours if address.value}
+        self._rejects = rejects
         self._way = self._by_network if way is None else way
 
     def move(self, own_addresses: Iterable[IPAddress]) -> None:
@@ -57,7 +60,7 @@ class Admission:
         net = lease.subnet.v4
         if net is None:
             return Refusal.NO_IPV4_SUBNET
-        return self._places.refusal(net) or self._address_refusal(lease)
+        return self._places.refusal(net) or self._rejects(lease) or self._address_refusal(lease)
 
     def may_change(self, lease: Lease, refusal: Refusal | None) -> bool:
         """Whether that answer depends on routes and addresses of this host, which may change."""

@@ -13,7 +13,7 @@ when another host claims it. A snapshot is taken in steps: thousands of leases s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from netaddr import IPNetwork
@@ -73,13 +73,13 @@ class Peers:
         own: Lease,
         admission: Admission,
         *,
-        port: int,
+        route: Callable[[Lease], Endpoint],
         hold_seconds: float = LEASE_SECONDS,
     ) -> None:
-        """`port`: UDP port of every peer. `hold_seconds`: how long forgotten peers are kept."""
+        """`route`: where packets for a peer go. `hold_seconds`: how long the forgotten are kept."""
         self._own = own.subnet.key
         self._admission = admission
-        self._plan = RoutePlan(own.subnet, port)
+        self._plan = RoutePlan(own.subnet, route)
         self._holdover = Holdover(hold_seconds)
         self._peers: dict[SubnetKey, _Peer] = {}
         self._refused = 0

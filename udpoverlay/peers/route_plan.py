@@ -12,7 +12,7 @@ overlap the range at hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from netaddr import IPNetwork
@@ -48,9 +48,9 @@ class _Claim:
 class RoutePlan:
     """IPv4 routes to peers, as flannel's udp backend carries them."""
 
-    def __init__(self, own: Subnet, port: int) -> None:
-        """`own` is never given away; every peer listens on `port`."""
-        self._port = port
+    def __init__(self, own: Subnet, route: Callable[[Lease], Endpoint]) -> None:
+        """`own` is never given away; `route` tells where packets for a peer go."""
+        self._route = route
         self._routes: dict[IPNetwork, Endpoint] = {}
         self._claims: dict[SubnetKey, _Claim] = {}
         self._active: Claims[SubnetKey] = Claims()
@@ -136,8 +136,8 @@ class RoutePlan:
         return self._point(claim)
 
     def _point(self, claim: _Claim) -> list[RouteChange]:
-        address, before = claim.lease.attrs.public_ip, claim.endpoint
-        if before is not None and before.address.value == address.value:
+        before, after = claim.endpoint, self._route(claim.lease)
+        if before == after:
             return []
-        claim.endpoint = self._routes[claim.net] = Endpoint(address, self._port)
+        claim.endpoint = self._routes[claim.net] = after
         return [RouteChange(claim.lease, before, claim.endpoint)]

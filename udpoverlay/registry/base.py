@@ -39,9 +39,12 @@ class Registry(Protocol):
         They win over the configured ones (Kubernetes' node-public-ip annotations).
         """
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None = None
+    ) -> Lease:
         """Claim a subnet for this host: its own one again, `previous`, or a free one at random.
 
+        `conf` is what `network_config` returned; without it that is asked again.
         Never takes over a subnet that another host holds. Raises OutOfSubnets, RegistryError.
         """
 

@@ -120,9 +120,11 @@ class MemoryRegistry:
             raise RegistryUnavailable("no network configuration is stored")
         return self._store.conf
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None = None
+    ) -> Lease:
         """See registry.base."""
-        conf = await self.network_config()
+        conf = conf or await self.network_config()
         for _ in range(RACE_RETRIES + 1):
             decision = decide(Listing(self._store.leases()), attrs, previous, conf, self._rng)
             if isinstance(decision, Delete):

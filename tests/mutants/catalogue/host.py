@@ -13,10 +13,10 @@ MUTANTS = (
     Mutant(
         name="mtu-without-udp-header",
         bug="the tunnel's MTU is 8 bytes too large: full packets are fragmented on the underlay",
-        file=_INTERFACES,
-        old="ENCAPSULATION_BYTES = 28",
-        new="ENCAPSULATION_BYTES = 20",
-        tests=("tests/host/test_interfaces.py",),
+        file="udpoverlay/backend/udp.py",
+        old="OVERHEAD = 28",
+        new="OVERHEAD = 20",
+        tests=("tests/backend",),
     ),
     Mutant(
         name="public-ip-not-published",

@@ -84,4 +84,20 @@ MUTANTS = (
         new="                self._moving = None\n",
         tests=("tests/control/test_control.py",),
     ),
+    Mutant(
+        name="peer-of-another-backend-has-a-route",
+        bug="packets go to hosts that have another Backend.Type and do not listen",
+        file="udpoverlay/backend/udp.py",
+        old='in {"", self.name} else',
+        new="in peer.attrs.backend_type.lower() + self.name else",
+        tests=("tests/backend",),
+    ),
+    Mutant(
+        name="configuration-read-twice",
+        bug="a configuration that changes during the start gives a lease of another network",
+        file=_DAEMON,
+        old="ownsubnet.remembered(config.subnet_file), netconf)",
+        new="ownsubnet.remembered(config.subnet_file), None)",
+        tests=("tests/daemon/test_daemon.py",),
+    ),
 )

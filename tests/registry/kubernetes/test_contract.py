@@ -44,8 +44,10 @@ class Opening:
     async def stored_public_ips(self) -> tuple[str, str]:
         return await (await self.open()).stored_public_ips()
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
-        return await (await self.open()).acquire(attrs, previous)
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None = None
+    ) -> Lease:
+        return await (await self.open()).acquire(attrs, previous, conf)
 
     async def republish(self, lease: Lease, attrs: LeaseAttrs) -> Lease:
         return await (await self.open()).republish(lease, attrs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from udpoverlay.backend.udp import OVERHEAD
 from udpoverlay.doctor.base import Check, Finding, failure, good, warning
 from udpoverlay.doctor.patient import Patient
 from udpoverlay.host.interfaces import Choice, tunnel_mtu
@@ -16,7 +17,7 @@ _ETHERNET = 1500
 
 async def _look(patient: Patient) -> Sequence[Finding]:
     choice = await patient.choice()  # its error is the finding
-    wanted = tunnel_mtu(choice)
+    wanted = tunnel_mtu(choice, OVERHEAD)
     findings = [_underlay(choice, wanted)]
     text = patient.subnet_file().get("FLANNEL_MTU", "")
     if not text.isdigit():

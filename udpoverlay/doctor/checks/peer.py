@@ -17,13 +17,13 @@ from typing import Any
 
 from netaddr import IPAddress
 
+from udpoverlay.backend.udp import OVERHEAD
 from udpoverlay.doctor.base import Check, Finding, failure, good, skipped, warning
 from udpoverlay.doctor.facts import shapes
 from udpoverlay.doctor.facts.probing import Outcome, ask, ping
 from udpoverlay.doctor.patient import Patient
 from udpoverlay.errors import KernelError
 from udpoverlay.gocompat.net import parse_cidr4, parse_ip4
-from udpoverlay.host.interfaces import ENCAPSULATION_BYTES
 from udpoverlay.host.netlink import Netlink
 
 __all__ = ["CHECK"]
@@ -195,7 +195,7 @@ def _made(source: IPAddress, destination: IPAddress, length: int, nonce: int) ->
 
 
 def _length(choice: Any) -> int:
-    return 1472 if choice is None else max(choice.mtu - ENCAPSULATION_BYTES, 576)
+    return 1472 if choice is None else max(choice.mtu - OVERHEAD, 576)
 
 
 async def _own_tunnel_address(patient: Patient) -> IPAddress | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from netaddr import IPNetwork
 
-from udpoverlay.backend.udp import UdpBackend
+from udpoverlay.backend.kinds import backend_of
 from udpoverlay.doctor.base import Check, Finding, failure, good, warning
 from udpoverlay.doctor.facts.etcd import EtcdSide
 from udpoverlay.doctor.patient import Patient
@@ -48,8 +48,9 @@ async def _endpoints(side: EtcdSide) -> list[Finding]:
 
 def _configured(netconf: NetConf, where: str) -> list[Finding]:
     """Raises OperatorError for a configuration that the daemon would refuse."""
-    backend = UdpBackend.of(netconf)
-    return [good(f"{where}: Network {backend.network}, udp on port {backend.port}")]
+    backend = backend_of(netconf)
+    port = f" on port {backend.port}" if backend.port else ""
+    return [good(f"{where}: Network {backend.network}, {backend.name}{port}")]
 
 
 async def _leases(patient: Patient, side: EtcdSide) -> Finding:

@@ -117,9 +117,11 @@ class EtcdRegistry:
 
     # ------------------------------------------------------------------ claiming
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None = None
+    ) -> Lease:
         """Claim a subnet; see registry.base. A lost race is tried again."""
-        conf = await self.network_config()
+        conf = conf or await self.network_config()
         for _ in range(RACE_RETRIES + 1):
             decision = decide(await self._listing(), attrs, previous, conf, self._rng)
             if isinstance(decision, Delete):

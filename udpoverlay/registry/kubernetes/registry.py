@@ -227,7 +227,9 @@ class KubeRegistry:
         """net-conf.json as it is: flannel validates it in etcd mode only."""
         return self._conf
 
-    async def acquire(self, attrs: LeaseAttrs, previous: Subnet | None) -> Lease:
+    async def acquire(
+        self, attrs: LeaseAttrs, previous: Subnet | None, conf: NetConf | None = None
+    ) -> Lease:
         """Take the subnet that our Node was given; `previous` has no say in it.
 
         Waits, with `waiting` set, for a Node, a podCIDR, a right or the API server. Raises
