@@ -123,7 +123,7 @@ class AllocNetwork:
         """Nothing is counted."""
         return {}
 
-    sender_counters = report_counters = counters
+    kernel_drops = sender_counters = report_counters = counters
 
     def features(self) -> dict[str, str]:
         """No offload is used."""

@@ -116,6 +116,9 @@ class Network(Protocol):
     def counters(self) -> dict[str, int]:
         """Verdicts and counters by name since start."""
 
+    def kernel_drops(self) -> dict[str, int]:
+        """Packets that the kernel dropped in front of a worker, by direction."""
+
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""
 

@@ -105,6 +105,8 @@ class TunnelNetwork:
         self._before["reports"] = Counter()
         self._counters: Counter[str] = Counter()
         self._carried: Engine | None = None
+        self._dropped: Counter[str] = Counter()
+        """By kernel's queues that are closed."""
         self._looked = clock.monotonic() - HOST_SECONDS
 
     @classmethod
@@ -174,6 +176,11 @@ class TunnelNetwork:
     def counters(self) -> dict[str, int]:
         """Verdicts and counters by name since start, whatever was rebuilt."""
         return self._sum("", self._engine.counters())
+
+    def kernel_drops(self) -> dict[str, int]:
+        """Packets that the kernel dropped in front of a worker, by direction."""
+        now = self._engine.kernel_drops()
+        return {name: self._dropped[name] + count for name, count in now.items()}
 
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""
@@ -347,8 +354,13 @@ class TunnelNetwork:
         )
         old, moved = self._engine, tunnel.bind != self._tunnel.bind
         sockets = open_sockets(tunnel.bind) if moved and not fresh else None
+        drops = old.kernel_drops()
         tun, before = await old.release()
         self._carry(old)
+        if fresh or moved:
+            self._dropped["inbound_kernel_dropped"] += drops["inbound_kernel_dropped"]
+        if fresh:
+            self._dropped["outbound_kernel_dropped"] += drops["outbound_kernel_dropped"]
         try:
             if fresh:
                 tun.close()

@@ -19,6 +19,7 @@ from netaddr import IPNetwork
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.fallbacks import describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.kernel_drops import device_drops, socket_drops
 from udpoverlay.dataplane.reports import Reports, open_reports
 from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
@@ -215,6 +216,13 @@ class Engine:
             for position, count in enumerate((*verdicts, *counters)):
                 sums[position] += count
         return dict(zip(names, sums, strict=True))
+
+    def kernel_drops(self) -> dict[str, int]:
+        """Packets that the kernel dropped in front of a worker, by direction; 0 after stop()."""
+        return {
+            "outbound_kernel_dropped": device_drops(self._tun.index),
+            "inbound_kernel_dropped": socket_drops(self._udp),
+        }
 
     def fallbacks(self) -> list[Fallback]:
         """Offloads that the kernel refused, by peer: the cause and when they are tried again."""

@@ -53,6 +53,8 @@ class _Engine(_Counts, Protocol):
 
     def route_count(self) -> int: ...
 
+    def kernel_drops(self) -> dict[str, int]: ...
+
     def sender_counters(self) -> dict[str, int]: ...
 
     def report_counters(self) -> dict[str, int]: ...
@@ -133,7 +135,7 @@ class Documents:
                 dataplane=DataplaneFacts(
                     engine.features(),
                     engine.route_count(),
-                    engine.counters(),
+                    self._packets(),
                     engine.sender_counters(),
                     self._fallbacks().get("", ()),
                     engine.report_counters(),
@@ -143,6 +145,10 @@ class Documents:
                 log_lines_lost=lines_lost(),
             )
         )
+
+    def _packets(self) -> dict[str, int]:
+        """Ours, and those that the kernel dropped before we saw them."""
+        return {**self._engine.counters(), **self._engine.kernel_drops()}
 
     def peers(self) -> dict[str, object]:
         """`GET /v1/peers`."""
@@ -217,7 +223,7 @@ class Documents:
     def counters(self) -> dict[str, object]:
         """`GET /v1/counters`."""
         return counters_document(
-            dataplane=self._engine.counters(),
+            dataplane=self._packets(),
             senders=self._engine.sender_counters(),
             reports=self._engine.report_counters(),
             control=self._control.counters(),

@@ -93,6 +93,22 @@ MUTANTS = (
         tests=("tests/backend",),
     ),
     Mutant(
+        name="full-device-queue-not-told",
+        bug="half of the packets of a flood die in the TUN's queue and no counter says so",
+        file="udpoverlay/dataplane/kernel_drops.py",
+        old="_TX_DROPPED = 11\n",
+        new="_TX_DROPPED = 10\n",
+        tests=("tests/netns/test_conservation.py",),
+    ),
+    Mutant(
+        name="full-socket-not-told",
+        bug="datagrams that found no room in the socket's buffer are in no counter",
+        file="udpoverlay/dataplane/kernel_drops.py",
+        old="_DROPS = 8\n",
+        new="_DROPS = 7\n",
+        tests=("tests/dataplane/test_kernel_drops.py",),
+    ),
+    Mutant(
         name="configuration-read-twice",
         bug="a configuration that changes during the start gives a lease of another network",
         file=_DAEMON,

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.cli.admin import ask
+from udpoverlay.dataplane.kernel_drops import KERNEL_DROPS
 from udpoverlay.lab.tables import table
 
 __all__ = ["configure", "run"]
@@ -110,6 +111,12 @@ def _packets(out: Console, counters: dict[str, int]) -> None:
         if count or (kind == "ok" and name != "inbound_probe"):
             style = "" if kind == "ok" else "yellow"
             shown.add_row(f"{direction} {_short(name, direction)}", f"{count:,}", text, style=style)
+    for name, text in KERNEL_DROPS.items():
+        if count := counters.get(name, 0):
+            direction = name.partition("_")[0]
+            shown.add_row(
+                f"{direction} {_short(name, direction)}", f"{count:,}", text, style="yellow"
+            )
     out.print(shown)
     out.print()
 
