@@ -103,7 +103,7 @@ dist: build ## dist/: source and a wheel for this machine
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 install: build ## commands, unit, man pages, completions (PREFIX= SYSCONFDIR= DESTDIR=)
-	rm -rf build/wheel
+	rm -rf build/wheel build/lib* build/bdist*
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@PIP="$(abspath $(BIN))/pip" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" DESTDIR="$(DESTDIR)" \
 	    deploy/install.sh build/wheel/udpoverlay-*.whl $(PYTHON)

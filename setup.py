@@ -1,5 +1,6 @@
 """Lists the compiled extensions; everything else is in pyproject.toml.
 
+UDPOVERLAY_LAB=1     with the traffic generator of `udpoverlay lab` and `bench` (docs/adr/0019)
 UDPOVERLAY_STRICT=1  warnings are errors (CI)
 UDPOVERLAY_ASAN=1    AddressSanitizer and UBSan (tests of the C code)
 """
@@ -14,6 +15,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools._distutils.ccompiler import new_compiler
 from setuptools._distutils.sysconfig import customize_compiler
+from setuptools.command.build_ext import build_ext
 
 # No -march and no instruction-set flag: wide code is chosen at run time (ext/packet/checksum.c).
 CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-pthread", "-Wall", "-Wextra"]
@@ -65,6 +67,19 @@ def extension(name: str, *units: str) -> Extension:
     )
 
 
+class BuildExt(build_ext):
+    """Leaves out what a host that runs the daemon does not need, save in the source folder."""
+
+    def run(self) -> None:
+        """Build them."""
+        if not self.inplace and not self.editable_mode:
+            left_out = {"udpoverlay._pure"}
+            if os.environ.get("UDPOVERLAY_LAB") != "1":
+                left_out.add("udpoverlay._traffic")
+            self.extensions = [each for each in self.extensions if each.name not in left_out]
+        super().run()
+
+
 PACKET = (
     "verdict",
     *(f"packet/{unit}" for unit in ("checksum", "packet", "icmp", "encap", "probe")),
@@ -99,6 +114,7 @@ TRAFFIC = tuple(
 )
 
 setup(
+    cmdclass={"build_ext": BuildExt},
     ext_modules=cythonize(
         [
             extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *WORKER),
@@ -107,5 +123,5 @@ setup(
         ],
         language_level=3,
         compiler_directives={"binding": True, "embedsignature": False},
-    )
+    ),
 )

@@ -18,7 +18,7 @@ import json, runpy
 import Cython.Build, setuptools
 found = []
 Cython.Build.cythonize = lambda modules, **_: modules
-setuptools.setup = lambda ext_modules: found.extend(ext_modules)
+setuptools.setup = lambda ext_modules, **_: found.extend(ext_modules)
 runpy.run_path("setup.py")
 print(json.dumps([module.extra_link_args for module in found]))
 """

@@ -95,6 +95,33 @@ def test_wheel_holds_the_program_alone(dist: Path) -> None:
     }
 
 
+def test_wheel_has_no_traffic_generator_and_lab_says_so(dist: Path, tmp_path: Path) -> None:
+    (archive,) = dist.glob("*.whl")
+    with zipfile.ZipFile(archive) as opened:
+        compiled = {
+            Path(name).name.partition(".")[0] for name in opened.namelist() if ".so" in name
+        }
+        opened.extractall(tmp_path)
+    assert compiled == {"_fastpath"}
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "sys.meta_path = [each for each in sys.meta_path if 'editable' not in repr(each)]\n"
+        "from udpoverlay.cli.entry import udpoverlay\n"
+        "sys.argv = ['udpoverlay', *sys.argv[2:]]\n"
+        "sys.exit(udpoverlay())"
+    )
+    argv = [f"{VENV}/bin/python", "-c", program, str(tmp_path)]
+    for command in ("lab", "bench"):
+        done = subprocess.run(
+            [*argv, command], capture_output=True, text=True, check=False, cwd="/"
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "UDPOVERLAY_LAB=1" in done.stderr
+    done = subprocess.run([*argv, "version"], capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0
+
+
 def test_source_distribution_builds_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     (archive,) = dist.glob("*.tar.gz")
     (wheel,) = dist.glob("*.whl")

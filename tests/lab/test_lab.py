@@ -62,7 +62,7 @@ def test_the_table_names_nodes_and_pairs() -> None:
         (["--nodes=x"], "2 to 100"),
         (["--seconds=0"], "seconds"),
         (["--backend=gre"], "gre"),
-        (["--backend=vxlan"], "not yet"),
+        (["--backend=vxlan"], "choose from"),
         (["exec", "n1"], "needs a command"),
     ],
 )

@@ -18,11 +18,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from udpoverlay import _traffic
-from udpoverlay._traffic import Pattern
+from udpoverlay.errors import OperatorError
 from udpoverlay.lab import congestion
 from udpoverlay.lab.cpus import run_on, sides
 from udpoverlay.lab.hosts import Host
+
+try:
+    from udpoverlay import _traffic
+    from udpoverlay._traffic import Pattern
+except ImportError as error:  # docs/adr/0019: not in the default wheel
+    raise OperatorError(
+        "this installation has no traffic generator, which lab and bench need",
+        fix="run make lab in the source folder, or UDPOVERLAY_LAB=1 pip install . there",
+    ) from error
 
 if TYPE_CHECKING:
     # They exist in the stub only.

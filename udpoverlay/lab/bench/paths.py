@@ -23,7 +23,6 @@ from udpoverlay.lab.traffic import End, Pair
 
 __all__ = ["DEFAULT", "PATHS", "BenchPath", "Ready"]
 
-BUSY_POLL_US = 50
 VXLAN_VNI = 1
 VXLAN_OVERHEAD = 50
 """Outer IPv4 and UDP, VXLAN header, inner Ethernet (RFC 7348)."""
@@ -105,9 +104,6 @@ PATHS: dict[str, BenchPath] = {
     "vxlan": BenchPath("kernel VXLAN, set up as flannel does", _vxlan),
     "per-packet": BenchPath("one packet a system call, no offload", _ours("--per-packet")),
     "fast": BenchPath("udpoverlayd as it comes", _ours()),
-    "fast+poll": BenchPath(
-        f"udpoverlayd --busy-poll-us={BUSY_POLL_US}", _ours(f"--busy-poll-us={BUSY_POLL_US}")
-    ),
     "fast-nopoll": BenchPath("udpoverlayd --busy-poll-us=0", _ours("--busy-poll-us=0")),
     "flanneld": BenchPath("flannel's own udp backend", _flanneld, ("flanneld",)),
     "tinc": BenchPath("tinc, no cipher and no digest", tunnels.tinc, ("tincd",)),
@@ -116,5 +112,5 @@ PATHS: dict[str, BenchPath] = {
 }
 """Name → path, in the order of the table."""
 
-DEFAULT = ("direct", "vxlan", "per-packet", "fast", "fast+poll", "fast-nopoll")
+DEFAULT = ("direct", "vxlan", "per-packet", "fast", "fast-nopoll")
 """Always taken; the tunnels of others are added where they are found."""

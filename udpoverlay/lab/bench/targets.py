@@ -31,7 +31,7 @@ TARGETS = (
     Target("TCP, 1 stream", "tcp_gbit", "fast", "vxlan", 0.75, 1.0, link="plain"),
     Target("TCP, 1 stream", "tcp_gbit", "fast", "per-packet", 8, 12),
     Target("UDP 64 B received", "udp64_kpps", "fast", "vxlan", 1.0, 1.3),
-    Target("TCP ping-pong p50, polling", "rr_p50", "fast+poll", "vxlan", 0.6, 0.4, False),
+    Target("TCP ping-pong p50, polling", "rr_p50", "fast", "vxlan", 0.6, 0.4, False),
     Target(
         "TCP ping-pong p50, not polling", "rr_p50", "fast-nopoll", "per-packet", 1.1, 0.9, False
     ),
