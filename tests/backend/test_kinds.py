@@ -101,6 +101,12 @@ def test_ipv6_alone_is_refused(name: str) -> None:
         backend_of(parse_netconf(text))
 
 
+def test_interface_that_is_too_small_is_told_before_there_is_a_lease() -> None:
+    choice = Choice("small0", 2, 95, IPAddress("127.0.0.1"), None, IPAddress("127.0.0.1"), None)
+    with pytest.raises(OperatorError, match=r"MTU of 95: .* at least 96"):
+        backend_of(conf()).check(choice)
+
+
 def test_address_that_udp_cannot_bind_is_told_before_there_is_a_lease(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

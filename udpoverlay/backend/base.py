@@ -51,7 +51,7 @@ class Backend(Protocol):
         """Bytes on the underlay around each packet."""
 
     def check(self, choice: Choice) -> None:
-        """Raise the KernelError with which `open` would end, as far as that can be foreseen."""
+        """Raise the UdpOverlayError with which `open` would end, as far as that can be foreseen."""
 
     def lease_attrs(self, public_ip: IPAddress | None) -> LeaseAttrs:
         """What our lease tells the others."""

@@ -76,6 +76,7 @@ class UdpBackend:
     def check(self, choice: Choice) -> None:
         """See backend.base.Backend; also say what an address inside the overlay leads to."""
         self.warn_of_overlap(choice.address)
+        tunnel_mtu(choice, self.overhead)  # raises where the interface is too small
         Engine.check((str(choice.address), self.port))
 
     def open(
