@@ -231,11 +231,11 @@ class TunnelNetwork:
         while True:
             try:
                 with contextlib.closing(Notices()) as notices:
+                    self._noticed(None)  # what changed before we listened gave no notice
                     while True:
                         self._noticed(await notices.read())
             except KernelError as error:
                 self._limited.warning("notices", "changes are noticed late", reason=str(error))
-            self._noticed(None)
             await self._clock.sleep(RETRY_SECONDS)
 
     def _noticed(self, notices: Sequence[Notice] | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.support.aio import in_thread
 from tests.support.etcd import EtcdServer, cluster, free_port
 from tests.support.etcdclient import HASTY, client, nowhere, patiently, proxy_to
 from tests.support.network import EtcdNetwork
+from tests.support.patience import DEADLINE
 from udpoverlay.errors import OperatorError, RegistryUnavailable
 from udpoverlay.registry.etcd.client import EtcdTimeouts, parse_endpoints
 from udpoverlay.registry.etcd.errors import status_error
@@ -69,6 +72,33 @@ async def test_an_endpoint_that_was_left_is_not_asked_first(server: EtcdServer) 
     await etcd.range(b"/x")
     assert etcd.endpoint == server.url
     assert etcd.counters["endpoint_failures"] == 0
+
+
+async def test_a_connection_that_is_being_made_when_the_client_is_closed_is_closed_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def and_wait(*args: Any, **options: Any) -> None:
+        await connect(*args, **options)
+        await asyncio.Event().wait()
+
+    async def end_of(peer: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await loop.sock_recv(peer, 65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", free_port())) as listener:
+        listener.setblocking(False)
+        monkeypatch.setattr(loop, "create_connection", and_wait)
+        etcd = client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        asking = asyncio.ensure_future(etcd.range(b"/x"))
+        with (await loop.sock_accept(listener))[0] as peer:
+            peer.setblocking(False)
+            await etcd.aclose()
+            await asyncio.wait_for(end_of(peer), DEADLINE)
+        asking.cancel()
 
 
 @pytest.mark.etcd

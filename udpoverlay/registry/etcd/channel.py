@@ -122,6 +122,10 @@ class Channel:
         """Break the connection at once; open calls fail, the next one connects again."""
         self._grpc.abort()
 
+    def close(self) -> None:
+        """Break the connection for good, also one that is being made now."""
+        self._grpc.shut()
+
     async def _connect(self) -> None:
         if not self._grpc.connected:
             await within(self._connect_timeout, self._grpc.greeted())
@@ -270,6 +274,10 @@ class _Exchange(grpclib.client.Stream[bytes, bytes]):
 class _Grpc(grpclib.client.Channel):
     """grpclib's channel over our protocol."""
 
+    _latest: _Protocol | None = None
+    """Made last; grpclib knows it only when it is connected."""
+    _shut = False
+
     @property
     def connected(self) -> bool:
         protocol = self._protocol
@@ -300,13 +308,38 @@ class _Grpc(grpclib.client.Channel):
         return last is not None and last >= moment
 
     def abort(self) -> None:
-        protocol, self._protocol = self._protocol, None
-        if isinstance(protocol, _Protocol):
-            protocol.give_up(None)
+        self._protocol = None
+        latest, self._latest = self._latest, None
+        if latest is not None:
+            latest.give_up(None)
+
+    def shut(self) -> None:
+        """As `abort`; and whoever still holds this channel cannot connect again."""
+        self._shut = True
+        self.abort()
+
+    async def __connect__(self) -> H2Protocol:
+        self._check_shut()
+        protocol = await super().__connect__()
+        self._check_shut()
+        return protocol
+
+    def _check_shut(self) -> None:
+        if self._shut:
+            self._protocol = None
+            raise ConnectionAbortedError(errno.ECONNABORTED, "closed by us")
 
     def _protocol_factory(self) -> _Protocol:
+        if self._latest is not None:
+            # Its maker may have been cancelled in the moment in which it stood.
+            self._latest.give_up(None)
         from_grpclib = super()._protocol_factory()
-        return _Protocol(from_grpclib.handler, from_grpclib.config, from_grpclib.h2_config)
+        made = _Protocol(from_grpclib.handler, from_grpclib.config, from_grpclib.h2_config)
+        if self._shut:
+            made.give_up(None)
+        else:
+            self._latest = made
+        return made
 
 
 class _Protocol(H2Protocol):
@@ -314,11 +347,18 @@ class _Protocol(H2Protocol):
 
     lost: Exception | None = None
     greeted = False
+    _transport: asyncio.Transport | None = None
+    _given_up = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.greeting = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.greeting = asyncio.Event()
         super().connection_made(transport)
+        if self._given_up:
+            self.give_up(None)
 
     def data_received(self, data: bytes) -> None:
         self.greeted = True
@@ -327,6 +367,7 @@ class _Protocol(H2Protocol):
             super().data_received(data)
         except Exception as error:  # what h2 and grpclib did not foresee
             self.give_up(error)
+        assert self._transport is not None
         if self._transport.get_write_buffer_size() > _MOST_UNSENT:
             self.give_up(None)
 
@@ -337,11 +378,16 @@ class _Protocol(H2Protocol):
         super().connection_lost(exc)
 
     def give_up(self, error: Exception | None) -> None:
-        """Break the connection without waiting for the peer to take what we have written."""
+        """Break the connection without waiting for the peer to take what we have written.
+
+        One that does not stand yet breaks as soon as it does.
+        """
         self.lost = self.lost or error
+        self._given_up = True
         self.greeting.set()
-        self._transport.abort()
-        self.processor.close("connection given up")
+        if self._transport is not None:
+            self._transport.abort()
+            self.processor.close("connection given up")
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, _T] | Awaitable[_T]) -> _T:

@@ -208,7 +208,7 @@ class EtcdClient:
     def _drop(self, endpoint: str) -> None:
         channel = self._channels.pop(endpoint, None)
         if channel is not None:
-            channel.abort()
+            channel.close()
 
     # ------------------------------------------------------------------ fail-over
 
