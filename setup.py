@@ -91,7 +91,14 @@ OFFLOAD = (
     "offload/coalesce_view",
     "offload/fallback",
 )
-ROUTES = ("routes/trie", "routes/path", "routes/peers", "routes/senders", "routes/routes")
+ROUTES = (
+    "routes/trie",
+    "routes/path",
+    "routes/peer_counts",
+    "routes/peers",
+    "routes/senders",
+    "routes/routes",
+)
 WORKER = tuple(
     f"worker/{unit}"
     for unit in (

@@ -226,6 +226,47 @@ cdef class RouteTable:
             free(found)
         return peers
 
+    def traffic(self):
+        cdef size_t room, count, length
+        cdef peer_traffic *found = NULL
+        cdef uint8_t address[16]
+        cdef uint16_t port
+        cdef list peers = []
+        with nogil:
+            count = routes_traffic(self.slot, NULL, 0)
+        try:
+            room = count
+            found = <peer_traffic *>calloc(room or 1, sizeof(peer_traffic))
+            if found == NULL:
+                raise MemoryError
+            with nogil:
+                count = routes_traffic(self.slot, found, room)
+            for i in range(min(count, room)):
+                length = endpoint_get(&found[i].endpoint, address, &port)
+                peers.append(
+                    (
+                        address[:length],
+                        port,
+                        {
+                            verdict: found[i].sum.verdicts[verdict]
+                            for verdict in range(VERDICT_COUNT)
+                            if found[i].sum.verdicts[verdict]
+                        },
+                        found[i].sum.bytes[<int>DIRECTION_OUTBOUND],
+                        found[i].sum.bytes[<int>DIRECTION_INBOUND],
+                        found[i].sum.heard_ns,
+                    )
+                )
+        finally:
+            free(found)
+        return peers
+
+    def heard(self, uint64_t since_ns):
+        cdef size_t count
+        with nogil:
+            count = routes_heard(self.slot, since_ns)
+        return count
+
     def path_report(self, bytes address not None, uint16_t port, uint32_t mtu=0):
         cdef endpoint of_
         cdef bint known

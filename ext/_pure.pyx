@@ -272,7 +272,7 @@ def coalesce(packets, *, unsigned kinds=COALESCE_TCP4 | COALESCE_TCP6 | COALESCE
     cdef list copies = [_copy(each) for each in packets], writes = []
     coalesce_init(coalescer.coalescer, kinds, max_segments, _keep_write, <void *>writes)
     for packet in copies:
-        coalesce_add(coalescer.coalescer, <uint8_t *><char *>packet, len(packet))
+        coalesce_add(coalescer.coalescer, <uint8_t *><char *>packet, len(packet), 0)
     coalesce_flush(coalescer.coalescer)
     return writes, coalescer.coalescer.counters
 
@@ -293,7 +293,7 @@ def coalesce_many(packets, size_t rounds):
     with nogil:
         for _ in range(rounds):
             for i in range(count):
-                coalesce_add(coalescer.coalescer, <uint8_t *>each[i].iov_base, each[i].iov_len)
+                coalesce_add(coalescer.coalescer, <uint8_t *>each[i].iov_base, each[i].iov_len, 0)
             coalesce_flush(coalescer.coalescer)
     free(each)
     return writes

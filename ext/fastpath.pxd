@@ -202,6 +202,18 @@ cdef extern from "routes/routes.h" nogil:
         endpoint endpoint
         path_state path
 
+    struct peer_sum:
+        uint64_t verdicts[64]
+        uint64_t bytes[2]
+        uint64_t heard_ns
+
+    struct peer_traffic:
+        endpoint endpoint
+        peer_sum sum
+
+    size_t routes_traffic(route_slot *slot, peer_traffic *found, size_t room)
+    size_t routes_heard(route_slot *slot, uint64_t since_ns)
+
     int routes_path_report(
         route_slot *slot, const endpoint *endpoint, uint32_t mtu, uint64_t now
     )
@@ -288,7 +300,7 @@ cdef extern from "offload/offload.h" nogil:
         void (*deliver)(void *context, const coalesce_write *write) noexcept,
         void *context,
     )
-    void coalesce_add(coalescer_t *coalescer, uint8_t *packet, size_t length)
+    void coalesce_add(coalescer_t *coalescer, uint8_t *packet, size_t length, uint16_t tag)
     void coalesce_flush(coalescer_t *coalescer)
     iovec coalesce_original(const coalesce_write *write, unsigned index)
 

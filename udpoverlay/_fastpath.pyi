@@ -69,6 +69,17 @@ class RouteTable:
         MTU is ignored; 0: it is not. A peer is forgotten with its last route.
         """
 
+    def traffic(self) -> list[tuple[bytes, int, dict[int, int], int, int, int]]:
+        """What the workers on this table counted of each peer, while they are open.
+
+        (address, port, packets by index in VERDICTS, bytes of inner packets sent, bytes delivered,
+        when a datagram of its came last in nanoseconds of the monotonic clock or 0). At most 16,383
+        peers are counted apart (ext/routes/peer_counts.h).
+        """
+
+    def heard(self, since_ns: int) -> int:
+        """How many peers sent a datagram at that time of the monotonic clock or later."""
+
     def path_report(self, address: bytes, port: int, mtu: int = 0) -> bool:
         """Hand on what ICMP says of datagrams to a peer: nothing longer than `mtu` bytes passes.
 

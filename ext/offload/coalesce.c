@@ -9,15 +9,18 @@
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void write_plain(struct coalescer *coalescer, uint8_t *packet, size_t length)
+static void write_plain(struct coalescer *coalescer, uint8_t *packet, size_t length, uint16_t tag)
 {
     static uint8_t nothing[VNET_HEADER_LENGTH]; /* GSO_NONE, no flags; never written to */
     const struct iovec iov[2] = {
         {.iov_base = nothing, .iov_len = VNET_HEADER_LENGTH},
         {.iov_base = packet, .iov_len = length},
     };
-    const struct coalesce_write write = {
-        .iov = iov, .iov_count = 2, .packets = 1, .length = VNET_HEADER_LENGTH + length};
+    const struct coalesce_write write = {.iov = iov,
+                                         .iov_count = 2,
+                                         .packets = 1,
+                                         .length = VNET_HEADER_LENGTH + length,
+                                         .tag = tag};
 
     coalescer->counters.plain++;
     coalescer->deliver(coalescer->context, &write);
@@ -69,7 +72,7 @@ static void finish_headers(struct coalesce_flow *flow)
 static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
 {
     if (flow->packets == 1) {
-        write_plain(coalescer, flow->first, flow->header_length + flow->payload_length);
+        write_plain(coalescer, flow->first, flow->header_length + flow->payload_length, flow->tag);
         return;
     }
     finish_headers(flow);
@@ -81,6 +84,7 @@ static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
         .packets = flow->packets,
         .header_length = flow->header_length,
         .length = flow->iov[0].iov_len + flow->payload_length,
+        .tag = flow->tag,
     };
     coalescer->counters.supers++;
     coalescer->counters.coalesced += flow->packets;
@@ -153,7 +157,7 @@ static void start_run(struct coalescer *coalescer, const struct view *view)
 {
     /* Nothing may follow PSH: waiting would gain nothing. */
     if (view->tcp && view->flags & TCP_PSH) {
-        write_plain(coalescer, view->packet, view->length);
+        write_plain(coalescer, view->packet, view->length, coalescer->tag);
         return;
     }
     if (coalescer->used == COALESCE_FLOWS) {
@@ -165,6 +169,7 @@ static void start_run(struct coalescer *coalescer, const struct view *view)
     const uint8_t *transport = view->packet + view->transport;
     coalescer->hashes[position] = view->hash;
     flow->first = view->packet;
+    flow->tag = coalescer->tag;
     flow->ipv6 = view->ipv6;
     flow->tcp = view->tcp;
     flow->push = false;
@@ -191,8 +196,8 @@ static bool continues(const struct coalescer *coalescer, const struct coalesce_f
 
     if (!flow->tcp && limit > COALESCE_UDP_SEGMENTS)
         limit = COALESCE_UDP_SEGMENTS;
-    if (flow->packets >= limit || view->header_length != flow->header_length ||
-        view->payload_length > flow->gso_size ||
+    if (flow->packets >= limit || flow->tag != coalescer->tag ||
+        view->header_length != flow->header_length || view->payload_length > flow->gso_size ||
         flow->header_length + flow->payload_length + view->payload_length > COALESCE_MAX_LENGTH)
         return false;
     if (flow->ipv6) {
@@ -257,7 +262,7 @@ static void continue_run(struct coalescer *coalescer, unsigned position, const s
     if (!checksums_right(view->packet, view->length, view->transport, view->ipv6, view->tcp)) {
         coalescer->counters.bad_checksum++;
         write_and_remove(coalescer, position);
-        write_plain(coalescer, view->packet, view->length);
+        write_plain(coalescer, view->packet, view->length, coalescer->tag);
         return;
     }
     append(coalescer, position, view);
@@ -279,11 +284,12 @@ void coalesce_init(struct coalescer *coalescer, unsigned kinds, unsigned max_seg
         coalescer->order[slot] = (uint8_t)slot;
 }
 
-void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length)
+void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length, uint16_t tag)
 {
     struct view view = {.packet = packet, .length = length};
     enum outlook outlook = coalescer->kinds == 0 ? ALONE : view_packet(&view, coalescer->kinds);
 
+    coalescer->tag = tag;
     if (outlook == OPAQUE)
         write_between(coalescer, &view);
     unsigned position = outlook >= FLOW ? find(coalescer, &view) : coalescer->used;
@@ -296,7 +302,7 @@ void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length)
     }
     if (position < coalescer->used)
         write_and_remove(coalescer, position);
-    write_plain(coalescer, packet, length);
+    write_plain(coalescer, packet, length, tag);
 }
 
 void coalesce_flush(struct coalescer *coalescer)

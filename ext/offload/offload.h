@@ -186,6 +186,7 @@ struct coalesce_write {
     unsigned packets;       /* how many packets are in it; 1: untouched, as it came */
     unsigned header_length; /* of each original packet; 0 when packets is 1 */
     size_t length;          /* bytes in all, vnet header included */
+    uint16_t tag;           /* with which they were added */
 };
 
 /* Packet `index` (0 … packets-1) as it was added, unchanged: for verdicts, and to write the packets
@@ -217,6 +218,7 @@ struct coalesce_flow {
     uint16_t gso_size;
     uint16_t packets;
     uint16_t header_length;
+    uint16_t tag;
     uint8_t transport;
     bool ipv6, tcp;
     bool push;     /* the last packet had PSH */
@@ -235,6 +237,7 @@ struct coalescer {
     unsigned max_segments;
     coalesce_deliver *deliver;
     void *context;
+    uint16_t tag;  /* of the packet at hand */
     unsigned used; /* pending flows, oldest first in `order` */
     uint8_t order[COALESCE_FLOWS];
     uint32_t hashes[COALESCE_FLOWS]; /* by position in `order` */
@@ -251,7 +254,8 @@ void coalesce_init(struct coalescer *coalescer, unsigned kinds, unsigned max_seg
 
 /*
  * Takes one packet (IPv4 or IPv6, `length` bytes; any content is safe). It is written at once,
- * joins its flow's run, or starts one; the buffer must stay unchanged until coalesce_flush().
+ * joins its flow's run, or starts one; the buffer must stay unchanged until coalesce_flush(). `tag` is
+ * the caller's, and handed back when the packet is written; all packets of a run have the same.
  *
  * Packets between the same two addresses and ports are always written in the order they came:
  * what cannot join a run makes that run be written first. A packet whose ports cannot be told (a
@@ -271,7 +275,7 @@ void coalesce_init(struct coalescer *coalescer, unsigned kinds, unsigned max_seg
  *   - IP header checksum and transport checksum right. They are looked at only when two packets
  *     could be joined: a packet with a wrong one is written as it came, for the kernel to judge
  */
-void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length);
+void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length, uint16_t tag);
 
 /* Writes all that is pending, oldest flow first. At the end of each batch. */
 void coalesce_flush(struct coalescer *coalescer);

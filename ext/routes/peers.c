@@ -2,6 +2,7 @@
 #include "routes/peers.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,6 +115,79 @@ struct peer_state *peers_known(const struct peers *peers, const struct endpoint 
     return NULL;
 }
 
+/* ---- counts ---------------------------------------------------------------------------------- */
+
+static struct peer_sum sum_of(const struct peers *peers, uint16_t slot)
+{
+    struct peer_sum sum = {{0}, {0}, 0};
+
+    for (const struct peer_rows *rows = peers->rows; rows; rows = rows->next)
+        peer_sum_add(&sum, &rows->rows[slot]);
+    return sum;
+}
+
+/* Without memory for what stood in the rows the peer goes uncounted. */
+static void give_slot(struct peers *peers, struct peer_state *peer)
+{
+    int again;
+
+    peer->slot = peer_slots_take(&peers->slots, &again);
+    if (!again)
+        return;
+    peer->before = malloc(sizeof(*peer->before));
+    if (peer->before) {
+        *peer->before = sum_of(peers, peer->slot);
+        return;
+    }
+    peer_slots_free(&peers->slots, peer->slot);
+    peer->slot = PEER_UNKNOWN;
+}
+
+struct peer_sum peers_sum(const struct peers *peers, const struct peer_state *peer)
+{
+    struct peer_sum sum = {{0}, {0}, 0};
+
+    if (peer->slot == PEER_UNKNOWN || !peers->rows)
+        return sum;
+    sum = sum_of(peers, peer->slot);
+    if (peer->before)
+        peer_sum_subtract(&sum, peer->before);
+    return sum;
+}
+
+uint64_t peers_heard(const struct peers *peers, const struct peer_state *peer)
+{
+    uint64_t last = peer->before ? peer->before->heard_ns : 0;
+    bool heard = false;
+
+    for (const struct peer_rows *rows = peers->rows; rows; rows = rows->next) {
+        const uint64_t at =
+            atomic_load_explicit(&rows->rows[peer->slot].heard_ns, memory_order_relaxed);
+        if (at > last) {
+            last = at;
+            heard = true;
+        }
+    }
+    return heard && peer->slot != PEER_UNKNOWN ? last : 0;
+}
+
+void peers_rows_add(struct peers *peers, struct peer_rows *rows)
+{
+    rows->next = peers->rows;
+    peers->rows = rows;
+}
+
+void peers_rows_remove(struct peers *peers, struct peer_rows *rows)
+{
+    struct peer_rows **link = &peers->rows;
+
+    while (*link != rows)
+        link = &(*link)->next;
+    *link = rows->next;
+}
+
+/* ---- peers ----------------------------------------------------------------------------------- */
+
 struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoint)
 {
     struct peer_state *peer = peers_known(peers, endpoint);
@@ -131,6 +205,7 @@ struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoi
     peer->next = *bucket;
     *bucket = peer;
     peers->count++;
+    give_slot(peers, peer);
     return peer;
 }
 
@@ -144,11 +219,14 @@ void peers_release(struct peers *peers, struct peer_state *peer)
         link = &(*link)->next;
     *link = peer->next;
     peers->count--;
+    peer_slots_free(&peers->slots, peer->slot);
+    free(peer->before);
     free(peer);
 }
 
 void peers_free(struct peers *peers)
 {
     free(peers->buckets);
-    *peers = (struct peers){NULL, 0, 0, 0};
+    peers->buckets = NULL;
+    peers->room = peers->count = 0;
 }

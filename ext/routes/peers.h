@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "routes/path.h"
+#include "routes/peer_counts.h"
 
 /* Where a peer takes our datagrams; hand `address.any` to sendmsg with `length`. */
 struct endpoint {
@@ -41,12 +42,20 @@ int endpoint_valid(const struct endpoint *endpoint);
 struct peer_state {
     struct path path; /* any worker may write at any time */
     uint32_t id;      /* never used again for another endpoint of the same `struct peers` */
+    uint16_t slot;    /* what packets count under */
     struct endpoint endpoint;
     /* Control side only. */
     uint32_t users;          /* next hops that refer to it */
     uint32_t hop;            /* the last of them, */
     uint64_t build;          /* and in which build of a table */
     struct peer_state *next; /* hash chain */
+    struct peer_sum *before; /* what its rows counted before it had them; NULL: nothing */
+};
+
+/* A worker's rows, PEER_SLOTS of them. */
+struct peer_rows {
+    const struct peer_counts *rows;
+    struct peer_rows *next;
 };
 
 /* All peers in use, by endpoint. Starts as zeros. */
@@ -55,6 +64,8 @@ struct peers {
     size_t room; /* buckets, a power of two or 0 */
     size_t count;
     uint32_t next_id;
+    struct peer_slots slots;
+    struct peer_rows *rows; /* of all workers there are */
 };
 
 /* The peer of that endpoint, made with no users if need be; NULL: no memory. */
@@ -65,6 +76,18 @@ struct peer_state *peers_known(const struct peers *peers, const struct endpoint 
 
 /* One user less; the last one takes the peer along. */
 void peers_release(struct peers *peers, struct peer_state *peer);
+
+/* What was counted of a peer. */
+struct peer_sum peers_sum(const struct peers *peers, const struct peer_state *peer);
+
+/* When one of its datagrams came last, on the monotonic clock; 0: never. */
+uint64_t peers_heard(const struct peers *peers, const struct peer_state *peer);
+
+/* A worker counts in `rows` from now on. */
+void peers_rows_add(struct peers *peers, struct peer_rows *rows);
+
+/* It is about to end, as all others are: the sums are to be read before, and are zero in the end. */
+void peers_rows_remove(struct peers *peers, struct peer_rows *rows);
 
 /* Frees the buckets; no peer may be left. */
 void peers_free(struct peers *peers);

@@ -60,6 +60,7 @@ static int hop_of(struct route_slot *slot, struct route_table *table, const stru
     hop->endpoint = route->endpoint;
     hop->mtu = route->mtu;
     hop->peer = peer;
+    hop->slot = peer->slot;
     hop->header = route->header;
     peer->users++;
     peer->build = slot->builds;
@@ -283,23 +284,74 @@ void routes_facts(struct route_slot *slot, struct route_facts *facts)
     pthread_mutex_unlock(&slot->control);
 }
 
+/* The next peer in no order; NULL to begin with, and at the end. */
+static struct peer_state *next_peer(const struct peers *peers, size_t *bucket,
+                                    struct peer_state *peer)
+{
+    if (peer)
+        peer = peer->next;
+    while (!peer && *bucket < peers->room)
+        peer = peers->buckets[(*bucket)++];
+    return peer;
+}
+
 size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, size_t room)
 {
-    size_t count = 0;
+    struct peer_state *peer = NULL;
+    size_t bucket = 0, count = 0;
 
     pthread_mutex_lock(&slot->control);
-    for (size_t i = 0; i < slot->peers.room; i++) {
-        for (struct peer_state *peer = slot->peers.buckets[i]; peer; peer = peer->next) {
-            struct path_state state = path_look(&peer->path);
-            if (state.segment.count == 0)
-                continue;
-            if (count < room)
-                found[count] = (struct peer_fallback){peer->endpoint, state};
-            count++;
-        }
+    while ((peer = next_peer(&slot->peers, &bucket, peer))) {
+        struct path_state state = path_look(&peer->path);
+        if (state.segment.count == 0)
+            continue;
+        if (count < room)
+            found[count] = (struct peer_fallback){peer->endpoint, state};
+        count++;
     }
     pthread_mutex_unlock(&slot->control);
     return count;
+}
+
+size_t routes_traffic(struct route_slot *slot, struct peer_traffic *found, size_t room)
+{
+    struct peer_state *peer = NULL;
+    size_t bucket = 0, count = 0;
+
+    pthread_mutex_lock(&slot->control);
+    while ((peer = next_peer(&slot->peers, &bucket, peer))) {
+        if (count < room)
+            found[count] = (struct peer_traffic){peer->endpoint, peers_sum(&slot->peers, peer)};
+        count++;
+    }
+    pthread_mutex_unlock(&slot->control);
+    return count;
+}
+
+size_t routes_heard(struct route_slot *slot, uint64_t since_ns)
+{
+    struct peer_state *peer = NULL;
+    size_t bucket = 0, count = 0;
+
+    pthread_mutex_lock(&slot->control);
+    while ((peer = next_peer(&slot->peers, &bucket, peer)))
+        count += peers_heard(&slot->peers, peer) >= since_ns;
+    pthread_mutex_unlock(&slot->control);
+    return count;
+}
+
+void routes_rows_add(struct route_slot *slot, struct peer_rows *rows)
+{
+    pthread_mutex_lock(&slot->control);
+    peers_rows_add(&slot->peers, rows);
+    pthread_mutex_unlock(&slot->control);
+}
+
+void routes_rows_remove(struct route_slot *slot, struct peer_rows *rows)
+{
+    pthread_mutex_lock(&slot->control);
+    peers_rows_remove(&slot->peers, rows);
+    pthread_mutex_unlock(&slot->control);
 }
 
 int routes_path_report(struct route_slot *slot, const struct endpoint *endpoint, uint32_t mtu,

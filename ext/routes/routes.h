@@ -35,6 +35,7 @@ struct nexthop {
     struct endpoint endpoint;
     uint32_t mtu; /* longest inner packet in bytes that this peer takes; 0: not limited */
     struct peer_state *peer;
+    uint16_t slot;              /* the peer's, also when the peer is gone */
     struct encap_header header; /* stands before every inner packet to this peer */
 };
 
@@ -109,6 +110,22 @@ struct peer_fallback {
 
 /* Control side: all of them, the first `room` in `found`. How many there are. */
 size_t routes_fallbacks(struct route_slot *slot, struct peer_fallback *found, size_t room);
+
+/* A peer in use, and what workers counted of it. */
+struct peer_traffic {
+    struct endpoint endpoint;
+    struct peer_sum sum;
+};
+
+/* Control side: all of them, the first `room` in `found`. How many there are. */
+size_t routes_traffic(struct route_slot *slot, struct peer_traffic *found, size_t room);
+
+/* Control side: how many peers sent a datagram at that time or later. */
+size_t routes_heard(struct route_slot *slot, uint64_t since_ns);
+
+/* Control side: a worker counts in `rows`, until routes_rows_remove. */
+void routes_rows_add(struct route_slot *slot, struct peer_rows *rows);
+void routes_rows_remove(struct route_slot *slot, struct peer_rows *rows);
 
 /* Control side: ICMP says of datagrams to that endpoint that nothing longer than `mtu` bytes passes,
  * IP header included; 0: it says something else. 1 when some route leads there, otherwise 0. */

@@ -7,6 +7,7 @@
 
 #include "packet/packet.h"
 #include "worker/clock.h"
+#include "worker/event.h"
 
 static enum verdict write_verdict(int error)
 {
@@ -47,26 +48,33 @@ static void let_readers_run(struct delivery *delivery, const struct iovec *packe
 }
 
 /* One packet's end; `error` is 0 or the errno of the write. */
-static void settle(struct delivery *delivery, const struct iovec *packet, int error, bool coalesced)
+static void settle(struct delivery *delivery, const struct iovec *packet, uint16_t peer, int error,
+                   bool coalesced)
 {
+    packet_event(delivery->device->stats,
+                 (struct packet_event){
+                     .verdict = error ? write_verdict(error) : VERDICT_INBOUND_DELIVERED,
+                     .point = POINT_TUN_OUT,
+                     .peer = peer,
+                     .count = 1,
+                     .pieces = packet,
+                 });
     if (error) {
         if (device_is_gone(error))
             delivery->fatal = -error;
-        stats_verdict(delivery->device->stats, write_verdict(error), packet, 1);
         return;
     }
-    stats_verdict(delivery->device->stats, VERDICT_INBOUND_DELIVERED, packet, 1);
-    stats_count(delivery->device->stats, COUNTER_INBOUND_BYTES, packet->iov_len);
+    packet_bytes(delivery->device->stats, DIRECTION_INBOUND, peer, packet->iov_len);
     stats_count(delivery->device->stats,
                 coalesced ? COUNTER_INBOUND_FAST_PACKETS : COUNTER_INBOUND_PLAIN_PACKETS, 1);
     let_readers_run(delivery, packet);
 }
 
 /* Writes one packet as it is. */
-static void deliver(struct delivery *delivery, uint8_t *bytes, size_t length)
+static void deliver(struct delivery *delivery, uint8_t *bytes, size_t length, uint16_t peer)
 {
     const struct iovec packet = {.iov_base = bytes, .iov_len = length};
-    settle(delivery, &packet, -device_write(delivery->device, bytes, length), false);
+    settle(delivery, &packet, peer, -device_write(delivery->device, bytes, length), false);
 }
 
 /* ---- super-packets ----------------------------------------------------------------------------- */
@@ -94,7 +102,7 @@ static void write_one_by_one(struct delivery *delivery, const struct coalesce_wr
     stats_count(delivery->device->stats, COUNTER_COALESCED_REFUSED, 1);
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = coalesce_original(write, i);
-        deliver(delivery, packet.iov_base, packet.iov_len);
+        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);
     }
 }
 
@@ -117,7 +125,7 @@ static void write_coalesced(void *context, const struct coalesce_write *write)
     }
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = coalesce_original(write, i);
-        settle(delivery, &packet, error, super);
+        settle(delivery, &packet, write->tag, error, super);
     }
 }
 
@@ -158,12 +166,12 @@ void delivery_init(struct delivery *delivery, const struct device *device, unsig
     choose_kinds(delivery);
 }
 
-void delivery_add(struct delivery *delivery, uint8_t *bytes, size_t length)
+void delivery_add(struct delivery *delivery, uint8_t *bytes, size_t length, uint16_t peer)
 {
     if (delivery->coalescer.kinds)
-        coalesce_add(&delivery->coalescer, bytes, length);
+        coalesce_add(&delivery->coalescer, bytes, length, peer);
     else
-        deliver(delivery, bytes, length);
+        deliver(delivery, bytes, length, peer);
 }
 
 /* What the coalescer holds is written whatever became of its kinds meanwhile; which kinds it takes

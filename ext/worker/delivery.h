@@ -32,8 +32,8 @@ struct delivery {
 /* Of zeros. `wanted`: COALESCE_*, 0 where the device has no vnet header. */
 void delivery_init(struct delivery *delivery, const struct device *device, unsigned wanted);
 
-/* Takes one packet, which must stay where it is until delivery_flush. */
-void delivery_add(struct delivery *delivery, uint8_t *bytes, size_t length);
+/* Takes one packet from the peer with that slot; it must stay where it is until delivery_flush. */
+void delivery_add(struct delivery *delivery, uint8_t *bytes, size_t length, uint16_t peer);
 
 /* The end of a batch: writes what waits. No packet is referred to any more. */
 void delivery_flush(struct delivery *delivery);

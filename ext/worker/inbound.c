@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "worker/clock.h"
+#include "worker/event.h"
 #include "worker/icmp_reply.h"
 #include "worker/kernel.h"
 #include "worker/probe_reply.h"
@@ -90,6 +92,22 @@ static size_t merged_size(struct msghdr *header)
     return 0;
 }
 
+/* A datagram goes no further than here, what is in it included. */
+static void end(const struct inbound *inbound, enum verdict verdict, uint8_t *datagram,
+                size_t length)
+{
+    const size_t header = inbound->pump->encap->header_length;
+    const struct iovec all = {.iov_base = datagram, .iov_len = length};
+
+    packet_event(inbound->stats,
+                 (struct packet_event){.verdict = verdict,
+                                       .point = POINT_UDP_IN,
+                                       .peer = inbound->source.peer,
+                                       .header = (uint8_t)(header < length ? header : length),
+                                       .count = 1,
+                                       .pieces = &all});
+}
+
 /* Decides about one datagram. */
 static void forward(struct inbound *inbound, uint8_t *datagram, size_t length)
 {
@@ -99,12 +117,12 @@ static void forward(struct inbound *inbound, uint8_t *datagram, size_t length)
     struct packet packet;
 
     if (all.iov_len > pump->mtu) {
-        stats_verdict(inbound->stats, VERDICT_INBOUND_OVERSIZE, &all, 1);
+        end(inbound, VERDICT_INBOUND_OVERSIZE, datagram, length);
         return;
     }
     enum verdict verdict = encap_open(pump->encap, &pump->encap_own, datagram, length);
     if (verdict != VERDICT_INBOUND_DELIVERED) {
-        stats_verdict(inbound->stats, verdict, &all, 1);
+        end(inbound, verdict, datagram, length);
         return;
     }
     enum packet_check check = packet_check(bytes, all.iov_len, pump->families, &packet);
@@ -112,21 +130,21 @@ static void forward(struct inbound *inbound, uint8_t *datagram, size_t length)
         enum verdict refusal = packet_refusal(DIRECTION_INBOUND, check);
         if (check == PACKET_WRONG_VERSION && bytes[0] >> 4 != 4 && bytes[0] >> 4 != 6)
             refusal = VERDICT_INBOUND_NOT_IP;
-        stats_verdict(inbound->stats, refusal, &all, 1);
+        end(inbound, refusal, datagram, length);
         return;
     }
     if (packet.protocol == IPPROTO_ICMP &&
         probe_take(&inbound->source, inbound->udp_fd, bytes, packet.length)) {
-        stats_verdict(inbound->stats, VERDICT_INBOUND_PROBE, &all, 1);
+        end(inbound, VERDICT_INBOUND_PROBE, datagram, length);
         return;
     }
     verdict = source_check(&inbound->source, bytes, &packet);
     if (verdict != VERDICT_INBOUND_DELIVERED) {
-        stats_verdict(inbound->stats, verdict, &all, 1);
+        end(inbound, verdict, datagram, length);
         return;
     }
     if (!encap_pass(pump->encap, bytes, &packet)) {
-        stats_verdict(inbound->stats, VERDICT_INBOUND_TTL_EXPIRED, &all, 1);
+        end(inbound, VERDICT_INBOUND_TTL_EXPIRED, datagram, length);
         if (source_verified(&inbound->source, bytes, &packet))
             icmp_reply(inbound->pump, inbound->source.table, inbound->device,
                        ICMP_ERROR_TIME_EXCEEDED, bytes, &packet);
@@ -134,7 +152,7 @@ static void forward(struct inbound *inbound, uint8_t *datagram, size_t length)
             stats_count(inbound->stats, COUNTER_ICMP_UNVERIFIED, 1);
         return;
     }
-    delivery_add(&inbound->delivery, bytes, packet.length);
+    delivery_add(&inbound->delivery, bytes, packet.length, inbound->source.peer);
 }
 
 /* Long messages: few at a time, so that they are still in the cache when they are written. */
@@ -157,9 +175,9 @@ static void refuse_message(struct inbound *inbound, uint8_t *bytes, size_t lengt
         const bool ours =
             encap_open(encap, &inbound->pump->encap_own, bytes, one) == VERDICT_INBOUND_DELIVERED;
         if (ours && probe_take(&inbound->source, inbound->udp_fd, all.iov_base, all.iov_len)) {
-            stats_verdict(inbound->stats, VERDICT_INBOUND_PROBE, &all, 1);
+            end(inbound, VERDICT_INBOUND_PROBE, bytes, one);
         } else {
-            stats_verdict(inbound->stats, VERDICT_INBOUND_UNKNOWN_SENDER, &all, 1);
+            end(inbound, VERDICT_INBOUND_UNKNOWN_SENDER, bytes, one);
             if (count++ == 0)
                 first = all;
         }
@@ -188,8 +206,7 @@ static void take_apart(struct inbound *inbound, const struct mmsghdr *message)
         return;
     }
     if (header.msg_flags & MSG_TRUNC) {
-        const struct iovec seen = encap_inner(inbound->pump->encap, bytes, length);
-        stats_verdict(inbound->stats, VERDICT_INBOUND_OVERSIZE, &seen, 1);
+        end(inbound, VERDICT_INBOUND_OVERSIZE, bytes, length);
         return;
     }
     do { /* an empty datagram is one, too */
@@ -214,6 +231,8 @@ int inbound_batch(struct inbound *inbound, const struct route_table *table)
             return received;
         if (received <= 0) /* an error comes again, when these are delivered */
             break;
+        if (received > 0)
+            inbound->stats->now_ns = clock_tick_ns();
         for (uint32_t i = count; i < count + (uint32_t)received; i++) {
             bytes += inbound->headers[i].msg_len;
             take_apart(inbound, &inbound->headers[i]);

@@ -135,6 +135,17 @@ static bool is_own_datagram(const struct outbound *outbound, const uint8_t *byte
            memcmp(ports, outbound->own.port, sizeof(outbound->own.port)) == 0;
 }
 
+/* A packet goes no further. `peer`: the slot of the one that it was for. */
+static void refuse(const struct outbound *outbound, enum verdict verdict, uint16_t peer,
+                   const struct iovec *packet)
+{
+    packet_event(outbound->stats, (struct packet_event){.verdict = verdict,
+                                                        .point = POINT_TUN_IN,
+                                                        .peer = peer,
+                                                        .count = packet ? 1 : 0,
+                                                        .pieces = packet});
+}
+
 /* Decides about one packet of `received` bytes; true when it went to the batch. */
 static bool forward(struct outbound *outbound, uint8_t *bytes, size_t received)
 {
@@ -144,23 +155,23 @@ static bool forward(struct outbound *outbound, uint8_t *bytes, size_t received)
 
     enum packet_check check = packet_check(bytes, received, outbound->pump->families, &packet);
     if (check != PACKET_OK) {
-        stats_verdict(outbound->stats, packet_refusal(DIRECTION_OUTBOUND, check), &all, 1);
+        refuse(outbound, packet_refusal(DIRECTION_OUTBOUND, check), PEER_UNKNOWN, &all);
         return false;
     }
     if (is_own_datagram(outbound, bytes, &packet)) {
-        stats_verdict(outbound->stats, VERDICT_OUTBOUND_OWN_DATAGRAM, &all, 1);
+        refuse(outbound, VERDICT_OUTBOUND_OWN_DATAGRAM, PEER_UNKNOWN, &all);
         return false;
     }
     const struct nexthop *hop =
         routes_lookup(outbound->table, packet.version, packet_destination(bytes, &packet));
     if (hop == NULL) {
-        stats_verdict(outbound->stats, VERDICT_OUTBOUND_NO_ROUTE, &all, 1);
+        refuse(outbound, VERDICT_OUTBOUND_NO_ROUTE, PEER_UNKNOWN, &all);
         icmp_reply(outbound->pump, outbound->table, outbound->device, ICMP_ERROR_NET_UNREACHABLE,
                    bytes, &packet);
         return false;
     }
     if (!encap_pass(outbound->pump->encap, bytes, &packet)) {
-        stats_verdict(outbound->stats, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);
+        refuse(outbound, VERDICT_OUTBOUND_TTL_EXPIRED, hop->slot, &all);
         icmp_reply(outbound->pump, outbound->table, outbound->device, ICMP_ERROR_TIME_EXCEEDED,
                    bytes, &packet);
         return false;
@@ -169,7 +180,7 @@ static bool forward(struct outbound *outbound, uint8_t *bytes, size_t received)
                                ? segment(outbound, hop, &vnet, bytes, packet.length)
                                : encapsulate(outbound, hop, &vnet, bytes, packet.length);
     if (verdict != VERDICT_OUTBOUND_SENT) {
-        stats_verdict(outbound->stats, verdict, &all, 1);
+        refuse(outbound, verdict, hop->slot, &all);
         return false;
     }
     return true; /* its verdict comes when it is sent */
@@ -250,5 +261,5 @@ void outbound_finish(struct outbound *outbound)
         return;
     outbound->segmenting = false;
     for (unsigned i = outbound->segmenter.next; i < outbound->segmenter.segments; i++)
-        stats_verdict(outbound->stats, VERDICT_OUTBOUND_QUEUE_FULL, NULL, 0);
+        refuse(outbound, VERDICT_OUTBOUND_QUEUE_FULL, outbound->hop.slot, NULL);
 }

@@ -36,6 +36,7 @@ void source_begin(struct source *source, const struct route_table *table)
     source->table = table;
     source->known = false;
     source->sender = NULL;
+    source->peer = PEER_UNKNOWN;
     source->passed = SOURCE_NONE;
     source->now_ns = 0;
 }
@@ -69,6 +70,9 @@ bool source_message(struct source *source, const struct msghdr *message)
         source->known = true;
         source->passed = SOURCE_NONE;
         source->sender = named ? senders_lookup(routes_senders(source->table), &address) : NULL;
+        source->peer = PEER_UNKNOWN;
+        if (source->sender && source->sender->count == 1)
+            source->peer = routes_senders(source->table)->peers[source->sender->first]->slot;
     }
     return source->sender || source->pump->source_check != SOURCE_CHECK_ENFORCE;
 }
@@ -114,13 +118,15 @@ static bool is_address_of_sender(const struct source *source, const uint8_t *ipv
     return false;
 }
 
-/* Precondition: the sender is known. */
-static bool is_of_sender(const struct source *source, const uint8_t *address)
+/* Precondition: the sender is known. *peer becomes the slot of the one whose subnet it is. */
+static bool is_of_sender(const struct source *source, const uint8_t *address, uint16_t *peer)
 {
     const struct nexthop *hop = routes_lookup(source->table, 4, address);
 
-    if (hop && sender_is(routes_senders(source->table), source->sender, hop->peer))
+    if (hop && sender_is(routes_senders(source->table), source->sender, hop->peer)) {
+        *peer = hop->slot;
         return true;
+    }
     return is_address_of_sender(source, address);
 }
 
@@ -137,25 +143,25 @@ static enum verdict find_martian(const struct source *source, const uint8_t *fro
 }
 
 static enum verdict find_foreign(const struct source *source, const uint8_t *from,
-                                 const uint8_t *to)
+                                 const uint8_t *to, uint16_t *peer)
 {
     if (!in_our_subnet(source, to))
         return VERDICT_INBOUND_FOREIGN_DESTINATION;
     if (!source->sender)
         return VERDICT_INBOUND_UNKNOWN_SENDER;
-    if (!is_of_sender(source, from))
+    if (!is_of_sender(source, from, peer))
         return VERDICT_INBOUND_FOREIGN_SOURCE;
     return VERDICT_INBOUND_DELIVERED;
 }
 
 static enum verdict find_objection(const struct source *source, const uint8_t *bytes,
-                                   const struct packet *packet)
+                                   const struct packet *packet, uint16_t *peer)
 {
     if (packet->version != 4) /* no IPv6 subnet is ours */
         return VERDICT_INBOUND_FOREIGN_DESTINATION;
     const uint8_t *from = bytes + IPV4_SOURCE, *to = bytes + IPV4_DESTINATION;
     const enum verdict verdict = find_martian(source, from, to);
-    return verdict == VERDICT_INBOUND_DELIVERED ? find_foreign(source, from, to) : verdict;
+    return verdict == VERDICT_INBOUND_DELIVERED ? find_foreign(source, from, to, peer) : verdict;
 }
 
 /* What is done with a packet that is not like the one before it. */
@@ -165,12 +171,16 @@ static enum verdict examine(struct source *source, const uint8_t *bytes,
     const bool off = source->pump->source_check == SOURCE_CHECK_OFF;
     enum verdict verdict;
 
+    if (source->sender && source->sender->count > 1) { /* each packet may be another one's */
+        source->peer = PEER_UNKNOWN;
+        source->passed = SOURCE_NONE;
+    }
     if (off)
         verdict = packet->version == 4
                       ? find_martian(source, bytes + IPV4_SOURCE, bytes + IPV4_DESTINATION)
                       : VERDICT_INBOUND_DELIVERED;
     else
-        verdict = find_objection(source, bytes, packet);
+        verdict = find_objection(source, bytes, packet, &source->peer);
     if (verdict == VERDICT_INBOUND_DELIVERED) {
         if (packet->version == 4 && source->mask)
             source->passed = load32(bytes + IPV4_SOURCE);
@@ -209,7 +219,9 @@ bool source_verified(struct source *source, const uint8_t *bytes, const struct p
 {
     if (source->pump->source_check == SOURCE_CHECK_ENFORCE)
         return true; /* it would not have come so far */
-    return source->known && find_objection(source, bytes, packet) == VERDICT_INBOUND_DELIVERED;
+    uint16_t peer;
+    return source->known &&
+           find_objection(source, bytes, packet, &peer) == VERDICT_INBOUND_DELIVERED;
 }
 
 bool source_answerable(const struct pump *pump, const struct route_table *table,

@@ -38,6 +38,7 @@ struct source {
     struct address address;      /* where it came from */
     const struct sender *sender; /* NULL: no peer's */
     bool known;                  /* both are set: not with SOURCE_CHECK_OFF */
+    uint16_t peer;               /* the sender's slot; PEER_UNKNOWN also while it may be several */
     uint64_t passed;             /* inner source that passed last, from `sender`; SOURCE_NONE */
     uint64_t now_ns;             /* 0: not read in this batch */
     /* The pump's, ready to be compared with what is in a packet. */

@@ -2,8 +2,8 @@
  *
  * stats: what one worker counts.
  *
- * Owns: the verdicts and counters of a worker, and the one place where a packet's verdict is
- * recorded. Must not know: who decides, who reads.
+ * Owns: the verdicts and counters of a worker, in all and by peer. Must not know: what a packet is
+ * (event.h), who reads.
  *
  * Every counter has one writer, the worker, and stands on cache lines that no other worker writes;
  * anyone may read at any time.
@@ -13,8 +13,8 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
+#include "routes/peer_counts.h"
 #include "verdict.h"
 
 enum { CACHE_LINE = 64 };
@@ -22,6 +22,8 @@ enum { CACHE_LINE = 64 };
 struct stats {
     _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
     _Atomic uint64_t counters[COUNTER_COUNT];
+    struct peer_counts *peers; /* PEER_SLOTS rows */
+    uint64_t now_ns;           /* of this inbound batch, to the tick; the worker's own */
 };
 
 /* One writer: a plain addition, made readable for others. */
@@ -34,16 +36,6 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
 static inline void stats_count(struct stats *stats, enum counter counter, uint64_t amount)
 {
     counter_add(&stats->counters[counter], amount);
-}
-
-/* The one place where a packet's verdict is recorded. `packet` has what is at hand of it from the
- * version on, in `pieces` (0 when nothing is). */
-static inline void stats_verdict(struct stats *stats, enum verdict verdict,
-                                 const struct iovec *packet, unsigned pieces)
-{
-    (void)packet;
-    (void)pieces;
-    counter_add(&stats->verdicts[verdict], 1);
 }
 
 /* Copies all of them: each is a true value of some recent moment. */

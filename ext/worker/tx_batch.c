@@ -28,6 +28,7 @@ static struct tx_entry *entry_open(struct tx_batch *batch, const struct nexthop 
     struct tx_entry *entry = &batch->entries[batch->count++];
     entry->endpoint = hop->endpoint;
     entry->peer = hop->peer;
+    entry->slot = hop->slot;
     entry->hop = hop;
     entry->first = batch->iovecs;
     entry->header = hop->header.length;
@@ -160,19 +161,6 @@ static void learn(struct tx_entry *entry, bool watched)
     }
 }
 
-/* The verdict of one datagram is its packet's, which begins behind the tunnel's header. */
-static void report(struct stats *stats, enum verdict verdict, const struct tx_entry *entry,
-                   const struct iovec *datagram)
-{
-    struct iovec packet[2] = {datagram[0]};
-
-    if (entry->pieces > 1)
-        packet[1] = datagram[1];
-    packet[0].iov_base = (uint8_t *)packet[0].iov_base + entry->header;
-    packet[0].iov_len -= entry->header;
-    stats_verdict(stats, verdict, packet, entry->pieces);
-}
-
 /* The datagrams of the first send that waits are done with: `verdict` for each. */
 static void settle(struct tx_batch *batch, enum verdict verdict)
 {
@@ -182,14 +170,19 @@ static void settle(struct tx_batch *batch, enum verdict verdict)
 
     for (unsigned i = 0; i < datagrams; i++, entry->sent++) {
         const struct iovec *iov = &batch->iov[entry->first + entry->sent * entry->pieces];
-        report(batch->stats, verdict, entry, iov);
+        packet_event(batch->stats, (struct packet_event){.verdict = verdict,
+                                                         .point = POINT_UDP_OUT,
+                                                         .peer = entry->slot,
+                                                         .header = entry->header,
+                                                         .count = entry->pieces,
+                                                         .pieces = iov});
         bytes += entry->sent + 1U < entry->segments ? entry->datagram : entry->last;
         bytes -= entry->header;
     }
     if (verdict == VERDICT_OUTBOUND_SENT) {
         if (entry->peer)
             learn(entry, batch->watched);
-        stats_count(batch->stats, COUNTER_OUTBOUND_BYTES, bytes);
+        packet_bytes(batch->stats, DIRECTION_OUTBOUND, entry->slot, bytes);
         stats_count(batch->stats,
                     entry->segmented ? COUNTER_OUTBOUND_FAST_PACKETS
                                      : COUNTER_OUTBOUND_PLAIN_PACKETS,

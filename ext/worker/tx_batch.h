@@ -25,7 +25,7 @@
 #include "worker/kernel.h"
 #include "offload/offload.h"
 #include "routes/routes.h"
-#include "worker/stats.h"
+#include "worker/event.h"
 
 enum {
     TX_BATCH_ENTRIES = 64,
@@ -46,6 +46,7 @@ struct tx_entry {
     uint16_t sent;     /* of these, those that are gone already */
     uint16_t datagram; /* bytes of each but the last */
     uint16_t last;
+    uint16_t slot;   /* the peer's, kept when `peer` is not */
     uint8_t pieces;  /* iovecs of each datagram */
     uint8_t header;  /* bytes in front of the packet in each */
     bool segmented;  /* to go as one UDP_SEGMENT send */

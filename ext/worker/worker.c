@@ -43,6 +43,7 @@ struct worker {
         uint64_t not_before; /* on the monotonic clock: no growth until then */
     } spin;
     struct route_reader reader;
+    struct peer_rows rows;
     struct device device;
     struct outbound outbound;
     struct inbound inbound;
@@ -78,11 +79,12 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
         return -EINVAL;
 
     /* Pages are zero and come only when touched: a direction that is not done costs nothing, nor
-     * do receive slots that no burst ever fills. */
+     * do receive slots that no burst ever fills, nor rows of peers that there are not. */
     size_t packets = lines(sizeof(*worker));
     size_t headers = packets + lines(OUTBOUND_PACKETS);
     size_t slots = headers + lines(OUTBOUND_HEADERS);
-    size_t mapped = slots + (size_t)PUMP_BATCH_MAX * INBOUND_SLOT;
+    size_t rows = slots + lines((size_t)PUMP_BATCH_MAX * INBOUND_SLOT);
+    size_t mapped = rows + PEER_SLOTS * sizeof(struct peer_counts);
     worker = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (worker == MAP_FAILED)
         return -errno;
@@ -90,6 +92,8 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->pump = pump;
     worker->roles = roles;
     worker->udp_fd = udp_fd;
+    worker->stats.peers = (struct peer_counts *)((uint8_t *)worker + rows);
+    worker->rows.rows = worker->stats.peers;
     worker->device.stats = &worker->stats;
     worker->device.vnet_header = pump->offloads & PUMP_VNET_HEADER;
     worker->device.queue_count = tun_count;
@@ -104,6 +108,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
         return error;
     }
     route_reader_add(pump->routes, &worker->reader);
+    routes_rows_add(pump->routes, &worker->rows);
     *out = worker;
     return 0;
 }
@@ -119,6 +124,7 @@ void worker_destroy(struct worker *worker)
         return;
     worker_finish(worker);
     route_reader_remove(&worker->reader);
+    routes_rows_remove(worker->pump->routes, &worker->rows);
     close(worker->wake_fd);
     munmap(worker, worker->mapped);
 }

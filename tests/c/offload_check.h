@@ -199,7 +199,7 @@ static inline void check_coalesce(struct batch *batch, unsigned kinds, unsigned 
 
     coalesce_init(&coalescer, kinds, max_segments, check_write, batch);
     for (unsigned i = 0; i < batch->count; i++)
-        coalesce_add(&coalescer, batch->packets[i], batch->lengths[i]);
+        coalesce_add(&coalescer, batch->packets[i], batch->lengths[i], 0);
     coalesce_flush(&coalescer);
     CHECK(batch->written == batch->count);
     CHECK(coalescer.counters.coalesced + coalescer.counters.plain == batch->count);

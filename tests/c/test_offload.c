@@ -210,7 +210,7 @@ TEST(neither_cut_nor_coalesce_allocates)
         segments += group.segments;
     coalesce_init(&coalescer, 15, COALESCE_MAX_SEGMENTS, count_packets, &written);
     for (unsigned i = 0; i < 64; i++)
-        coalesce_add(&coalescer, packets[i], lengths[i]);
+        coalesce_add(&coalescer, packets[i], lengths[i], 0);
     coalesce_flush(&coalescer);
     CHECK(!allocation_failed());
     fail_allocation(-1);

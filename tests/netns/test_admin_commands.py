@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, Node, wait_until
+from tests.support.wire import ping
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -44,8 +47,57 @@ def test_commands_follow_what_happens(cluster: Cluster) -> None:
     assert route["destination"] == n2.subnet
     assert route["device"] == n1.status()["node"]["tun"]
 
+    traffic = peer["traffic"]
+    assert traffic["heard_seconds_ago"] is None
+    assert "never" in ask(n1, "peers")[1]
+    for _ in range(3):
+        assert ping(n1.host, n1.address, n2.address, size=1000) is not None
+    [peer] = document(n1, "peers")["peers"]
+    traffic = peer["traffic"]
+    assert traffic["sent_packets"] >= traffic["delivered_packets"] >= 3
+    for way in ("sent", "delivered"):
+        assert traffic[f"{way}_bytes"] == 1028 * traffic[f"{way}_packets"]
+    assert traffic["heard_seconds_ago"] < 10
+    assert traffic["drops"] == {}
+    shown = ask(n1, "peers")[1]
+    assert re.search(r"\d\.\d+ kB +\d\.\d+ kB", shown)
+    assert "0 s ago" in shown
+
     cluster.etcd.put("/coreos.com/network/subnets/10.5.0.0-17", '{"PublicIP": "198.18.0.77"}')
     wait_until(lambda: ask(n1, "status")[0] == 3, "status sees the lease that is refused")
     assert "too wide" in ask(n1, "peers")[1]
     cluster.etcd.delete("/coreos.com/network/subnets/10.5.0.0-17")
     wait_until(lambda: ask(n1, "status")[0] == 0, "all is well again")
+
+
+def statusz(node: Node) -> dict[str, Any]:
+    fetch = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    code, text = node.host.run([sys.executable, "-c", fetch, "http://127.0.0.1:8081/statusz"])
+    assert code == 0, text
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_statusz_tells_how_old_the_watch_is_and_who_was_heard() -> None:
+    with Cluster("n1", "n2") as cluster:
+        n1 = cluster.start("n1", "--healthz-ip=127.0.0.1", "--healthz-port=8081")
+        n2 = cluster.start("n2")
+        cluster.wait_for_peers(n1, n2)
+        found = statusz(n1)
+        assert found["ready"]
+        assert found["peers_heard"] == {"last_minute": 0, "since_start": 0}
+        assert found["registry"]["watch_age_seconds"] < 30
+        assert ping(n2.host, n2.address, n1.address) is not None
+        assert statusz(n1)["peers_heard"] == {"last_minute": 1, "since_start": 1}
+
+        cluster.etcd.process.signal(signal.SIGSTOP)
+        try:
+            wait_until(
+                lambda: statusz(n1)["registry"]["watch_age_seconds"] > 2,
+                "the age grows while etcd says nothing",
+            )
+        finally:
+            cluster.etcd.process.signal(signal.SIGCONT)
+        cluster.etcd.put("/coreos.com/network/subnets/10.5.250.0-24", '{"PublicIP": "198.18.0.77"}')
+        wait_until(lambda: statusz(n1)["registry"]["watch_age_seconds"] < 1, "etcd was heard again")
+        assert statusz(n1)["peers"] == 2

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -85,3 +86,31 @@ def test_flood_leaves_no_packet_unaccounted(cluster: Cluster) -> None:
     went, came = transfer(n1.end, n2.end, 100_000_000)  # and full speed is back
     assert went == came
     assert time.monotonic() - started < 10, "80 Mbit/s is far below what any machine carries"
+    for node in (n1, n2):
+        wait_until(partial(adds_up, node), f"{node.name}'s only peer has all that there was")
+
+
+def adds_up(node: Node) -> bool:
+    return traffic(node) == totals(node)
+
+
+def traffic(node: Node) -> dict[str, int]:
+    [peer] = node.ask("/v1/peers")["peers"]
+    found = peer["traffic"]
+    assert found.pop("heard_seconds_ago") < 60
+    drops: dict[str, int] = found.pop("drops")
+    return {**found, **drops}
+
+
+def totals(node: Node) -> dict[str, int]:
+    """What the traffic of a peer is when nobody else sends: those of no peer are left out."""
+    counters = node.counters()
+    unknown = {"outbound_no_route", "outbound_wrong_version", "inbound_unknown_sender"}
+    drops = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"} - unknown
+    return {
+        "sent_packets": counters["outbound_sent"],
+        "sent_bytes": counters["outbound_bytes"],
+        "delivered_packets": counters["inbound_delivered"],
+        "delivered_bytes": counters["inbound_bytes"],
+        **{name: counters[name] for name in drops if counters[name]},
+    }

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,23 @@ def test_tunnel_device_that_was_changed_is_as_before(world: World, name: str) ->
     assert status["dataplane"]["features"] == features  # full speed is back
     assert world.n1.process.poll() is None
     assert world.n1.errors() == []
+
+
+def test_traffic_of_a_peer_goes_on_counting_over_a_rebuild(world: World) -> None:
+    def traffic() -> dict[str, Any]:
+        [peer] = world.n1.ask("/v1/peers")["peers"]
+        found: dict[str, Any] = peer["traffic"]
+        return found
+
+    before = traffic()
+    assert before["sent_packets"] > 0
+    deleted(world)
+    assert world.stream.recovered(time.monotonic()) < SECONDS
+    assert world.n1.status()["network"]["rebuilds"] == 1
+    after = traffic()
+    for name in ("sent_packets", "sent_bytes", "delivered_packets", "delivered_bytes"):
+        assert after[name] > before[name]
+    assert after["heard_seconds_ago"] < SECONDS
 
 
 def test_underlay_that_goes_down_and_up_again(world: World) -> None:

@@ -35,6 +35,7 @@ from udpoverlay.observe.status import (
     PeerFacts,
     RegistryFacts,
     Status,
+    TrafficFacts,
     counters_document,
     peers_document,
     status_document,
@@ -172,6 +173,9 @@ def test_an_impossible_path_is_named(tmp_path: Path, name: str) -> None:
         asyncio.run(AdminServer(f"{tmp_path}/{name}", {}).start())
 
 
+TRAFFIC = TrafficFacts(3, 300, 2, 200, {"outbound_queue_full": 1}, 1.5)
+
+
 def test_the_documents_carry_the_schema_and_plain_json() -> None:
     status = Status(
         version="1.2.3",
@@ -214,7 +218,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         seconds_ago=0.5,
     )
     peers = [
-        PeerFacts("10.5.73.0/24", "192.0.2.2", also_sends_from=("203.0.113.7",)),
+        PeerFacts("10.5.73.0/24", "192.0.2.2", also_sends_from=("203.0.113.7",), traffic=TRAFFIC),
         PeerFacts("10.0.0.0/8", "1.2.3.4", "too_wide"),
     ]
     document = json.loads(json.dumps(peers_document(peers, [refused])))
@@ -228,6 +232,14 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "fallbacks": [],
                 "also_sends_from": ["203.0.113.7"],
                 "reports": [],
+                "traffic": {
+                    "sent_packets": 3,
+                    "sent_bytes": 300,
+                    "delivered_packets": 2,
+                    "delivered_bytes": 200,
+                    "drops": {"outbound_queue_full": 1},
+                    "heard_seconds_ago": 1.5,
+                },
             },
             {
                 "subnet": "10.0.0.0/8",
@@ -236,6 +248,14 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "fallbacks": [],
                 "also_sends_from": [],
                 "reports": [],
+                "traffic": {
+                    "sent_packets": 0,
+                    "sent_bytes": 0,
+                    "delivered_packets": 0,
+                    "delivered_bytes": 0,
+                    "drops": {},
+                    "heard_seconds_ago": None,
+                },
             },
         ],
         "refused_senders": [asdict(refused)],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.refusal import Refusal
+from udpoverlay.model.traffic import PeerTraffic
 from udpoverlay.observe.documents import Documents
 
 
@@ -18,11 +21,15 @@ def lease(number: int) -> Lease:
     )
 
 
+TRAFFIC = PeerTraffic(3, 300, 2, 200, {"outbound_queue_full": 1}, time.monotonic_ns() - 10**9)
+
+
 def documents() -> Documents:
     """Of a daemon that knows a peer, and a lease that it refuses a route."""
     engine = SimpleNamespace(
         fallbacks=lambda: (),
         proved_senders=dict,
+        traffic=lambda: {"192.0.2.1": TRAFFIC},
         path_reports=lambda: (),
         refused_senders=lambda: (),
     )
@@ -38,6 +45,20 @@ def test_refused_lease_has_its_reason_among_the_peers() -> None:
         ("10.5.1.0/24", ""),
         ("10.5.2.0/24", Refusal.OVERLAP.value),
     ]
+
+
+def test_peer_has_its_traffic_and_a_host_that_was_never_heard_has_none() -> None:
+    one, two = (peer["traffic"] for peer in cast("Any", documents().peers()["peers"]))
+    assert one.pop("heard_seconds_ago") == pytest.approx(1, abs=60)
+    assert one == {
+        "sent_packets": 3,
+        "sent_bytes": 300,
+        "delivered_packets": 2,
+        "delivered_bytes": 200,
+        "drops": {"outbound_queue_full": 1},
+    }
+    assert two["heard_seconds_ago"] is None
+    assert two["sent_packets"] == 0
 
 
 def test_refused_lease_has_no_route() -> None:

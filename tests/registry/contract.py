@@ -8,6 +8,7 @@ deletes an entry. Everything above a registry may rely on what is asserted here 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -125,6 +126,18 @@ class RegistryContract:
             await harness.delete(first)
             await watch.until(lambda events: Removed(first.subnet) in events)
             assert not any(isinstance(event, Snapshot) for event in watch.items[1:])
+
+    async def test_watch_has_an_age_from_its_first_word_on(self, harness: Harness) -> None:
+        await harness.registry(1).acquire(harness.attrs(1), None)
+        registry = harness.registry(2)
+        assert registry.watch_age() is None
+        began = time.monotonic()
+        async with collecting(registry.watch()) as watch:
+            await watch.until(lambda events: events)
+            await until(lambda: registry.watch_age() is not None)
+            age = registry.watch_age()
+            assert age is not None
+            assert 0 <= age <= time.monotonic() - began
 
     async def test_a_watch_tells_changed_attributes(self, harness: Harness) -> None:
         lease = await harness.registry(1).acquire(harness.attrs(1), None)

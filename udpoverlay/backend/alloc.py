@@ -24,6 +24,7 @@ from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import PeerTraffic
 
 __all__ = ["AllocBackend", "AllocNetwork"]
 
@@ -124,6 +125,14 @@ class AllocNetwork:
         return {}
 
     kernel_drops = sender_counters = report_counters = counters
+
+    def traffic(self) -> Mapping[str, PeerTraffic]:
+        """None passes through us."""
+        return {}
+
+    def heard(self, seconds: float | None) -> int:
+        """Nobody sends to us."""
+        return 0
 
     def features(self) -> dict[str, str]:
         """No offload is used."""

@@ -22,6 +22,7 @@ from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import PeerTraffic
 
 __all__ = ["Backend", "Choose", "Network", "OnChange"]
 
@@ -121,6 +122,12 @@ class Network(Protocol):
 
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""
+
+    def traffic(self) -> Mapping[str, PeerTraffic]:
+        """What went to each peer and came from it since start, by its public IP."""
+
+    def heard(self, seconds: float | None) -> int:
+        """How many peers sent a datagram in the last `seconds`; None: since start."""
 
     def report_counters(self) -> dict[str, int]:
         """ICMP errors that came back for our datagrams, by kind."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -39,6 +40,7 @@ from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import PeerTraffic
 
 __all__ = ["TunnelNetwork"]
 
@@ -103,6 +105,7 @@ class TunnelNetwork:
         self._limited = RateLimited(_log, clock.monotonic)
         self._before: dict[str, Counter[str]] = {"": Counter(), "senders": Counter()}
         self._before["reports"] = Counter()
+        self._traffic_before: dict[str, PeerTraffic] = {}
         self._counters: Counter[str] = Counter()
         self._carried: Engine | None = None
         self._dropped: Counter[str] = Counter()
@@ -189,6 +192,19 @@ class TunnelNetwork:
     def report_counters(self) -> dict[str, int]:
         """ICMP errors that came back for our datagrams, by kind."""
         return self._sum("reports", self._engine.report_counters())
+
+    def traffic(self) -> Mapping[str, PeerTraffic]:
+        """See backend.base; a peer is forgotten with its last route."""
+        if self._engine is self._carried:
+            return self._traffic_before
+        return _added(self._traffic_before, self._engine.traffic())
+
+    def heard(self, seconds: float | None) -> int:
+        """See backend.base."""
+        since = 1 if seconds is None else max(1, time.monotonic_ns() - int(seconds * 1e9))
+        if not self._traffic_before:
+            return self._engine.heard(since)
+        return sum(each.heard_ns >= since for each in self.traffic().values())
 
     def _sum(self, what: str, now: Mapping[str, int]) -> dict[str, int]:
         before = self._before[what]
@@ -406,6 +422,11 @@ class TunnelNetwork:
         self._before[""].update(engine.counters())
         self._before["senders"].update(engine.sender_counters())
         self._before["reports"].update(engine.report_counters())
+        routed = {str(endpoint.address) for endpoint in (self._routes or {}).values()}
+        traffic = self._traffic_before, engine.traffic()
+        self._traffic_before = {
+            peer: each for peer, each in _added(*traffic).items() if peer in routed
+        }
 
     async def _configure(self) -> bool:
         return await configure_tunnel(self._engine.tun_index, self.address, self.mtu, self._network)
@@ -420,3 +441,11 @@ class TunnelNetwork:
         else:
             del self._troubles[part]
             self._limited.info(f"over {part}", "packets can flow again", part=part)
+
+
+def _added(
+    before: Mapping[str, PeerTraffic], now: Mapping[str, PeerTraffic]
+) -> dict[str, PeerTraffic]:
+    """Of the peers there are now, and of those that are gone."""
+    none = PeerTraffic()
+    return {peer: before.get(peer, none) + now.get(peer, none) for peer in {**before, **now}}

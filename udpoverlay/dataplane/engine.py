@@ -24,6 +24,7 @@ from udpoverlay.dataplane.reports import Reports, open_reports
 from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.dataplane.threads import WorkerThreads
+from udpoverlay.dataplane.traffic import read_traffic
 from udpoverlay.dataplane.tun import Tun, check_tun, open_tun
 from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.dataplane.udp import Sockets, fit_send_buffer, open_icmp, open_udp
@@ -33,6 +34,7 @@ from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import PeerTraffic
 from udpoverlay.supervisor import Supervisor
 
 __all__ = ["Engine", "open_sockets"]
@@ -95,6 +97,7 @@ class Engine:
         self._supervisor = Supervisor()
         self._ended: asyncio.Future[None] | None = None
         self._stopped = False
+        self._last_traffic: dict[str, PeerTraffic] = {}
 
     @staticmethod
     def check(bind: tuple[str, int]) -> None:
@@ -197,6 +200,7 @@ class Engine:
             await self._supervisor.aclose()
             self._reports.stop()
             await self._threads.stop()
+            self._last_traffic = read_traffic(self._table)
             for worker in self._workers:
                 worker.close()
             if self._ended is not None and not self._ended.done():
@@ -227,6 +231,14 @@ class Engine:
     def fallbacks(self) -> list[Fallback]:
         """Offloads that the kernel refused, by peer: the cause and when they are tried again."""
         return read_fallbacks(self._table, self._workers)
+
+    def traffic(self) -> dict[str, PeerTraffic]:
+        """What went to each peer and came from it, by its public IP; also after stop()."""
+        return self._last_traffic if self._stopped else read_traffic(self._table)
+
+    def heard(self, since_ns: int) -> int:
+        """How many peers sent a datagram at that time of the monotonic clock or later."""
+        return self._table.heard(since_ns)
 
     def report_counters(self) -> dict[str, int]:
         """ICMP errors that came back for our datagrams, by kind; empty if they cannot be read."""

@@ -155,6 +155,10 @@ class NodeFeed:
             found["unreadable"] = f"{why}, nor can {more} more" if more else why
         return {part: why for part, why in found.items() if why}
 
+    def age(self) -> float | None:
+        """Seconds since the server last said something; None: `nodes` is not complete yet."""
+        return self._clock.monotonic() - self.heard_at if self.synced.is_set() else None
+
     async def run(self) -> None:
         """Keep `nodes` true for ever; only cancellation, or an unforeseen error, ends it."""
         timing, clock = self._timing, self._clock

@@ -18,6 +18,7 @@ from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import PeerTraffic
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -29,6 +30,7 @@ from udpoverlay.observe.status import (
     ReportFacts,
     RouteFacts,
     Status,
+    TrafficFacts,
     counters_document,
     peers_document,
     routes_document,
@@ -45,6 +47,8 @@ class _Counts(Protocol):
 class _Registry(_Counts, Protocol):
     def troubles(self) -> dict[str, str]: ...
 
+    def watch_age(self) -> float | None: ...
+
 
 class _Engine(_Counts, Protocol):
     def features(self) -> dict[str, str]: ...
@@ -58,6 +62,10 @@ class _Engine(_Counts, Protocol):
     def sender_counters(self) -> dict[str, int]: ...
 
     def report_counters(self) -> dict[str, int]: ...
+
+    def traffic(self) -> Mapping[str, PeerTraffic]: ...
+
+    def heard(self, seconds: float | None) -> int: ...
 
     def path_reports(self) -> Sequence[PathReport]: ...
 
@@ -129,7 +137,10 @@ class Documents:
                 network=NetworkFacts(engine.troubles(), **engine.repairs()),
                 lease=LeaseFacts(str(control.lease.subnet), control.expires_in()),
                 registry=RegistryFacts(
-                    self._registry_kind, self._registry.counters(), self._registry.troubles()
+                    self._registry_kind,
+                    self._registry.counters(),
+                    self._registry.troubles(),
+                    _rounded(self._registry.watch_age()),
                 ),
                 control=control.counters(),
                 dataplane=DataplaneFacts(
@@ -155,6 +166,7 @@ class Documents:
         fallbacks = self._fallbacks()
         proved = self._engine.proved_senders()
         reports = self._reports()
+        traffic = self._traffic()
         return peers_document(
             (
                 PeerFacts(
@@ -164,6 +176,7 @@ class Documents:
                     fallbacks.get(str(lease.attrs.public_ip), ()),
                     tuple(proved.get(str(lease.attrs.public_ip), ())),
                     reports.get(str(lease.attrs.public_ip), ()),
+                    traffic.get(str(lease.attrs.public_ip), TrafficFacts()),
                 )
                 for lease, refusal in self._control.peers()
             ),
@@ -204,6 +217,22 @@ class Documents:
             found[each.peer] = (*found.get(each.peer, ()), facts)
         return found
 
+    def _traffic(self) -> dict[str, TrafficFacts]:
+        """By peer."""
+        now = time.monotonic_ns()
+        return {
+            peer: TrafficFacts(
+                each.sent_packets,
+                each.sent_bytes,
+                each.delivered_packets,
+                each.delivered_bytes,
+                each.drops,
+                # The workers' clock is that of the last tick.
+                _rounded(max(0, now - each.heard_ns) / 1e9) if each.heard_ns else None,
+            )
+            for peer, each in self._engine.traffic().items()
+        }
+
     def health(self) -> dict[str, object]:
         """`/statusz`: what a person who watches over many hosts wants to see of each."""
         control, engine = self._control, self._engine
@@ -213,11 +242,16 @@ class Documents:
             "subnet": str(control.lease.subnet),
             "lease_expires_in_seconds": control.expires_in(),
             "peers": control.peer_count(),
+            "peers_heard": {"last_minute": engine.heard(60), "since_start": engine.heard(None)},
             "routes": engine.route_count(),
             "workers_alive": engine.alive(),
             "network": {"troubles": engine.troubles(), **engine.repairs()},
             "firewall": self._firewall.facts(),
-            "registry": {"kind": self._registry_kind, "troubles": self._registry.troubles()},
+            "registry": {
+                "kind": self._registry_kind,
+                "watch_age_seconds": _rounded(self._registry.watch_age()),
+                "troubles": self._registry.troubles(),
+            },
         }
 
     def counters(self) -> dict[str, object]:

@@ -24,6 +24,7 @@ __all__ = [
     "ReportFacts",
     "RouteFacts",
     "Status",
+    "TrafficFacts",
     "counters_document",
     "peers_document",
     "routes_document",
@@ -106,6 +107,19 @@ class ReportFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficFacts:
+    """Inner packets to a peer and from it since start; see model/traffic.py."""
+
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    delivered_packets: int = 0
+    delivered_bytes: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    heard_seconds_ago: float | None = None
+    """When a datagram of its came last; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerFacts:
     """A lease of another host as the registry has it, and what was learned about that host."""
 
@@ -117,6 +131,7 @@ class PeerFacts:
     also_sends_from: tuple[str, ...] = ()
     """Other addresses that it was proved to send from: a NAT's, another interface's."""
     reports: tuple[ReportFacts, ...] = ()
+    traffic: TrafficFacts = field(default_factory=TrafficFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,9 @@ class RegistryFacts:
     counters: Mapping[str, int]
     troubles: Mapping[str, str]
     """What does not work right now, by part."""
+    watch_age_seconds: float | None = None
+    """Since the registry last said something on the watch of all leases, if only that nothing
+    changed; None: it has not yet."""
 
 
 @dataclass(frozen=True, slots=True)

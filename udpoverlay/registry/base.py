@@ -70,6 +70,10 @@ class Registry(Protocol):
     def troubles(self) -> dict[str, str]:
         """What does not work right now, by part, in a sentence each; {} when all does."""
 
+    def watch_age(self) -> float | None:
+        """Seconds since the registry last said something on the watch of all leases, if only that
+        nothing changed; None: it has not yet, or is not watched."""
+
     async def aclose(self) -> None:
         """Close connections; leases stay in the registry."""
 

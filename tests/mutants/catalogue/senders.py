@@ -64,7 +64,8 @@ MUTANTS = (
         bug="a leased node sends as any other",
         file="ext/worker/source_check.c",
         old=(
-            "    if (!is_of_sender(source, from))\n        return VERDICT_INBOUND_FOREIGN_SOURCE;\n"
+            "    if (!is_of_sender(source, from, peer))\n"
+            "        return VERDICT_INBOUND_FOREIGN_SOURCE;\n"
         ),
         new="",
         tests=("tests/ext/worker/test_source_check.py",),
@@ -92,6 +93,7 @@ MUTANTS = (
         old=(
             "    source->known = false;\n"
             "    source->sender = NULL;\n"
+            "    source->peer = PEER_UNKNOWN;\n"
             "    source->passed = SOURCE_NONE;\n"
         ),
         new="",

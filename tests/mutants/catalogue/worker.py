@@ -22,7 +22,49 @@ _OFFLOAD = ("tests/ext/worker/test_offload.py",)
 _SEGMENT = ("tests/ext/worker/test_segment_fallback.py",)
 _COALESCE = ("tests/ext/worker/test_coalesce_fallback.py",)
 
+_PEERS = ("tests/ext/worker/test_peer_counts.py",)
+
 MUTANTS = (
+    Mutant(
+        name="waiting-datagram-loses-its-peer",
+        bug="what waits in a full socket counts for no peer once it is sent",
+        file=_TX_BATCH,
+        old="        batch->entries[at].peer = NULL;\n",
+        new="        batch->entries[at].peer = NULL;\n        batch->entries[at].slot = 0;\n",
+        tests=_PEERS,
+    ),
+    Mutant(
+        name="run-of-two-senders",
+        bug="packets of one flow from two addresses count for the first one",
+        file="ext/offload/coalesce.c",
+        old="flow->tag != coalescer->tag",
+        new="false",
+        tests=_PEERS,
+    ),
+    Mutant(
+        name="nat-peers-are-one",
+        bug="of two peers behind one NAT the one that sent last gets the other's packets",
+        file="ext/worker/source_check.c",
+        old="        source->peer = PEER_UNKNOWN;\n        source->passed = SOURCE_NONE;\n    }\n",
+        new="    }\n",
+        tests=_PEERS,
+    ),
+    Mutant(
+        name="used-slot-keeps-its-counts",
+        bug="a new peer begins with what a peer counted that is gone",
+        file="ext/routes/peers.c",
+        old="    if (peer->before)\n        peer_sum_subtract(&sum, peer->before);\n",
+        new="",
+        tests=_PEERS,
+    ),
+    Mutant(
+        name="never-heard",
+        bug="when a peer was heard last is not known",
+        file="ext/worker/event.h",
+        old="    if (event.point >= POINT_UDP_IN)\n",
+        new="    if (0)\n",
+        tests=_PEERS,
+    ),
     Mutant(
         name="no-batch-boundary",
         bug="under load that never ends, each change of a route costs memory for good",
@@ -126,8 +168,8 @@ MUTANTS = (
         name="inbound-bytes-count-padding",
         bug="inbound_bytes counts what follows the packet in its datagram",
         file=_INBOUND,
-        old="    delivery_add(&inbound->delivery, bytes, packet.length);\n}",
-        new="    delivery_add(&inbound->delivery, bytes, all.iov_len);\n}",
+        old="    delivery_add(&inbound->delivery, bytes, packet.length, inbound->source.peer);\n}",
+        new="    delivery_add(&inbound->delivery, bytes, all.iov_len, inbound->source.peer);\n}",
         tests=_BYTES,
     ),
     Mutant(
@@ -184,7 +226,7 @@ MUTANTS = (
         file=_OUTBOUND,
         old="    const struct nexthop *hop =\n        routes_lookup(",
         new="    if (!packet_decrease_ttl(bytes, &packet)) {\n"
-        "        stats_verdict(outbound->stats, VERDICT_OUTBOUND_TTL_EXPIRED, &all, 1);\n"
+        "        refuse(outbound, VERDICT_OUTBOUND_TTL_EXPIRED, PEER_UNKNOWN, &all);\n"
         "        return false;\n    }\n    const struct nexthop *hop =\n        routes_lookup(",
         tests=_PUMP,
     ),
@@ -292,8 +334,9 @@ MUTANTS = (
         name="refused-super-packet-lost",
         bug="a TUN that refuses a super-packet loses all packets in it but one",
         file=_DELIVERY,
-        old="        deliver(delivery, packet.iov_base, packet.iov_len);\n    }\n}",
-        new="        deliver(delivery, packet.iov_base, packet.iov_len);\n        break;\n    }\n}",
+        old="        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);\n    }\n}",
+        new="        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);\n"
+        "        break;\n    }\n}",
         tests=_COALESCE,
     ),
     Mutant(

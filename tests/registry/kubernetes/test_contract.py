@@ -67,6 +67,9 @@ class Opening:
     def troubles(self) -> dict[str, str]:
         return {} if self._opened is None else self._opened.troubles()
 
+    def watch_age(self) -> float | None:
+        return None if self._opened is None else self._opened.watch_age()
+
     async def aclose(self) -> None:
         if self._opened is not None:
             await self._opened.aclose()

@@ -32,6 +32,7 @@ __all__ = [
     "in_node",
     "print_json",
     "sentence",
+    "size",
 ]
 
 WIDTH = 80
@@ -85,22 +86,32 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size(count: int) -> str:
+    """Bytes in decimal units and three digits, for example "1.25 GB"."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 999.5 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:,.0f} {unit}"
+
+
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def duration(seconds: float | None) -> str:
-    """In its two largest units, for example "3 h 12 min"; "for ever" for None."""
+def duration(seconds: float | None, *, parts: int = 2) -> str:
+    """In its largest units, for example "3 h 12 min"; "for ever" for None."""
     if seconds is None:
         return "for ever"
     rest = max(0, int(seconds))
-    parts = []
-    for size, unit in _UNITS:
-        if rest >= size:
-            parts.append(f"{rest // size} {unit}")
-            rest %= size
-        elif parts:
+    found = []
+    for length, unit in _UNITS:
+        if rest >= length:
+            found.append(f"{rest // length} {unit}")
+            rest %= length
+        elif found:
             break
-    return " ".join(parts[:2]) or "0 s"
+    return " ".join(found[:parts]) or "0 s"
 
 
 def sentence(out: Console, label: str, text: str, *, wrong: bool = False) -> None:

@@ -67,9 +67,21 @@ def _show(out: Console, document: dict[str, Any]) -> None:
         shown.title = None
         for heading in ("subnet", "public IP"):
             shown.add_column(heading, no_wrap=True)
+        for heading in ("sent", "received", "heard"):
+            shown.add_column(heading, justify="right", no_wrap=True)
         shown.add_column("state")
         for peer in peers:
-            shown.add_row(peer["subnet"], peer["public_ip"], _state(peer), style=_style(peer))
+            traffic = peer["traffic"]
+            heard = traffic["heard_seconds_ago"]
+            shown.add_row(
+                peer["subnet"],
+                peer["public_ip"],
+                ask.size(traffic["sent_bytes"]),
+                ask.size(traffic["delivered_bytes"]),
+                "never" if heard is None else f"{ask.duration(heard, parts=1)} ago",
+                _state(peer),
+                style=_style(peer),
+            )
         out.print(shown)
     if senders:
         out.print()
@@ -102,6 +114,8 @@ def _state(peer: dict[str, Any]) -> str:
         again = fallback["retry_seconds"]
         now = "in use again" if again is None else f"off for {ask.duration(again)}"
         facts.append(f"{fallback['offload']} {now}: {fallback['cause']}")
+    for verdict, count in sorted(peer["traffic"]["drops"].items(), key=lambda each: -each[1]):
+        facts.append(f"{count:,} dropped: {_words(verdict)}")
     if peer["also_sends_from"]:
         facts.append(f"also sends from {', '.join(peer['also_sends_from'])}")
     return "; ".join(facts) or "ok"

@@ -84,7 +84,7 @@ def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
                    f"{ask.duration(lease['expires_in_seconds'])}"),
         ("device", f"{node['tun']} {node['tun_address']}, MTU {node['mtu']}"),
         ("registry", f"{document['registry']['kind']}, {ask.count(document['peers'], 'peer')}, "
-                     f"{ask.count(plane['routes'], 'route')}"),
+                     f"{ask.count(plane['routes'], 'route')}, {_age(document['registry'])}"),
         ("offloads", _offloads(plane["features"])),
     ):  # fmt: skip
         ask.sentence(out, label, text)
@@ -92,6 +92,11 @@ def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
     _packets(out, plane["counters"])
     for trouble in wrong or ["nothing is wrong"]:
         ask.sentence(out, "trouble" if wrong else "", trouble, wrong=bool(wrong))
+
+
+def _age(registry: dict[str, Any]) -> str:
+    age = registry["watch_age_seconds"]
+    return "not heard yet" if age is None else f"heard {ask.duration(age)} ago"
 
 
 def _offloads(features: dict[str, str]) -> str:

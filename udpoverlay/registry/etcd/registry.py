@@ -300,7 +300,7 @@ class EtcdRegistry:
         async def events(item: Reset[Listed] | Changes) -> list[Event]:
             return _events(item, reader)
 
-        async for event in self._followed("etcd-leases", follower, events):
+        async for event in self._followed(_LEASES, follower, events):
             yield event
 
     async def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
@@ -418,12 +418,21 @@ class EtcdRegistry:
         broken = {name: each.trouble for name, each in self._followers.items() if each.trouble}
         return {**broken, **self._supervisor.troubles()}
 
+    def watch_age(self) -> float | None:
+        """See registry.base."""
+        leases = self._followers.get(_LEASES)
+        if leases is None or leases.heard_at is None:
+            return None
+        return self._clock.monotonic() - leases.heard_at
+
     async def aclose(self) -> None:
         """Close connections; leases stay."""
         self._limited.flush()
         await self._client.aclose()
 
 
+_LEASES = "etcd-leases"
+"""The watch of everybody's leases, by name."""
 _COUNTERS = (
     "requests",
     "endpoint_failures",

@@ -179,6 +179,8 @@ class Follower(Generic[E]):
         self._no_progress: set[str] = set()
         self.trouble = ""
         """Why nothing is followed right now, "" while it is."""
+        self.heard_at: float | None = None
+        """When etcd last said something, on the clock's monotonic side."""
 
     def begin_again(self) -> None:
         """Trust nothing that was half done: list next."""
@@ -206,6 +208,7 @@ class Follower(Generic[E]):
                     while True:
                         replies = await stream.read()
                         self.trouble = ""
+                        self.heard_at = self._clock.monotonic()
                         events, end = self._take(replies)
                         if events:
                             yield Changes(events)

@@ -332,6 +332,10 @@ class KubeRegistry:
             **self._supervisor.troubles(),
         }
 
+    def watch_age(self) -> float | None:
+        """See registry.base.Registry."""
+        return None if self._feed is None else self._feed.age()
+
     async def aclose(self) -> None:
         """Stop following and close connections; annotations and condition stay."""
         await self._supervisor.aclose()

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * event: the end of a packet's way through the tunnel.
+ *
+ * Owns: the one place through which every packet passes exactly once, with its verdict; what others
+ * may learn of a packet has its home here. Must not know: who decides, who reads.
+ *
+ *     host ──► TUN in ──► UDP out ──► underlay          host ◄── TUN out ◄── UDP in ◄── underlay
+ */
+#ifndef UDPOVERLAY_EVENT_H
+#define UDPOVERLAY_EVENT_H
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "worker/stats.h"
+
+/* How far the packet came. */
+enum packet_point { POINT_TUN_IN, POINT_UDP_OUT, POINT_UDP_IN, POINT_TUN_OUT };
+
+struct packet_event {
+    enum verdict verdict;
+    enum packet_point point;
+    uint16_t peer;              /* slot (routes/peer_counts.h); PEER_UNKNOWN */
+    uint8_t header;             /* bytes of the first piece in front of the inner packet */
+    uint8_t count;              /* of `pieces`; 0 where nothing of the packet is at hand */
+    const struct iovec *pieces; /* what is at hand of it; valid during the call */
+};
+
+/* Counts, for the tunnel and for the peer. */
+static inline void packet_event(struct stats *stats, struct packet_event event)
+{
+    struct peer_counts *row = &stats->peers[event.peer];
+
+    counter_add(&stats->verdicts[event.verdict], 1);
+    counter_add(&row->verdicts[event.verdict], 1);
+    if (event.point >= POINT_UDP_IN)
+        atomic_store_explicit(&row->heard_ns, stats->now_ns, memory_order_relaxed);
+}
+
+/* Bytes of inner packets that a peer was sent, or that were delivered from it. */
+static inline void packet_bytes(struct stats *stats, enum direction direction, uint16_t peer,
+                                uint64_t bytes)
+{
+    const enum counter total =
+        direction == DIRECTION_OUTBOUND ? COUNTER_OUTBOUND_BYTES : COUNTER_INBOUND_BYTES;
+
+    stats_count(stats, total, bytes);
+    counter_add(&stats->peers[peer].bytes[direction], bytes);
+}
+
+#endif
