@@ -130,7 +130,7 @@ def test_a_device_that_refuses_a_super_packet_gets_its_packets_one_by_one() -> N
         try:
             with rig(vnet_header=True, coalesce_tcp=True) as r:
                 worker = fp.Worker(
-                    r.pump, roles=fp.INBOUND, tun_fds=tun.filenos(), udp_fd=r.udp.fileno()
+                    r.pump, roles=fp.INBOUND, tun_fds=tun.queues, udp_fd=r.udp.fileno()
                 )
                 for _ in range(2):
                     for i in range(3):

@@ -89,7 +89,7 @@ class Engine:
         )
         self._workers = [
             fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
-            for roles, queues in _assignments(_thread_count(settings), tun.filenos())
+            for roles, queues in _assignments(_thread_count(settings), tun.queues)
         ]
         self._threads = WorkerThreads(self._workers)
         self._senders = SenderWatch(self._pump, self._workers, self._publisher, udp, tunnel.address)

@@ -30,6 +30,8 @@ __all__ = ["Tun", "check_tun", "open_tun"]
 TUN_PATH = "/dev/net/tun"
 _DEVICE = os.makedev(10, 200)
 """Major and minor number of the TUN driver (Linux Documentation/admin-guide/devices.txt)."""
+_FIRST_DESCRIPTOR = 3
+"""Behind standard input, output and error, which may be closed."""
 _CAP_NET_ADMIN = 12
 """linux/capability.h."""
 
@@ -47,7 +49,7 @@ _FIXES = {
 
 @dataclass(slots=True)
 class Tun:
-    """An open device: one descriptor a queue, all non-blocking, the first one always there.
+    """An open device: one descriptor a queue, all non-blocking and ours to close.
 
     `vnet_header` tells whether every packet read and written carries a struct virtio_net_hdr,
     `takes_udp` whether UDP super-packets may be written.
@@ -56,19 +58,15 @@ class Tun:
 
     name: str
     index: int
-    queues: list[pytun.TunTapDevice]
+    queues: list[int]
     vnet_header: bool = False
     takes_udp: bool = False
     refused: dict[str, str] = field(default_factory=dict)
 
-    def filenos(self) -> list[int]:
-        """Descriptors of all queues."""
-        return [queue.fileno() for queue in self.queues]
-
     def close(self) -> None:
         """Close all queues; the device vanishes with its address and routes."""
         while self.queues:
-            self.queues.pop().close()
+            os.close(self.queues.pop())
 
 
 def open_tun(pattern: str, *, vnet_header: bool = False, uso: bool = False, queues: int = 1) -> Tun:
@@ -90,11 +88,12 @@ def open_tun(pattern: str, *, vnet_header: bool = False, uso: bool = False, queu
         else:
             refused["multi-queue"] = "this kernel's TUN has one queue (needs Linux 3.8)"
             queues = 1
-    first = _open_queue(pattern, flags)
-    tun = Tun(first.name, socket.if_nametoindex(first.name), [first], refused=refused)
+    name, first = _open_queue(pattern, flags)
+    tun = Tun(name, 0, [first], refused=refused)
     try:
+        tun.index = _index_of(name)
         for _ in range(queues - 1):
-            tun.queues.append(_open_queue(tun.name, flags))
+            tun.queues.append(_open_queue(name, flags)[1])
         if vnet_header:
             _set_offload(tun, uso)
     except BaseException:
@@ -166,17 +165,34 @@ def _refused(what: str, code: int, text: str) -> KernelError:
     return KernelError(f"cannot open {what}: {text}", fix=_FIXES.get(code, ""), errno=code)
 
 
-def _open_queue(name: str, flags: int) -> pytun.TunTapDevice:
+def _open_queue(name: str, flags: int) -> tuple[str, int]:
+    """The device's name and a descriptor of our own: pytun's object closes its when it is dropped.
+
+    Two descriptors of one queue; the device lives until the last one is closed.
+    """
     try:
         with _node() as path:
-            queue = pytun.TunTapDevice(name=name, flags=flags, dev=path)
+            made = pytun.TunTapDevice(name=name, flags=flags, dev=path)
     except pytun.Error as error:
         code, text = error.args[0], error.args[-1]
         number = code if isinstance(code, int) else 0
         raise _refused(f"TUN device {name}", number, text) from error
-    os.set_blocking(queue.fileno(), False)
-    os.set_inheritable(queue.fileno(), False)
-    return queue
+    try:
+        fd = fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
+        os.set_blocking(fd, False)
+        return made.name, fd
+    except OSError as error:
+        raise _refused(f"TUN device {name}", error.errno or 0, str(error.strerror)) from error
+    finally:
+        made.close()
+
+
+def _index_of(name: str) -> int:
+    """Raises KernelError where it is gone already."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        raise _refused(f"TUN device {name}", error.errno or 0, str(error.strerror)) from error
 
 
 def _set_offload(tun: Tun, uso: bool) -> None:
@@ -203,5 +219,5 @@ def _set_offload(tun: Tun, uso: bool) -> None:
 
 
 def _offload(tun: Tun, flags: int) -> None:
-    for fd in tun.filenos():
+    for fd in tun.queues:
         fcntl.ioctl(fd, fp.TUNSETOFFLOAD, flags)
