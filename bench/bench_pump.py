@@ -110,4 +110,4 @@ def test_one_packet_there_and_back(measure: Measure) -> None:
 
 
 def void(_: object) -> None:
-    """For a lambda whose value nobody wants."""
+    """For a lambda whose value is not used."""

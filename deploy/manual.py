@@ -40,7 +40,7 @@ _WORDS = {"source-check": SOURCE_CHECKS, "offload-off": tuple(OFFLOADS)}
 _PAGES = ("udpoverlayd(8)", "udpoverlay(1)", "udpoverlay-cni(8)")
 _SEE = "docs/reference in {doc}"
 _EXIT = [
-    ("0", "asked to stop by SIGINT or SIGTERM; the lease was deleted by somebody; -version; -h"),
+    ("0", "asked to stop by SIGINT or SIGTERM; the lease was deleted from outside; -version; -h"),
     ("1", "something that a person must fix; one line on standard error says what and how"),
     ("2", "a wrong command line, or a defect of ours, with its traceback in the log"),
 ]

@@ -2,7 +2,7 @@
 
 A marked test needs a part of the machine (root and namespaces, etcd, a kube-apiserver, flanneld).
 Where the part is missing it is skipped with the reason; with REQUIRE=1 the missing part is a
-failure, save for the two peers that nobody can be asked to have (kube-apiserver, flanneld).
+failure, save for the two peers that few machines have (kube-apiserver, flanneld).
 
 An `async def` test runs in a uvloop of its own (tests/support/aio.py) and fails after a minute, or
 after the seconds of its mark `deadline`. The mark `own_namespace` runs it in an empty network

@@ -1,4 +1,4 @@
-"""The life of our lease and of everybody else's: registry in, routes out, renewals back.
+"""The life of our lease and of all others: registry in, routes out, renewals back.
 
 Owns: when routes are published, when the lease is renewed, what ends the daemon.
 Must not know: which registry, sockets, C. Registry, peers, sink and clock are parameters.
@@ -14,9 +14,9 @@ took the subnet. Only these end the daemon:
     our entry was deleted while it still had a term   `run` returns: an administrator revoked it
     another host holds our subnet                     `run` raises RegistryConflict
 
-A host that publishes our own public IP cannot be told from us in the registry: it takes our entry
-for its own and renews it. Both go on with one subnet, as two flannelds do, but here it is an error
-in the log at each such renewal, and a counter.
+A host that publishes our own public IP cannot be distinguished from us in the registry: it takes
+our entry for its own and renews it. Both go on with one subnet, as two flannelds do, but here it
+is an error in the log at each such renewal, and a counter.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Control:
             works.append(self._follow_own(self._renewing))
         await first_to_end(*works)
 
-    # ------------------------------------------------------------------ everybody's leases
+    # ------------------------------------------------------------------ all leases
 
     async def _follow(self) -> None:
         async for event in self._registry.watch():
@@ -278,7 +278,7 @@ class Control:
                 self._noticed(event)
 
     def _noticed(self, event: Added) -> None:
-        """Our entry was written: by us, or on our behalf by somebody who may change its term."""
+        """Our entry was written: by us, or on our behalf by a client that may change its term."""
         lease = event.lease
         if lease.revision <= self._lease.revision:
             return
@@ -382,7 +382,7 @@ class Control:
         except RegistryError as error:
             self._limited.error(
                 "republish",
-                "the others are not told our new address yet, trying again",
+                "our new address is not published yet, trying again",
                 public_ip=attrs.public_ip,
                 reason=error,
             )

@@ -9,9 +9,9 @@ supervisors, CNI plugins and probes observe it; only our rights are looked at be
       ► packet rules, blackhole route ► subnet file: ready ► packets ► admin socket ► READY=1
       ► lease watch, complete, renew until a signal
 
-A step that begins something is a context manager: what was begun is undone in reverse, on every way
-out. The TUN vanishes with its address and route when its descriptor closes. The lease and the
-subnet file stay, so that a restart finds them.
+A step that starts something is a context manager: it is undone in reverse, on every way out. The
+TUN vanishes with its address and route when its descriptor closes. The lease and the subnet file
+stay, so that a restart finds them.
 """
 
 from __future__ import annotations
@@ -64,32 +64,34 @@ def run(config: DaemonConfig, manager: ServiceManager | None = None) -> int:
     0: a signal, or an administrator took the lease away. Raises UdpOverlayError for everything else
     that ends the daemon.
     """
-    told = manager if manager is not None else ServiceManager()
+    service = manager if manager is not None else ServiceManager()
 
     def stopping(name: str) -> None:
         _log.info("stopping", signal=name)
-        told.stopping()
+        service.stopping()
 
-    status = run_until_signal(partial(_life, config, told), stopping)
+    status = run_until_signal(partial(_run_daemon, config, service), stopping)
     _log.info("stopped")
     return status
 
 
-async def _life(config: DaemonConfig, manager: ServiceManager, unwinding: asyncio.Event) -> int:
+async def _run_daemon(
+    config: DaemonConfig, manager: ServiceManager, unwinding: asyncio.Event
+) -> int:
     """Run until something ends; whatever the reason, nothing is left behind."""
-    async with contextlib.AsyncExitStack() as begun:
+    async with contextlib.AsyncExitStack() as stack:
         try:
-            await _start(config, manager, begun)
+            await _start(config, manager, stack)
         finally:
             unwinding.set()
     return 0
 
 
 async def _start(
-    config: DaemonConfig, manager: ServiceManager, begun: contextlib.AsyncExitStack
+    config: DaemonConfig, manager: ServiceManager, stack: contextlib.AsyncExitStack
 ) -> None:
     """Start everything in flanneld's order, then wait until something ends."""
-    enter, started = begun.enter_async_context, time.monotonic()
+    enter, started = stack.enter_async_context, time.monotonic()
     # What is wrong here must not wait for a registry that may never come.
     check_tun()
     subnetfile.check(config.subnet_file)
@@ -104,7 +106,7 @@ async def _start(
             fatal=config.firewall.bridge_check,
         )
     plan = await _plan(config, netconf, registry)
-    # Before the lease: no peer shall be told of a host that cannot carry packets.
+    # Before the lease: no peer shall learn of a host that cannot carry packets.
     plan.backend.check(plan.choice)
     tools = await prepare(netconf, config.firewall)
     attrs = plan.backend.lease_attrs(plan.choice.public_ip)
@@ -145,8 +147,8 @@ async def _start(
         firewall.run(),
         keep_blackhole(lease.subnet, config.firewall),
         manager.watch(network.alive),
-        _aside(_complete(registry, lease)),
-        _aside(look_at_forwarding(plan.backend.network, network.device)),
+        _forever(_complete(registry, lease)),
+        _forever(look_at_forwarding(plan.backend.network, network.device)),
     )
 
 
@@ -207,7 +209,7 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
 
 
 class _Facts:
-    """What others are told of this host: the subnet file, the status, the log."""
+    """What this host publishes about itself: the subnet file, the status, the log."""
 
     def __init__(self, plan: _Plan, netconf: NetConf, lease: Lease, network: Network) -> None:
         self.plan = plan
@@ -215,16 +217,16 @@ class _Facts:
         self._netconf = netconf
         self._lease = lease
         self._network = network
-        self._told: tuple[int, Choice | None] = (0, None)
+        self._published: tuple[int, Choice | None] = (0, None)
 
     def current(self) -> bool:
-        """Whether what was told is what is."""
-        return self._told == (self._network.mtu, self._network.choice)
+        """Whether what was published is still true."""
+        return self._published == (self._network.mtu, self._network.choice)
 
     def publish(self) -> None:
         """Write the subnet file, where its MTU is another one."""
-        mtu, before = self._network.mtu, self._told[0]
-        self._told = (mtu, self._network.choice)
+        mtu, before = self._network.mtu, self._published[0]
+        self._published = (mtu, self._network.choice)
         if mtu != before:
             self.written = ownsubnet.publish(
                 self.plan.config, self._netconf, self._lease.subnet, mtu
@@ -267,8 +269,8 @@ class _Facts:
 # --- while it runs -------------------------------------------------------------------------------
 
 
-async def _aside(work: Awaitable[None]) -> None:
-    """Do what has an end that is not the daemon's."""
+async def _forever(work: Awaitable[None]) -> None:
+    """Work whose end is not the daemon's."""
     await work
     await asyncio.Event().wait()
 

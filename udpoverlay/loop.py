@@ -131,7 +131,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 def run_until_signal(program: Program, stopping: Callable[[str], None]) -> int:
     """Run a program in a loop of its own; its exit status, 0 when a signal ended it.
 
-    The first SIGINT or SIGTERM cancels it, after `stopping` was told the signal's name; the next
+    The first SIGINT or SIGTERM cancels it, after `stopping` was called with its name; the next
     one ends the process at once.
     """
     gc.enable()  # off while modules were loaded
@@ -180,7 +180,7 @@ def _stop_signals(
 
 
 def stacks() -> str:
-    """Where every thread and every task is, for whoever debugs a process that hangs."""
+    """Where every thread and every task is, to debug a process that hangs."""
     out = io.StringIO()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():

@@ -1,4 +1,4 @@
-"""Keeps endless work running: what ends by itself is logged, counted and begun again.
+"""Keeps endless work running: what ends by itself is logged, counted and started again.
 
 A daemon whose task died of an unforeseen exception looks healthy and does nothing any
 more. So every task that must not end has an owner here. Owns: when to begin again, and what to say.

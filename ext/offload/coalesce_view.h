@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * coalesce_view: what a packet is to the coalescer, told from the packet alone. Private to coalesce.c.
+ * coalesce_view: what a packet is to the coalescer, by the packet alone. Private to coalesce.c.
  */
 #ifndef UDPOVERLAY_COALESCE_VIEW_H
 #define UDPOVERLAY_COALESCE_VIEW_H
@@ -13,7 +13,7 @@
 
 enum outlook {
     ALONE,  /* belongs to no flow that could be pending: may be written at any time */
-    OPAQUE, /* its ports cannot be told: holds for every flow between its addresses */
+    OPAQUE, /* its ports are not known: holds for every flow between its addresses */
     FLOW,   /* belongs to a flow, but cannot be part of a super-packet */
     RUN,    /* can start or continue a run */
 };

@@ -258,7 +258,7 @@ void coalesce_init(struct coalescer *coalescer, unsigned kinds, unsigned max_seg
  * the caller's, and handed back when the packet is written; all packets of a run have the same.
  *
  * Packets between the same two addresses and ports are always written in the order they came:
- * what cannot join a run makes that run be written first. A packet whose ports cannot be told (a
+ * what cannot join a run makes that run be written first. A packet whose ports are not known (a
  * fragment, an extension header) holds for every flow between its two addresses. Runs of other
  * flows may be overtaken.
  *

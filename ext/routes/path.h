@@ -16,7 +16,7 @@
  *        +----------------------------------------------------------------------------+
  *
  * Where the path is narrow, a router answers each try and the pauses double; where the report was
- * forged or the path is wide again, nothing answers. It takes somebody who hands the reports on
+ * forged or the path is wide again, nothing answers. It takes a reader that hands the reports on
  * (`watched`); without, only the kernel's own view is tried again.
  */
 #ifndef UDPOVERLAY_PATH_H

@@ -5,11 +5,11 @@
  * Owns: slots, the dense numbers by which packets name their peer; a worker's rows of counters, one a
  * slot; their sums. Must not know: who is counted (peers.h), who counts (worker/event.h).
  *
- * A row has one writer, a worker, and anyone may read it at any time. Nobody may set it to zero, so a
+ * A row has one writer, a worker, and any thread may read it at any time. It is never set to zero, so a
  * slot that is used again starts from what its row says then. A slot rests before that: a datagram that
  * waits in a blocked socket keeps its number when its peer is gone.
  *
- * Slot 0 is nobody's: packets whose peer is not known, and those of peers beyond PEER_SLOTS.
+ * Slot 0 is no peer's: packets whose peer is not known, and those of peers beyond PEER_SLOTS.
  */
 #ifndef UDPOVERLAY_PEER_COUNTS_H
 #define UDPOVERLAY_PEER_COUNTS_H
@@ -56,7 +56,7 @@ struct peer_slots {
 /* A free slot, PEER_UNKNOWN when there is none. `*again`: it had another owner before. */
 uint16_t peer_slots_take(struct peer_slots *slots, int *again);
 
-/* Gives it up; PEER_UNKNOWN is nobody's to give. */
+/* Gives it up; PEER_UNKNOWN is ignored. */
 void peer_slots_free(struct peer_slots *slots, uint16_t slot);
 
 #endif

@@ -32,7 +32,7 @@ struct inbound {
     struct stats *stats;
     const struct device *device;
     int udp_fd;
-    bool moved;        /* a batch had something; cleared by who wants to know */
+    bool moved;        /* a batch had something; cleared by the caller */
     uint8_t *slots;    /* PUMP_BATCH_MAX of INBOUND_SLOT bytes, touched when used */
     size_t slot_bytes; /* how many of them one receive may fill */
     uint32_t wanted;   /* messages of the next receive */

@@ -7,7 +7,7 @@
  * The check also refuses datagrams of our own: no leases and routes whatever can make a loop.
  *
  * The lookup comes before the TTL test (flannel pkg/backend/udp/proxy_amd64.c, tun_to_udp): a
- * packet nobody can take is answered "net unreachable" whatever its TTL.
+ * packet without a route is answered "net unreachable" whatever its TTL.
  *
  * A super-packet is one packet until it is segmented: refused before, it counts as one.
  */

@@ -37,7 +37,7 @@ struct outbound {
     struct {
         uint8_t address[4], port[2];
     } own; /* what the UDP socket sends from, in network order; zeros when it is no IPv4 socket */
-    bool moved; /* a batch had something; cleared by who wants to know */
+    bool moved; /* a batch had something; cleared by the caller */
     uint8_t *packets;
     size_t packets_used;
     uint8_t *headers;

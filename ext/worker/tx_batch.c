@@ -211,7 +211,7 @@ static enum fallback_cause refusal(int error)
 }
 
 /* The same datagrams go out one by one, and for a while so do all later ones to that peer; those
- * that are too long for the device itself in fragments, as the kernel makes them unless it is told
+ * that are too long for the device itself in fragments, as the kernel makes them unless it is asked
  * to send past the MTU. */
 static bool falls_back(struct tx_batch *batch, int error)
 {

@@ -225,15 +225,15 @@ static int sleep_until_ready(struct worker *worker, int state)
  * hypervisor's halt polling does (virt/kvm/kvm_main.c):
  *   - a sleep shorter than the longest window: a longer one would have caught the packet, so grow
  *   - a long sleep: nothing to wait for, so none; an idle tunnel never spins
- *   - between two looks the CPU is offered to whoever waits for it, and their turn does not count;
- *     where it is a long one, somebody computes: a sleeper is woken sooner than one who waits in
+ *   - between two looks the CPU is offered to other tasks, and their turn does not count;
+ *     where it is a long one, another task computes: a sleeper is woken sooner than one that waits in
  *     line, so no spinning for some time
  */
 enum {
     SPIN_FIRST_NS = 10000,      /* the smallest window */
     SPIN_FORGET = 8,            /* a sleep of so many longest windows ends spinning */
     SPIN_PREEMPTED_NS = 200000, /* away for longer: to a computation, not to a sender or receiver */
-    SPIN_PAUSE_NS = 20000000,   /* without spinning, after somebody else wanted the CPU */
+    SPIN_PAUSE_NS = 20000000,   /* without spinning, after another task wanted the CPU */
 };
 
 /* Only a worker that has nothing left to do: neither more of a batch, nor something that waits. */
@@ -256,8 +256,8 @@ static int spin(struct worker *worker)
     stats_count(&worker->stats, COUNTER_SPINS, 1);
     worker->outbound.moved = worker->inbound.moved = false;
     while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
-        /* First, as whoever was woken by the last batch may wait for this CPU. Returns at once when
-         * nobody does. */
+        /* First, as the task that the last batch woke may wait for this CPU. Returns at once when
+        * none does. */
         sched_yield();
         uint64_t looked = clock_ns();
         if (looked - left > SPIN_PREEMPTED_NS) {

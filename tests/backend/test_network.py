@@ -36,7 +36,7 @@ class Idle:
 async def test_what_changed_before_the_notices_began_is_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An address that goes between the choice at the start and the subscription tells nobody."""
+    """An address that goes between the choice at the start and the subscription gives no notice."""
     monkeypatch.setattr(network, "Engine", Idle)
     monkeypatch.setattr(network, "LOOK_SECONDS", 10 * DEADLINE)
     looked = asyncio.Event()

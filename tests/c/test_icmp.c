@@ -72,7 +72,7 @@ static void *take_many(void *argument)
 {
     struct worker *worker = argument;
     pthread_barrier_wait(worker->start);
-    /* Everybody's clock stands still: only the burst may pass, whoever gets it. */
+    /* All clocks stand still: only the burst may pass, in any thread. */
     for (unsigned i = 0; i < TRIES; i++)
         worker->granted += (unsigned)icmp_limiter_take(worker->limiter, 5000000000U);
     return NULL;

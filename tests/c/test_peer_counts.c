@@ -79,7 +79,7 @@ TEST(a_sum_is_what_all_workers_counted_since_the_peer_came)
         CHECK(routes_heard(&slot, number) == 1 && routes_heard(&slot, number + 1) == 0);
     } while (number < PEER_SLOTS_RESTING + 3);
     CHECK(publish(&slot, 0) == 0);
-    CHECK(one[slot_of_the_peer(&slot)].verdicts[VERDICT_OUTBOUND_SENT] == 3); /* somebody else's */
+    CHECK(one[slot_of_the_peer(&slot)].verdicts[VERDICT_OUTBOUND_SENT] == 3); /* another peer's */
     CHECK(sent(&slot) == 0 && routes_heard(&slot, 1) == 0);
     one[slot_of_the_peer(&slot)].verdicts[VERDICT_OUTBOUND_SENT] += 5;
     CHECK(sent(&slot) == 5);

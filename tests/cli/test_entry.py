@@ -113,7 +113,7 @@ def test_closed_descriptors_are_filled() -> None:
         "import os, sys; entry._begin(); "
         "print('ready', flush=True); "
         "print([os.readlink(f'/proc/self/fd/{fd}') for fd in (0, 2)], flush=True); "
-        "sys.stderr.write('nobody'); sys.stderr.flush()"
+        "sys.stderr.write('unheard'); sys.stderr.flush()"
     )
     with running(body, preexec_fn=close_0_and_2) as process:
         assert process.stdout is not None

@@ -374,7 +374,7 @@ def test_a_ready_message_that_nobody_takes_is_an_error_in_the_log_alone(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.fails["READY=1"] = OperatorError("no reader")
-    assert daemon.run(config(tmp_path), ServiceManager("/nobody")) == 0
+    assert daemon.run(config(tmp_path), ServiceManager("/absent")) == 0
     assert "the service manager cannot be notified" in caplog.messages
 
 

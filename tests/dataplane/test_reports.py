@@ -1,4 +1,4 @@
-"""ICMP errors that come back for our datagrams: counted by kind and peer, whoever sends them."""
+"""ICMP errors that come back for our datagrams: counted by kind and peer, from any sender."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_an_address_of_another_kind_is_named(address: str) -> None:
         send(address, READY)
 
 
-@pytest.mark.parametrize("name", ["nobody", "x" * 200, "nul\0byte"])
+@pytest.mark.parametrize("name", ["absent", "x" * 200, "nul\0byte"])
 def test_socket_without_a_reader_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(OperatorError, match="cannot notify NOTIFY_SOCKET"):
         send(f"{tmp_path}/{name}", READY)
@@ -100,7 +100,7 @@ def test_without_a_watchdog_no_sign_of_life_is_due(usec: str) -> None:
 def test_manager_that_does_not_listen_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manager = ServiceManager(str(tmp_path / "nobody"))
+    manager = ServiceManager(str(tmp_path / "absent"))
     manager.status("a")
     manager.stopping()
     assert caplog.messages == ["the service manager cannot be notified"]

@@ -1,4 +1,4 @@
-"""Which range a Node gets: flags, books, and that no two Nodes ever share an address."""
+"""Which range a Node gets: flags, allocations, and that no two Nodes ever share an address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from netaddr import IPNetwork
 
 from udpoverlay.errors import OperatorError, OutOfSubnets
-from udpoverlay.kubernetes.cidr_set import Books, Pool, pools_of
+from udpoverlay.kubernetes.cidr_set import CidrAllocator, Pool, pools_of
 from udpoverlay.kubernetes.node import NodeView
 
 V4 = Pool(IPNetwork("10.244.0.0/16"), 24)
@@ -62,55 +62,55 @@ def test_a_wrong_flag_is_named(cidrs: list[str], sizes: dict[str, int], names: s
 
 
 def test_ranges_are_given_in_order_one_of_each_family() -> None:
-    books = Books([V4, V6])
-    assert [str(net) for net in books.allocate("a")] == ["10.244.0.0/24", "fd00:10::/64"]
-    assert [str(net) for net in books.allocate("b")] == ["10.244.1.0/24", "fd00:10:0:1::/64"]
-    assert books.free() == (254, 65534)
+    allocator = CidrAllocator([V4, V6])
+    assert [str(net) for net in allocator.allocate("a")] == ["10.244.0.0/24", "fd00:10::/64"]
+    assert [str(net) for net in allocator.allocate("b")] == ["10.244.1.0/24", "fd00:10:0:1::/64"]
+    assert allocator.free() == (254, 65534)
 
 
 def test_a_freed_range_rests_until_the_others_were_used() -> None:
-    books = Books([SMALL])
-    first = books.allocate("a")
-    books.allocate("b")
-    books.release("a")
-    assert [books.allocate(name) for name in "cd"] != [first, first]
-    assert books.allocate("e") == first
+    allocator = CidrAllocator([SMALL])
+    first = allocator.allocate("a")
+    allocator.allocate("b")
+    allocator.release("a")
+    assert [allocator.allocate(name) for name in "cd"] != [first, first]
+    assert allocator.allocate("e") == first
     with pytest.raises(OutOfSubnets, match=r"all 4 ranges of --cluster-cidr 10\.9\.0\.0/28"):
-        books.allocate("f")
+        allocator.allocate("f")
 
 
 def test_a_pool_that_is_full_in_one_family_gives_nothing() -> None:
-    books = Books([Pool(IPNetwork("10.9.0.0/30"), 30), V6])
-    books.allocate("a")
+    allocator = CidrAllocator([Pool(IPNetwork("10.9.0.0/30"), 30), V6])
+    allocator.allocate("a")
     with pytest.raises(OutOfSubnets):
-        books.allocate("b")
-    assert books.held("b") == ()
-    assert books.free() == (0, 65535)
+        allocator.allocate("b")
+    assert allocator.held("b") == ()
+    assert allocator.free() == (0, 65535)
 
 
 def test_what_a_node_has_is_never_given_to_another() -> None:
-    books = Books([V4])
-    assert books.adopt(view("a", "10.244.0.0/24")) == []
-    assert str(books.allocate("b")[0]) == "10.244.1.0/24"
+    allocator = CidrAllocator([V4])
+    assert allocator.adopt(view("a", "10.244.0.0/24")) == []
+    assert str(allocator.allocate("b")[0]) == "10.244.1.0/24"
 
 
 def test_a_foreign_range_of_another_size_is_kept_clear_of() -> None:
-    books = Books([V4])
-    assert books.adopt(view("big", "10.244.0.0/22")) == []
-    assert books.adopt(view("tiny", "10.244.4.64/27")) == []
-    assert str(books.allocate("b")[0]) == "10.244.5.0/24"
-    books.release("big")
-    assert books.free() == (254,)
+    allocator = CidrAllocator([V4])
+    assert allocator.adopt(view("big", "10.244.0.0/22")) == []
+    assert allocator.adopt(view("tiny", "10.244.4.64/27")) == []
+    assert str(allocator.allocate("b")[0]) == "10.244.5.0/24"
+    allocator.release("big")
+    assert allocator.free() == (254,)
 
 
 def test_adopting_again_replaces_what_was_written() -> None:
-    books = Books([V4])
-    books.adopt(view("a", "10.244.0.0/24"))
-    books.adopt(view("a", "10.244.9.0/24"))
-    assert books.held("a") == (IPNetwork("10.244.9.0/24"),)
-    assert books.free() == (255,)
-    books.adopt(view("a"))
-    assert books.free() == (256,)
+    allocator = CidrAllocator([V4])
+    allocator.adopt(view("a", "10.244.0.0/24"))
+    allocator.adopt(view("a", "10.244.9.0/24"))
+    assert allocator.held("a") == (IPNetwork("10.244.9.0/24"),)
+    assert allocator.free() == (255,)
+    allocator.adopt(view("a"))
+    assert allocator.free() == (256,)
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_adopting_again_replaces_what_was_written() -> None:
     ],
 )
 def test_what_is_odd_about_a_node_is_said(cidrs: list[str], text: str) -> None:
-    books = Books([V4])
-    books.adopt(view("other", "10.244.7.0/25"))
-    findings = books.adopt(view("a", *cidrs))
+    allocator = CidrAllocator([V4])
+    allocator.adopt(view("other", "10.244.7.0/25"))
+    findings = allocator.adopt(view("a", *cidrs))
     assert findings
     assert findings[0].node == "a"
     assert any(re.search(text, found.text) for found in findings)
 
 
 def test_a_node_with_one_family_of_two_is_named() -> None:
-    findings = Books([V4, V6]).adopt(view("a", "10.244.7.0/24"))
+    findings = CidrAllocator([V4, V6]).adopt(view("a", "10.244.7.0/24"))
     assert "one family is missing" in findings[0].text
     assert "kubectl delete node a" in findings[0].fix
 
@@ -154,20 +154,20 @@ FOREIGN = st.builds(
 def test_a_range_that_is_given_overlaps_nothing_that_is_held(
     steps: list[tuple[str, str, str | None]],
 ) -> None:
-    books = Books([Pool(IPNetwork("10.244.0.0/20"), 24)])
+    allocator = CidrAllocator([Pool(IPNetwork("10.244.0.0/20"), 24)])
     for what, node, cidr in steps:
         if what == "release":
-            books.release(node)
+            allocator.release(node)
         elif what == "adopt" and cidr is not None:
-            before = {n: nets for n, nets in books.holders().items() if n != node}
-            odd = {finding.text for finding in books.adopt(view(node, cidr))}
+            before = {n: nets for n, nets in allocator.holders().items() if n != node}
+            odd = {finding.text for finding in allocator.adopt(view(node, cidr))}
             mine = IPNetwork(cidr)
             clashes = any(mine in net or net in mine for nets in before.values() for net in nets)
             assert clashes == any("overlaps" in text for text in odd)
-        elif not books.held(node):
-            others = [net for nets in books.holders().values() for net in nets]
+        elif not allocator.held(node):
+            others = [net for nets in allocator.holders().values() for net in nets]
             try:
-                [given_] = books.allocate(node)
+                [given_] = allocator.allocate(node)
             except OutOfSubnets:
                 continue
             assert not any(given_ in net or net in given_ for net in others)

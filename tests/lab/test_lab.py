@@ -149,7 +149,7 @@ def test_a_signal_at_any_moment_leaves_no_process_and_so_no_namespace(
         eventually(lambda: not left())
 
 
-# ---- a kept lab: inside a host, so that it does not meet one that somebody keeps -----------------
+# ---- a kept lab: inside a host, so that it does not meet one kept outside ------------------
 
 
 @pytest.fixture
@@ -194,8 +194,8 @@ AS_NOBODY = (
     "import os, sys; os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3); "
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
-# In the private mounts of a host: everybody may read what leads to our interpreter and sources,
-# which may lie in somebody's home, and /dev/net/tun has the mode that distributions give it.
+# In the private mounts of a host: every user may read what leads to our interpreter and sources,
+# which may lie in a user's home, and /dev/net/tun has the mode that distributions give it.
 OPEN_UP = """
 import ctypes, os, stat, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -141,7 +141,7 @@ def test_a_lost_stream_does_not_stop_the_program() -> None:
     log_module.configure(stream=stream)
     stream.close()
     try:
-        get_logger("m").info("nobody hears")
+        get_logger("m").info("not heard")
     finally:
         log_module.configure()
 

@@ -33,7 +33,7 @@ class Pipe:
 
     def close(self) -> None:
         os.close(self.reading)
-        for writer in self.writers:  # else its thread writes to whoever gets the number next
+        for writer in self.writers:  # else its thread writes to the next file with that number
             assert writer.flush(SECONDS)
             writer.close()
         os.close(self.writing)

@@ -285,7 +285,7 @@ def test_without_ipv4_leases_cannot_be_told_apart() -> None:
 
 
 def test_a_host_without_a_public_address_never_takes_over_another_such_lease() -> None:
-    nobody = LeaseAttrs(IPAddress("0.0.0.0"))
-    listing = Listing((lease("10.3.7.0/24", nobody),))
+    no_host = LeaseAttrs(IPAddress("0.0.0.0"))
+    listing = Listing((lease("10.3.7.0/24", no_host),))
     with pytest.raises(OperatorError, match="--public-ip"):
-        decide(listing, nobody, None, CONF, RNG)
+        decide(listing, no_host, None, CONF, RNG)

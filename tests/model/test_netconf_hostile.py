@@ -1,4 +1,4 @@
-"""Network configurations and JSON that nobody meant well: depth, size, any text at all."""
+"""Network configurations and JSON that mean harm: depth, size, any text at all."""
 
 from __future__ import annotations
 

@@ -93,4 +93,4 @@ def test_part_keeps_the_family_that_has_a_place() -> None:
     assert places.part(subnet("10.244.1.0/24", "fd00::/16")) == Subnet(both.v4)
     assert places.part(subnet("10.0.0.0/8", "fd00:0:0:7::/64")) == Subnet(None, both.v6)
     assert places.part(subnet("10.0.0.0/8", "fd00::/16")) is None
-    assert PLACES.part(both) == Subnet(both.v4), "IPv6 is off: its ranges are nobody's"
+    assert PLACES.part(both) == Subnet(both.v4), "IPv6 is off: its ranges count for no host"

@@ -42,7 +42,7 @@ def progress(done: int, count: int, result: Result) -> str:
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
-    """A row a room, the sum, and each mutant that nobody noticed."""
+    """A row a room, the sum, and each mutant that no test noticed."""
     rooms = list(dict.fromkeys(result.mutant.room for result in results))
     width = max([len(room) for room in [*rooms, "all"]])
     lines = [f"{'room':<{width}}  mutants  killed  by hang  by crash  survived  skipped  broken"]
@@ -90,7 +90,7 @@ def document(results: Sequence[Result], seconds: float) -> dict[str, Any]:
 
 
 def _fit(line: str) -> str:
-    """Cut to the width of a terminal; whole where nobody looks on."""
+    """Cut to the width of a terminal; whole where there is no terminal."""
     width = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() or len(line) <= width:
         return line

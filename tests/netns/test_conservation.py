@@ -1,6 +1,6 @@
 """Under a flood every packet is somewhere: what came is what left, and each drop has its reason.
 
-Two senders on n1 flood a socket on n2 that nobody reads. Each hop is closed by counting alone:
+Two senders on n1 flood a socket on n2 without a reader. Each hop is closed by counting alone:
 
     sent by the programs = dropped in front of n1's worker + n1's outbound verdicts
     sent by n1           = dropped in front of n2's worker + n2's inbound verdicts
@@ -103,7 +103,7 @@ def traffic(node: Node) -> dict[str, int]:
 
 
 def totals(node: Node) -> dict[str, int]:
-    """What the traffic of a peer is when nobody else sends: those of no peer are left out."""
+    """What the traffic of a peer is when no other host sends: those of no peer are left out."""
     counters = node.counters()
     unknown = {"outbound_no_route", "outbound_wrong_version", "inbound_unknown_sender"}
     drops = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"} - unknown

@@ -1,4 +1,4 @@
-"""The daemon as a process: signals at any moment, a log that nobody reads, few descriptors."""
+"""The daemon as a process: signals at any moment, a log without a reader, few descriptors."""
 
 from __future__ import annotations
 

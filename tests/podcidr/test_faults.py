@@ -10,7 +10,7 @@ from tests.support.kubecluster import Kube, until
 from tests.support.kubehostile import HOSTILE, HostileApi
 from tests.support.podcidr import controller, leader, ranges, served, source
 from udpoverlay.kubernetes.node import NodeView
-from udpoverlay.podcidr.reconciler import Term
+from udpoverlay.podcidr.reconciler import Reconciler
 
 LEASE = ("leases", "kube-system", "podcidr")
 
@@ -40,14 +40,14 @@ async def test_hostile_replies_end_nothing(double: Kube, name: str) -> None:
 async def test_an_unforeseen_error_gives_the_lease_to_another_replica(
     double: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Term.serve
+    real = Reconciler.serve
 
-    async def broken(self: Term, *rest: Any) -> None:
+    async def broken(self: Reconciler, *rest: Any) -> None:
         if self._leadership.identity == "a":
             raise ZeroDivisionError("unforeseen")
         await real(self, *rest)
 
-    monkeypatch.setattr(Term, "serve", broken)
+    monkeypatch.setattr(Reconciler, "serve", broken)
     async with controller(double, identity="a") as first:
         await until(lambda: first.status()["task_failures"] == 1, "it failed")
         assert "ZeroDivisionError" in first.status()["troubles"]["podcidr"]
@@ -57,7 +57,7 @@ async def test_an_unforeseen_error_gives_the_lease_to_another_replica(
             await leader(second)
             await double.node("n1")
             await served(double, "n1")
-        monkeypatch.setattr(Term, "serve", real)
+        monkeypatch.setattr(Reconciler, "serve", real)
         await double.node("n2")
         await served(double, "n1", "n2")
 

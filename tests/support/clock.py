@@ -48,5 +48,5 @@ class FakeClock:
         self._offset += seconds
 
     def set_wall(self, by: float) -> None:
-        """Somebody sets the wall clock."""
+        """Set the wall clock, as an administrator does."""
         self._offset += by

@@ -74,7 +74,7 @@ def tool(name: str) -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now.
+    """Return a TCP port of 127.0.0.1 without a listener now.
 
     Not one that the kernel hands out: between two starts of a server it would be given to the next
     outgoing connection of any program.
@@ -349,4 +349,4 @@ def _wait_for(address: str, deadline: float) -> None:
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
             return
         time.sleep(0.02)
-    raise AssertionError(f"nobody listens at {address}")
+    raise AssertionError(f"nothing listens at {address}")

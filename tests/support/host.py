@@ -126,7 +126,7 @@ async def proxy_to(server: EtcdServer) -> Proxy:
 
 @contextlib.asynccontextmanager
 async def unreachable(proxy: Proxy) -> AsyncIterator[None]:
-    """Nobody gets through the proxy inside the with block."""
+    """Nothing gets through the proxy inside the with block."""
     await proxy.stop()
     try:
         yield

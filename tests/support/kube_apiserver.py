@@ -38,7 +38,7 @@ def find() -> str:
 
 
 def signing_key() -> bytes:
-    """A fresh P-256 private key (RFC 5915), to sign service account tokens that nobody uses."""
+    """A fresh P-256 private key (RFC 5915), to sign service account tokens that are not used."""
     scalar = os.urandom(31).rjust(32, b"\x01")
     der = bytes.fromhex("303102010104 20") + scalar + bytes.fromhex("a00a06082a8648ce3d030107")
     body = base64.encodebytes(der).decode()

@@ -44,7 +44,7 @@ def with_mark(mark: str) -> list[int]:
 
 @contextlib.contextmanager
 def adopted() -> Iterator[Callable[[], set[int]]]:
-    """Yields what tells which processes started inside the block are left, whoever began them.
+    """Yields what tells which processes started inside the block are left, whatever began them.
 
     We adopt orphans meanwhile (PR_SET_CHILD_SUBREAPER). Looking for the namespaces of those that
     ended would not do: the kernel gives the number of a namespace that is gone to the next one,

@@ -68,7 +68,7 @@ class PodHost:
         return self.host.popen(argv, env={**given, **env})
 
     def probe(self, name: str) -> tuple[int, str]:
-        """What the kubelet gets; (0, "") while nobody listens."""
+        """What the kubelet gets; (0, "") while nothing listens."""
         asked = self.container[name]["httpGet"]
         ports = {each["name"]: each["containerPort"] for each in self.container["ports"]}
         address = f"127.0.0.1:{ports.get(asked['port'], asked['port'])}"

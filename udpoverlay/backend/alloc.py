@@ -131,7 +131,7 @@ class AllocNetwork:
         return {}
 
     def heard(self, seconds: float | None) -> int:
-        """Nobody sends to us."""
+        """No peer sends to us."""
         return 0
 
     def features(self) -> dict[str, str]:

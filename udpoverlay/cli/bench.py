@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the bench and show its results."""
     if args.plot:
         plot.check(args.plot)
-    told = Console(stderr=True, highlight=False)
+    log = Console(stderr=True, highlight=False)
     names, skipped = _choose(args.paths)
     facts = machine()
     with contextlib.ExitStack() as stack:
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
             if path and path != _STDOUT
         }
         rootless.enter()
-        bench = _measure(args, names, skipped, told)
+        bench = _measure(args, names, skipped, log)
         bench.facts = facts
         bench.outcomes = judge(args.link, bench.contest.ratio)
         _deliver(args, bench, files)
@@ -162,7 +162,7 @@ def _choose(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, s
 
 
 def _measure(
-    args: argparse.Namespace, names: tuple[str, ...], skipped: dict[str, str], told: Console
+    args: argparse.Namespace, names: tuple[str, ...], skipped: dict[str, str], log: Console
 ) -> Bench:
     """Build the hosts, run the plan, take the hosts down."""
     duos = [name for name in names if name in PATHS]
@@ -172,12 +172,12 @@ def _measure(
         with Testbed(
             duos,
             offload=args.link == "offload",
-            report=lambda step: told.print(f"… {step}"),
+            report=lambda step: log.print(f"… {step}"),
         ) as testbed:
-            return _measure_paths(args, testbed, names, skipped, told)
+            return _measure_paths(args, testbed, names, skipped, log)
     except LabError as error:
         if error.details:
-            told.print(error.details, markup=False)
+            log.print(error.details, markup=False)
         raise
 
 
@@ -186,26 +186,26 @@ def _measure_paths(
     testbed: Testbed,
     names: tuple[str, ...],
     skipped: dict[str, str],
-    told: Console,
+    log: Console,
 ) -> Bench:
     """Set the paths up and run the plan over those that came up."""
     paths: dict[str, Ready] = {}
     for name in names:
         if name not in PATHS:
             continue
-        told.print(f"… {name}: {PATHS[name].about}")
+        log.print(f"… {name}: {PATHS[name].about}")
         try:
             paths[name] = PATHS[name].set_up(testbed.duos[name], testbed.etcd)
         except UdpOverlayError as error:
             if args.paths or name in DEFAULT:
                 raise
-            # Somebody else's tunnel that does not come up must not end the bench of the others.
+            # A foreign tunnel that does not come up must not end the bench of the others.
             skipped[name] = str(error)
     others = {}
     if outside.NAME in names:
         others[outside.NAME] = outside.iperf3(testbed.duos[_DIRECT])
     contest = Contest(_plan(args, len(paths) + len(others)), paths, others)
-    with _progress(told, len(contest.schedule())) as report:
+    with _progress(log, len(contest.schedule())) as report:
         contest.run(report)
     return Bench(
         contest,
@@ -229,7 +229,7 @@ def _plan(args: argparse.Namespace, paths: int) -> Plan:
 
 @contextlib.contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
-    """Yields a function that is told each run: a bar on a terminal, a line a round elsewhere."""
+    """Yields a function to call with each run: a bar on a terminal, a line a round elsewhere."""
     if not console.is_terminal:
         last = ""
 

@@ -111,16 +111,16 @@ def run(args: argparse.Namespace) -> int:
 def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:
     """Build, prove, show; `then` gets the living cluster and the status, and its result is ours."""
     shown = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
-    told = Console(stderr=True, highlight=False)
+    progress = Console(stderr=True, highlight=False)
     names = [f"n{number + 1}" for number in range(args.nodes)]
     pairs_count = len(names) * (len(names) - 1)
     try:
-        with report.progress(told) as step:
+        with report.progress(progress) as step:
             cluster = Cluster(
                 names, program=udpoverlayd(), offload=args.link == "offload", report=step
             )
         with cluster:
-            with report.progress(told, pairs_count) as step:
+            with report.progress(progress, pairs_count) as step:
                 pairs = prove(cluster, seconds=args.seconds, report=step)
             passed = all(pair.passed for pair in pairs)
             if args.json:
@@ -129,11 +129,11 @@ def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:
                 report.show(shown, cluster.nodes.values(), pairs)
             if not passed:
                 for node in cluster.nodes.values():
-                    told.rule(f"{node.name}: last lines of {cluster.program.name}")
-                    told.print(escape(node.last_lines()))
+                    progress.rule(f"{node.name}: last lines of {cluster.program.name}")
+                    progress.print(escape(node.last_lines()))
             return then(cluster, 0 if passed else 1)
     except LabError as error:
         if error.details:
-            told.rule("last lines of its log")
-            told.print(escape(error.details))
+            progress.rule("last lines of its log")
+            progress.print(escape(error.details))
         raise

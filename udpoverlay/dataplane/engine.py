@@ -281,7 +281,7 @@ class Engine:
         )
         failure.__cause__ = error
         self._ended.set_exception(failure)
-        self._ended.exception()  # retrieved: nobody may be waiting yet
+        self._ended.exception()  # retrieved: there may be no waiter yet
 
 
 def open_sockets(bind: tuple[str, int]) -> Sockets:

@@ -29,7 +29,7 @@ _TX_DROPPED = 11
 
 
 def socket_drops(udp: socket.socket) -> int:
-    """Datagrams that found no room in the receive buffer of `udp`; 0 where it is not told."""
+    """Datagrams for which `udp` had no room; 0 where the kernel does not say."""
     try:
         data = udp.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
         return int(_MEMINFO.unpack(data)[_DROPS])

@@ -102,7 +102,7 @@ class SenderWatch:
     async def run(self) -> None:
         """Look whenever something was refused or answered, or a probe is due, until cancelled.
 
-        May be begun again after an error: without it a peer behind a NAT stays refused.
+        May be started again after an error: without it a peer behind a NAT stays refused.
         """
         alarm = asyncio.Event()
         loop = asyncio.get_running_loop()

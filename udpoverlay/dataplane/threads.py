@@ -38,7 +38,7 @@ class WorkerThreads:
             try:
                 worker.run()
             except BaseException as error:  # whatever it is, the loop must know
-                with contextlib.suppress(RuntimeError):  # closed: nobody is left to be told
+                with contextlib.suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(on_failure, error)
 
         self._started = True

@@ -25,7 +25,7 @@ NEIGHBOUR_BYTES_FILE = Path("/proc/sys/net/ipv4/neigh/default/unres_qlen_bytes")
 NEIGHBOUR_BYTES = 212992
 """Its value in Linux where it cannot be read."""
 NEIGHBOURS_MAX = 1024
-"""More than these the kernel does not keep unless it is told to (gc_thresh3)."""
+"""More than these the kernel does not keep unless gc_thresh3 is raised."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ def fit_send_buffer(udp: socket.socket, peers: int) -> None:
         each = int(NEIGHBOUR_BYTES_FILE.read_text())
     except (OSError, ValueError):
         each = NEIGHBOUR_BYTES
-    # The kernel doubles what it is told (net/core/sock.c, SO_SNDBUFFORCE).
+    # The kernel doubles the value (net/core/sock.c, SO_SNDBUFFORCE).
     wanted = BUFFER_BYTES + min(peers, NEIGHBOURS_MAX) * each // 2
     if udp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) != 2 * wanted:
         _enlarge(udp, fp.SO_SNDBUFFORCE, socket.SO_SNDBUF, wanted)

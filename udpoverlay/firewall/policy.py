@@ -83,7 +83,7 @@ def _dropping(listed: str) -> list[str]:
 
 
 async def _of_legacy_iptables() -> list[tuple[str, str]]:
-    """The same of the older kind, which has tables only where somebody made them."""
+    """The same of the older kind, which has tables only where they were made."""
     return await _of_iptables("iptables-legacy") if "filter" in _legacy_tables() else []
 
 

@@ -1,6 +1,6 @@
 """JSON as Go's encoding/json reads and writes it.
 
-Owns: the rules that every document of flannel is subject to, whoever wrote it:
+Owns: the rules that every document of flannel is subject to, whatever wrote it:
 - a key finds its field without regard to case; of several that do, the last one counts
   (so an object is a sequence of pairs here, never a dict);
 - `null` leaves a scalar field as it was; other types must fit exactly ("24", 24.0 and 2e1 are no

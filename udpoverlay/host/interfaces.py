@@ -1,4 +1,4 @@
-"""Which interface carries the tunnel, and which address peers are told.
+"""Which interface carries the tunnel, and which address is published to peers.
 
 Owns: the order of the lookups, the rules of each, the order of an interface's addresses, the public
 address, the tunnel's MTU. Pure: it judges a HostView and never looks at the host itself.
@@ -114,7 +114,7 @@ def tunnel_mtu(choice: Choice, overhead: int) -> int:
 def choose_interface(
     wanted: Wanted, stack: Stack, view: HostView, failed: Callable[[str], None]
 ) -> Choice:
-    """The first lookup that succeeds decides; `failed` is told about each one that does not.
+    """The first lookup that succeeds decides; `failed` is called for each one that does not.
 
     Raises OperatorError that names everything tried and what the host has.
     """

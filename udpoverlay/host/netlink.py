@@ -151,7 +151,7 @@ class Netlink:
         """Give link `index` the single address `address` (/32 or /128), without broadcast.
 
         It can be used at once: an IPv6 address is not looked for on the link first (RFC 4862 5.4),
-        where a tunnel has nobody who could have it.
+        where a tunnel has no neighbour to ask.
         """
         fields = {
             "index": index,

@@ -6,7 +6,7 @@ name comes from. A manager that does not listen is logged once and costs nothing
     READY=1       the subnet file is written, packets flow
     STATUS=…      one line for a person (systemctl status)
     WATCHDOG=1    both the event loop and the packets' threads are alive (WatchdogSec=)
-    STOPPING=1    a signal came; what was begun is undone
+    STOPPING=1    a signal came; what was started is undone
 """
 
 from __future__ import annotations

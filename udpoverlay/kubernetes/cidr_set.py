@@ -1,7 +1,7 @@
 """Which range a Node gets, where the cluster's controller-manager hands out none.
 
 Owns: the rules for --cluster-cidr and the node mask sizes (kube-controller-manager's nodeipam), and
-the books of who holds what. Must not know: how a Node is read or written (controller.py).
+who holds what. Must not know: how a Node is read or written (controller.py).
 
 A pool is cut into slots, one per Node. A range that a Node already has marks every slot it touches,
 whatever its size and origin, so an overlapping range can never be handed out:
@@ -22,7 +22,7 @@ from netaddr import IPNetwork
 from udpoverlay.errors import OperatorError, OutOfSubnets
 from udpoverlay.kubernetes.node import NodeView, NotALease, parse_cidr
 
-__all__ = ["Books", "Finding", "Pool", "pools_of"]
+__all__ = ["CidrAllocator", "Finding", "Pool", "pools_of"]
 
 DEFAULT_NODE_LENGTH = {4: 24, 6: 64}
 """kube-controller-manager's defaults."""
@@ -148,7 +148,7 @@ def _pool(network: IPNetwork, own: int | None, shared: int | None) -> Pool:
     return Pool(network, length)
 
 
-class Books:
+class CidrAllocator:
     """Who holds which range. Every rule about overlap is here; nothing here waits or writes."""
 
     def __init__(self, pools: Sequence[Pool]) -> None:

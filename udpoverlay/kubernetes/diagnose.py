@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from udpoverlay.errors import OperatorError, OutOfSubnets, RegistryError
-from udpoverlay.kubernetes.cidr_set import Books, Pool, pools_of
+from udpoverlay.kubernetes.cidr_set import CidrAllocator, Pool, pools_of
 from udpoverlay.kubernetes.client import KubeClient
 from udpoverlay.kubernetes.errors import KubeDenied
 from udpoverlay.kubernetes.node import NodeView, NotALease, pod_networks
@@ -123,8 +123,8 @@ def why_no_pod_cidr(name: str, nodes: Mapping[str, NodeView], conf: NetConf) -> 
             f" (kubeadm init --pod-network-cidr={ranges}), or let us do it: kubectl apply -f "
             "deploy/kubernetes/podcidr-controller.yaml",
         )
-    books = _books(have, conf)
-    if books is not None and min(books.free()) == 0:
+    allocator = _allocator(have, conf)
+    if allocator is not None and min(allocator.free()) == 0:
         return Why(
             f"Node {name} has no podCIDR and all ranges of {ranges} are held",
             "delete Nodes that are gone (kubectl get nodes; kubectl delete node NAME) or enlarge "
@@ -133,12 +133,12 @@ def why_no_pod_cidr(name: str, nodes: Mapping[str, NodeView], conf: NetConf) -> 
     return Why(
         f"Node {name} has no podCIDR though {len(have)} of {len(nodes)} Nodes have one",
         f"what hands them out has stopped or is late: kubectl describe node {name} (events), "
-        f"kubectl -n kube-system get lease; by hand: {_by_hand(name, books)}",
+        f"kubectl -n kube-system get lease; by hand: {_by_hand(name, allocator)}",
     )
 
 
-def _books(have: list[NodeView], conf: NetConf) -> Books | None:
-    """What a controller would have in its books, by the sizes that other Nodes have."""
+def _allocator(have: list[NodeView], conf: NetConf) -> CidrAllocator | None:
+    """What a controller would have allocated, by the sizes that other Nodes have."""
     sizes: dict[int, int] = {}
     for view in have:
         try:
@@ -157,15 +157,15 @@ def _books(have: list[NodeView], conf: NetConf) -> Books | None:
             return None
     if not pools:
         return None
-    books = Books(pools)
+    allocator = CidrAllocator(pools)
     for view in have:
-        books.adopt(view)
-    return books
+        allocator.adopt(view)
+    return allocator
 
 
-def _by_hand(name: str, books: Books | None) -> str:
+def _by_hand(name: str, allocator: CidrAllocator | None) -> str:
     try:
-        given = [str(net) for net in books.allocate(name)] if books is not None else []
+        given = [str(net) for net in allocator.allocate(name)] if allocator is not None else []
     except OutOfSubnets:
         given = []
     given = given or ["A.B.C.0/24"]

@@ -12,7 +12,7 @@ last. Must not know: what a Node means (registry/kubernetes/annotations.py), who
 What is known is replaced by what can be read, and by nothing else: a list that is not whole, an
 event that cannot be read, a Node that can only be named leave everything as it was.
 
-A follower is told the *names* of Nodes that changed and reads them from here when it gets round to
+A follower gets the *names* of Nodes that changed and reads them from here when it gets round to
 it. However slow it is, it holds one name a Node: flannel's event queue (EVENT_QUEUE_DEPTH) has no
 counterpart because there is nothing that could overflow.
 """
@@ -130,7 +130,7 @@ class NodeFeed:
         self._events = 0
         self._lost = False
         self._highest = 0
-        """The newest version that the server ever told."""
+        """The newest version that the server ever sent."""
         self._refused = 0
         self._report = RateLimited(_log, clock.monotonic, per_minute=2)
 
@@ -222,7 +222,7 @@ class NodeFeed:
             raise KubeUndecodable("a watch of Nodes ended without a single event")
 
     async def _check(self, opened: asyncio.Event) -> None:
-        """Return when the server's present version lies before what it told us already.
+        """Return when the server's present version lies before one that it sent already.
 
         A watch from a future version would wait for it silently. Asked once a watch, after it was
         opened: a server that is replaced in between cannot slip through.

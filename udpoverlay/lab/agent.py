@@ -11,7 +11,7 @@ every process of the PID namespace with the agent; the network namespace goes wi
     reply   {"id": 7, "result": null}  or  {"id": 7, "error": "…", "errno": 17}
 
 A call names a function in `__all__` of a module of OFFERED (lab/actions/); it runs in a
-thread of its own, so a long one blocks nobody. Must not know: who asks, and why.
+thread of its own, so a long one blocks no other. Must not know: who asks, and why.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Overlay:
 class Cluster:
     """`names` hosts, a switch, an etcd and an overlay, ready when the constructor returns.
 
-    `report` is told each step in a few words. When one fails, nothing is left.
+    `report` is called with each step in a few words. When one fails, nothing is left.
     """
 
     def __init__(

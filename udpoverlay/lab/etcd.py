@@ -97,7 +97,7 @@ class Etcd:
             status, body = self._host.call(
                 web.request, address=self._address, method="GET", path="/health"
             )
-        except KernelError:  # nobody listens yet
+        except KernelError:  # etcd does not listen yet
             return False
         return status == 200 and '"true"' in body
 

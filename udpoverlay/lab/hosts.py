@@ -149,7 +149,7 @@ class Host:
                     self._socket, MAX_MESSAGE, MAX_DESCRIPTORS
                 )
             except ConnectionResetError:
-                # It ended with requests of ours unread. That is told once, and before the answers
+                # It ended with requests of ours unread. That comes once, and before the answers
                 # that it sent (unix_release_sock, __skb_try_recv_datagram): they are read next.
                 continue
             except OSError:

@@ -102,7 +102,7 @@ def _pairs(pairs: Iterable[PairResult]) -> Table:
 
 @contextmanager
 def progress(console: Console, total: int | None = None) -> Iterator[Callable[[str], None]]:
-    """Yields a function that is told each step: a moving line on a terminal, lines elsewhere."""
+    """Yields a function to call with each step: a moving line on a terminal, lines elsewhere."""
     if not console.is_terminal:
         yield lambda step: console.print(f"… {step}", highlight=False)
         return

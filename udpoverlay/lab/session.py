@@ -109,7 +109,7 @@ class Keeper:
             raise OperatorError("a lab is being kept already", fix="udpoverlay lab down") from None
 
     def serve(self, hosts: Mapping[str, Host]) -> None:
-        """Answer until told to bring the lab down."""
+        """Answer until asked to bring the lab down."""
         down = threading.Event()
         self._listener.listen()
         threading.Thread(target=self._accept, args=(hosts, down), daemon=True).start()

@@ -81,7 +81,7 @@ class _Run:
     """The sockets and threads of one test.
 
     The threads do not keep this process alive. However the test is left, blocked ones are woken,
-    and the sockets are closed when nobody uses them any more.
+    and the sockets are closed when they are not used any more.
     """
 
     def __init__(self, *sockets: socket.socket) -> None:

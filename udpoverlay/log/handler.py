@@ -129,6 +129,6 @@ def lines_lost() -> int:
 
 
 def write_text(text: str) -> None:
-    """Write `text` among the lines as it is: a dump for whoever debugs the process."""
+    """Write `text` among the lines as it is: a dump, for debugging."""
     for each in _ours():
         each.write(text)

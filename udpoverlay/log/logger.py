@@ -46,7 +46,7 @@ class Log:
         self.emit(logging.ERROR, event, fields, 2)
 
     def exception(self, event: str, /, *, error: BaseException, **fields: object) -> None:
-        """Log an exception that nobody expected, with its traceback inside the same line."""
+        """Log an unexpected exception, with its traceback inside the same line."""
         fields["error"] = f"{type(error).__name__}: {error}"
         self.emit(logging.ERROR, event, fields, 2, error)
 

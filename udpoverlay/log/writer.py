@@ -1,9 +1,9 @@
 """Lines to a descriptor that may take none: `write` returns at once, whatever the reader does.
 
-Owns: the queue, its thread, what is lost and how that is told. Must not know: what a line says.
+Owns: the queue, its thread, what is lost and how that is reported. Must not know: what a line says.
 
 A pipe that is full, a terminal that was stopped and a slow disk all make write(2) wait, and
-O_NONBLOCK belongs to whoever shares the descriptor: so a thread waits. Lines beyond the queue's
+O_NONBLOCK belongs to all who share the descriptor: so a thread waits. Lines beyond the queue's
 limit, and lines that the descriptor refuses, are lost; where they are missing, one line says how
 many as soon as lines flow again.
 """
@@ -107,7 +107,7 @@ class Writer:
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # the descriptor was made non-blocking by somebody else
+            except BlockingIOError:  # the descriptor was made non-blocking by another process
                 waiting = select.poll()
                 waiting.register(self._fd, select.POLLOUT)
                 waiting.poll()

@@ -1,7 +1,7 @@
 """What a host does next to get its subnet, given what the registry holds: a value, no request.
 
 Owns: the order of flannel pkg/subnet/etcd/local_manager.go, tryAcquireLease:
-our own lease if it fits the configuration → the previous subnet if nobody has it → a free one.
+our own lease if it fits the configuration → the previous subnet if it is free → a free one.
 Must not know: requests, retries. The registry carries one decision out as one conditional
 transaction, lists again and asks again until it has a lease:
 
@@ -46,7 +46,7 @@ class Listing:
     leases: tuple[Lease, ...]
     """In the registry's order (etcd: by key)."""
     occupied: tuple[Subnet, ...] = ()
-    """Subnets whose entries cannot be read: somebody may use them, so they are not free."""
+    """Subnets whose entries cannot be read: they may be in use, so they are not free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def decide(
     An entry is ours when its PublicIP is. An entry of ours that does not fit and is a reservation
     is left alone: an administrator wrote it. A claim that can be no host's subnet (model/place.py)
     takes no range from anyone. `conf` is validated.
-    Raises OutOfSubnets; OperatorError when leases cannot be told apart (no IPv4).
+    Raises OutOfSubnets; OperatorError when leases cannot be distinguished (no IPv4).
     """
     if not conf.enable_ipv4:
         raise OperatorError(

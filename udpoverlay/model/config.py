@@ -1,4 +1,4 @@
-"""What the daemon was told to do: one frozen dataclass, one docstring a field.
+"""The daemon's configuration: one frozen dataclass, one docstring a field.
 
 Owns: names, types and defaults of settings. Must not know: how a flag or an environment variable is
 spelled (cli/) or what carries a setting out. Defaults are flanneld's (flannel main.go).

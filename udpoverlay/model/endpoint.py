@@ -16,7 +16,7 @@ __all__ = ["Endpoint", "Way"]
 class Way(Enum):
     """Where this host's kernel sends a datagram for some address."""
 
-    UNDERLAY = "out on the underlay, as far as can be told"
+    UNDERLAY = "out on the underlay, as far as is known"
     TUNNEL = "into our own tunnel device"
     LOCAL = "to this host itself"
     BROADCAST = "to all hosts of a link"

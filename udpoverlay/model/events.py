@@ -19,7 +19,7 @@ __all__ = ["Added", "Event", "Removed", "Snapshot"]
 class Snapshot:
     """All leases that the registry holds at `revision`; what is not in it is gone.
 
-    `lost_history`: the registry does not continue what it told before, because its store was wiped,
+    `lost_history`: the registry does not continue what it sent before, because its store was wiped,
     replaced or restored from an older copy: a missing lease was forgotten rather than given up.
     """
 

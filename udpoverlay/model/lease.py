@@ -79,7 +79,7 @@ class Lease:
     """A subnet and who holds it.
 
     `expires_at` is in seconds of the registry's clock parameter (model/schedule.py), None when it
-    never runs out (a reservation) or is not known (other hosts' leases: nobody needs it).
+    never runs out (a reservation) or is not known (other hosts' leases: it is not needed).
     `revision` is the registry's version of this entry, for conditional renewal; 0 when it has none.
     `registry_lease` is etcd's lease id, 0 for a reservation or a registry without lease ids.
     """

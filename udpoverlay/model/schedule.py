@@ -4,7 +4,7 @@ Owns: the times of flannel pkg/subnet/etcd/local_manager.go (CompleteLease).
 Must not know: what is renewed. Times are seconds.
 
 Two clocks, because each lies in its own way: the monotonic clock stands still while the machine is
-suspended, the wall clock jumps when somebody sets it. A lease is as old as the clock that ran
+suspended, the wall clock jumps when it is set. A lease is as old as the clock that ran
 further says. Waking from suspend or a jump forward renews too early, which is harmless; a jump
 backward changes nothing.
 """
@@ -29,7 +29,7 @@ RETRY_SECONDS = 60.0
 """Pause after a renewal that failed; tried for ever."""
 
 LONGEST_SLEEP = 30.0
-"""Nobody may sleep longer than this without looking at both clocks again."""
+"""The longest sleep without another look at both clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +91,5 @@ class Renewal:
         return replace(self, retry_at=now)
 
     def renewed(self, granted: Moment, term: float | None) -> Renewal:
-        """Return the plan after a success, or after somebody else wrote our entry."""
+        """Return the plan after a success, or after another client wrote our entry."""
         return replace(self, granted=granted, term=term, retry_at=None)

@@ -78,7 +78,7 @@ class AdminServer:
             self._remove_stale()
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
-                # The mode of the file is that of the descriptor: nobody can slip in between
+                # The mode of the file is that of the descriptor: no connection can slip in between
                 # bind and a later chmod, and the umask of other threads stays as it is.
                 os.fchmod(sock.fileno(), stat.S_IRUSR | stat.S_IWUSR)
                 sock.bind(self._path)

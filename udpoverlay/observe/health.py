@@ -1,7 +1,7 @@
 """The health server: what probes of Kubernetes and of systemd's watchers ask.
 
 Owns: flanneld's two paths, byte for byte (flannel main.go, mustRunHealthz), and /statusz, which
-says more. Must not know: what readiness takes; it is told.
+says more. Must not know: what readiness takes.
 
     /healthz   200 "flanneld is running"
     /readyz    200 "flanneld is ready", 503 "flanneld is not ready yet"; never goes back

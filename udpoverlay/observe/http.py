@@ -7,8 +7,8 @@ know: what is asked, and who may ask.
       │        request_seconds                 response_seconds
       └─ no room: the connection that has waited longest for its request goes
 
-Connections cost descriptors, which a registry needs more. So there are few, and whoever takes long
-to ask makes room for the next: half-open requests, as many as there may be, keep nobody out.
+Connections cost descriptors, which a registry needs more. So there are few, and a client that
+takes long to ask makes room for the next: half-open requests keep no other client out.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class HttpServer:
             self._pause(listener)
             return
         if len(self._connections) >= self._room:
-            return  # somebody is on his way out
+            return  # a slot is about to be free
         try:
             accepted, _ = listener.accept()
         except OSError as error:

@@ -61,7 +61,7 @@ class _Peer:
     lease: Lease
     refusal: Refusal | None = None
     """None also for a claim that waits: the plan knows."""
-    told: Refusal | None = None
+    reported: Refusal | None = None
     """What was last reported of it in `Changes.refused`."""
 
 
@@ -86,7 +86,7 @@ class Peers:
         self._unsettled: set[SubnetKey] = set()
         """Leases that `recheck` looks at."""
         self._judged: list[SubnetKey] = []
-        """Leases whose refusal, if there is one, is still to be told."""
+        """Leases whose refusal, if there is one, is still to be reported."""
 
     # ------------------------------------------------------------------ what others may ask
 
@@ -138,7 +138,7 @@ class Peers:
         elif isinstance(event, Removed):
             yield self._remove(event.subnet.key)
         else:
-            yield self._told(self._added(event.lease))
+            yield self._reported(self._added(event.lease))
 
     def expire(self, now: float) -> Changes:
         """Remove every held peer that did not come back within the term."""
@@ -152,7 +152,7 @@ class Peers:
         for number, key in enumerate(list(self._unsettled), 1):
             peer = self._peers.get(key)
             if peer is not None:
-                changes = self._told(self._judge(key, peer))
+                changes = self._reported(self._judge(key, peer))
                 if number % STEP == 0 or changes.routes or changes.refused:
                     yield changes
 
@@ -181,7 +181,7 @@ class Peers:
         yield changes
         # At the end: what had to wait may have got its range from a lease that came after it.
         while self._judged:
-            yield self._told(Changes())
+            yield self._reported(Changes())
 
     # ------------------------------------------------------------------ one lease
 
@@ -231,8 +231,10 @@ class Peers:
     def _drop(self, key: SubnetKey) -> list[RouteChange]:
         changes = self._plan.drop(key)
         for change in changes:
-            if change.before is None:  # it waited for this; whoever waits again is told of again
-                self._peers[change.lease.subnet.key].told = None
+            if (
+                change.before is None
+            ):  # it waited for this; if it waits again, that is reported again
+                self._peers[change.lease.subnet.key].reported = None
         return changes
 
     def _displaced(self, key: SubnetKey, lease: Lease) -> list[SubnetKey]:
@@ -245,16 +247,16 @@ class Peers:
     def _refusal(self, key: SubnetKey, peer: _Peer) -> Refusal | None:
         return peer.refusal or (Refusal.OVERLAP if self._plan.waits(key) else None)
 
-    def _told(self, changes: Changes) -> Changes:
+    def _reported(self, changes: Changes) -> Changes:
         """Add to `changes` what was judged and has no route now, a step's worth of it."""
         for key in self._judged[:STEP]:
             peer = self._peers.get(key)
             if peer is None:
                 continue
             refusal = self._refusal(key, peer)
-            if refusal is not None and refusal is not peer.told:
+            if refusal is not None and refusal is not peer.reported:
                 holder = self._plan.holder(key) if refusal is Refusal.OVERLAP else None
                 changes.refused.append(Refused(peer.lease, refusal, holder))
-            peer.told = refusal
+            peer.reported = refusal
         del self._judged[:STEP]
         return changes

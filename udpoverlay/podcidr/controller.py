@@ -3,14 +3,14 @@
 Owns: the order in which ranges are promised, written and freed, and which taints are removed.
 Must not know: which range (cidr_set.py), who acts (election.py).
 
-    Lease taken ──► fresh list of all Nodes ──► books: what Nodes have, and what was promised
+    Lease taken ──► fresh list of all Nodes ──► allocations: what Nodes have, and what was promised
         │                                          │
         │            Node without podCIDR ◄────────┘ ◄── watch
         │                  │ allocate, promise in the Lease, patch with the Node's version
         ▼                  ▼
     Lease lost: forget everything; begin again when it is ours
 
-Nothing is kept but in the cluster itself: the Nodes are the books, so a restart loses nothing.
+Nothing is kept but in the cluster itself: the Nodes have what was allocated.
 spec.podCIDR cannot be changed once it is set; the server sees to that.
 """
 
@@ -28,7 +28,7 @@ from udpoverlay.kubernetes.errors import KubeDenied
 from udpoverlay.kubernetes.nodes import Follower, News, NodeFeed
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.podcidr.election import Leadership, LeadershipLost, Promises
-from udpoverlay.podcidr.reconciler import NODE_RIGHTS, Term
+from udpoverlay.podcidr.reconciler import NODE_RIGHTS, Reconciler
 from udpoverlay.supervisor import Supervisor
 
 __all__ = ["PodCidrController"]
@@ -61,11 +61,11 @@ class PodCidrController:
         self._supervisor = Supervisor(clock)
         self._report = RateLimited(_log, clock.monotonic, per_minute=2)
         self._feed: NodeFeed | None = None
-        self._term: Term | None = None
+        self._reconciler: Reconciler | None = None
 
     def status(self) -> dict[str, Any]:
         """Facts as JSON; what only the leader knows is null elsewhere."""
-        term = self._term
+        reconciler = self._reconciler
         facts: dict[str, Any] = {
             "schema": 1,
             "identity": self._leadership.identity,
@@ -79,14 +79,14 @@ class PodCidrController:
             "failed": None,
             "findings": None,
         }
-        if term is not None:
-            free = zip(self._pools, term.books.free(), strict=True)
+        if reconciler is not None:
+            free = zip(self._pools, reconciler.allocator.free(), strict=True)
             facts |= {
-                "nodes": len(term.known),
+                "nodes": len(reconciler.known),
                 "free": {str(pool.network): count for pool, count in free},
-                "starved": sorted(term.starved),
-                "failed": sorted(term.failed),
-                "findings": [f"Node {each.node}: {each.text}" for each in term.findings],
+                "starved": sorted(reconciler.starved),
+                "failed": sorted(reconciler.failed),
+                "findings": [f"Node {each.node}: {each.text}" for each in reconciler.findings],
             }
         return facts
 
@@ -117,13 +117,13 @@ class PodCidrController:
                 except LeadershipLost as error:
                     _log.warning("not the leader any more", why=error.what)
                 finally:
-                    self._term = self._feed = None
+                    self._reconciler = self._feed = None
         finally:
             await self._leadership.release()
 
     async def _act(self, promises: Promises) -> None:
-        """One term. The list of Nodes is made after the Lease was taken, hence after every write
-        that the last holder finished."""
+        """Lead. The list of Nodes is made after the Lease was taken, hence after every write that
+        the last holder finished."""
         feed = NodeFeed(self._client, frozenset(), clock=self._clock, on_denied=self._on_denied)
         self._feed = feed
         await aio.first_to_end(
@@ -133,19 +133,19 @@ class PodCidrController:
     async def _serve(self, feed: NodeFeed, promises: Promises) -> None:
         follower = feed.follow()
         await follower.next()
-        self._term = term = Term(
+        self._reconciler = reconciler = Reconciler(
             self._client, self._leadership, self._pools, self._remove_taints, self._report
         )
-        term.inherit(feed.nodes, promises)
+        reconciler.inherit(feed.nodes, promises)
         _log.info("leading", nodes=len(feed.nodes), promised=len(promises))
-        await term.serve(feed.nodes, feed.nodes, feed.unreadable)
+        await reconciler.serve(feed.nodes, feed.nodes, feed.unreadable)
         while True:
-            news = await self._news(follower, retry=bool(term.failed))
+            news = await self._news(follower, retry=bool(reconciler.failed))
             if news.lost_history:
                 _log.error("the API server was restored from an older copy")
-                term.restored()
-            names = term.known | feed.nodes.keys() if news.reset else news.names
-            await term.serve(feed.nodes, names, feed.unreadable)
+                reconciler.restored()
+            names = reconciler.known | feed.nodes.keys() if news.reset else news.names
+            await reconciler.serve(feed.nodes, names, feed.unreadable)
 
     async def _news(self, follower: Follower, *, retry: bool) -> News:
         """What changed; nothing, after a while, when there is something to try again."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from udpoverlay.clock import Clock, SystemClock
 from udpoverlay.errors import KernelError, RegistryError
-from udpoverlay.kubernetes.cidr_set import Books, Finding, Pool
+from udpoverlay.kubernetes.cidr_set import CidrAllocator, Finding, Pool
 from udpoverlay.kubernetes.client import Json, KubeClient
 from udpoverlay.kubernetes.diagnose import missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeNotFound
@@ -29,7 +29,7 @@ __all__ = ["BootClock", "ControllerSettings", "check", "run"]
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """What a replica was told."""
+    """The configuration of a replica."""
 
     pools: tuple[Pool, ...]
     source: KubeConfigSource
@@ -107,7 +107,7 @@ async def check(settings: ControllerSettings) -> Json:
     """What a leader would find, without acting: the same facts as its /status, and who leads."""
     client = KubeClient(load_access(settings.source))
     try:
-        books = Books(settings.pools)
+        allocator = CidrAllocator(settings.pools)
         findings: list[Finding] = []
         without: list[str] = []
         count = 0
@@ -116,14 +116,14 @@ async def check(settings: ControllerSettings) -> Json:
                 async for page in pages:
                     count += len(page.nodes) + len(page.odd)
                     for view in page.nodes:
-                        findings += books.adopt(view)
+                        findings += allocator.adopt(view)
                         if not (view.pod_cidr or view.pod_cidrs):
                             without.append(view.name)
                     findings += [Finding(odd.name, odd.why, "") for odd in page.odd]
         except KubeDenied as error:
             why = why_denied(error, await missing_rights(client, NODE_RIGHTS))
             raise RegistryError(why.what, fix=why.fix) from error
-        free = zip(settings.pools, books.free(), strict=True)
+        free = zip(settings.pools, allocator.free(), strict=True)
         return {
             "schema": 1,
             "holder": await _holder(client, settings),

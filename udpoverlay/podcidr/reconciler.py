@@ -1,4 +1,4 @@
-"""One term of the podCIDR controller: the books of who has what, and the writes that follow.
+"""What the leader does: knows who has which podCIDR, and writes those that are missing.
 
 Owns: what a Node needs (a range, a taint less), the order promise → write, and what each refusal of
 a write means. Must not know: who acts (election.py), when to look again (controller.py).
@@ -20,7 +20,7 @@ from netaddr import IPNetwork
 
 from udpoverlay import aio
 from udpoverlay.errors import OutOfSubnets, RegistryError
-from udpoverlay.kubernetes.cidr_set import Books, Finding, Pool
+from udpoverlay.kubernetes.cidr_set import CidrAllocator, Finding, Pool
 from udpoverlay.kubernetes.client import Json, KubeClient
 from udpoverlay.kubernetes.diagnose import Right, missing_rights, why_denied
 from udpoverlay.kubernetes.errors import KubeDenied, KubeInvalid, KubeModified, KubeNotFound
@@ -28,7 +28,7 @@ from udpoverlay.kubernetes.node import NodeView, NotALease, parse_cidr
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.podcidr.election import Leadership, LeadershipLost, Promise, Promises
 
-__all__ = ["NODE_RIGHTS", "Term"]
+__all__ = ["NODE_RIGHTS", "Reconciler"]
 
 _log = get_logger(__name__)
 
@@ -49,7 +49,7 @@ _Change = Callable[[NodeView], Json | None]
 """The part of spec to write, given the Node as it is; None when nothing is to be done."""
 
 
-class Term:
+class Reconciler:
     """Made when the Lease became ours, thrown away when it no longer is."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Term:
         remove_taints: Collection[str],
         report: RateLimited,
     ) -> None:
-        self.books = Books(pools)
+        self.allocator = CidrAllocator(pools)
         self.starved: set[str] = set()
         """Nodes for which no range is free."""
         self.failed: set[str] = set()
@@ -82,11 +82,11 @@ class Term:
 
     @property
     def known(self) -> frozenset[str]:
-        """Names of the Nodes in the books."""
+        """Names of the Nodes that it knows."""
         return frozenset(self._nodes)
 
     def inherit(self, nodes: Mapping[str, NodeView], promises: Promises) -> None:
-        """Open the books: what Nodes have first, then what the last holder was about to give.
+        """Take stock: what Nodes have first, then what the last holder was about to give.
 
         A promise to a Node that is gone, was recreated or has its range is void: the write that it
         announced can only be refused.
@@ -104,10 +104,10 @@ class Term:
             except NotALease as error:
                 _log.error("a promise in the Lease is void", node=name, why=str(error))
                 continue
-            if self.books.clash(name, networks):
+            if self.allocator.clash(name, networks):
                 _log.error("a promise is void: the range has another holder", node=name)
                 continue
-            self.books.hold(name, networks)
+            self.allocator.hold(name, networks)
             self._promised[name] = networks
 
     def restored(self) -> None:
@@ -135,7 +135,7 @@ class Term:
         await self._give(sorted(todo))
         await _for_all(self._untaint, (name for name in sorted(todo) if self._tainted(name)))
 
-    # ------------------------------------------------------------------ books
+    # ------------------------------------------------------------------ allocations
 
     def _look(self, view: NodeView) -> bool:
         """Write down what a Node has. True when that freed something."""
@@ -149,15 +149,15 @@ class Term:
             return self._forget(name) if recreated else False
         self._promised.pop(name, None)
         self.starved.discard(name)
-        held = self.books.held(name)
-        findings = self.books.adopt(view)
+        held = self.allocator.held(name)
+        findings = self.allocator.adopt(view)
         if findings != self._findings.get(name, []):
             for finding in findings:
                 _log.warning("odd podCIDR", node=name, what=finding.text, fix=finding.fix)
         self._findings.pop(name, None)
         if findings:
             self._findings[name] = findings
-        return bool(set(held) - set(self.books.held(name)))
+        return bool(set(held) - set(self.allocator.held(name)))
 
     def _gone(self, name: str) -> bool:
         self._nodes.pop(name, None)
@@ -168,8 +168,8 @@ class Term:
         self._promised.pop(name, None)
         self._findings.pop(name, None)
         self.starved.discard(name)
-        freed = self.books.held(name)
-        if self.books.release(name):
+        freed = self.allocator.held(name)
+        if self.allocator.release(name):
             _log.info("range freed", node=name, cidrs=freed)
         return bool(freed)
 
@@ -216,7 +216,7 @@ class Term:
         if name in self._promised:
             return True
         try:
-            networks = self.books.held(name) or self.books.allocate(name)
+            networks = self.allocator.held(name) or self.allocator.allocate(name)
         except OutOfSubnets as error:
             self.starved.add(name)
             self._report.error("full", "no range for a node", node=name, why=str(error))

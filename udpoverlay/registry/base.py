@@ -91,7 +91,7 @@ class RenewingRegistry(Registry, Protocol):
     def watch_own(self, lease: Lease) -> AsyncIterator[Event]:
         """Changes of exactly this host's entry, for ever; Removed when it is deleted or ran out.
 
-        Added has `foreign` set when the entry got its term from somebody else than this client.
+        Added has `foreign` set when the entry got its term from another client.
 
         After the registry lost its history (events.Snapshot) a Snapshot with `lost_history` comes
         instead, empty when our entry is gone: that is no revocation.

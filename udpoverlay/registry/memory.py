@@ -51,7 +51,7 @@ class MemoryStore:
         return self._grants
 
     def put(self, lease: Lease) -> Lease:
-        """Write an entry whoever holds it; return it with its new revision."""
+        """Write an entry, also one of another holder; return it with its new revision."""
         self.revision += 1
         stored = replace(lease, revision=self.revision)
         self._entries[lease.subnet] = stored
@@ -159,7 +159,7 @@ class MemoryRegistry:
         return self._put(replace(lease, attrs=attrs), reservation)
 
     async def complete(self, lease: Lease) -> None:
-        """Nobody to tell."""
+        """There is no data path to report."""
 
     async def watch(self) -> AsyncIterator[Event]:
         """See registry.base."""
@@ -202,7 +202,7 @@ class MemoryRegistry:
         return {}
 
     def watch_age(self) -> float | None:
-        """A change is told at once, so silence is as good as a word."""
+        """A change comes at once, so what is known is always up to date."""
         return 0.0 if self._watched else None
 
     async def aclose(self) -> None:

@@ -175,7 +175,7 @@ def test_many_threads_share_one_limit() -> None:
 
     def worker() -> None:
         start.wait()
-        # One second of everybody's clock in 2,000 steps.
+        # One second of all clocks in 2,000 steps.
         granted.append(sum(limiter.take(SECOND + step * SECOND // 2000) for step in range(2000)))
 
     threads = [threading.Thread(target=worker) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""What is counted of each peer: every packet whose peer is known, once, and nobody else's."""
+"""What is counted of each peer: every packet whose peer is known, once, and no other."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ MUTANTS = (
         name="forwarding-not-looked-at",
         bug="with ip_forward off no packet reaches a container, and nothing says why",
         file=_DAEMON,
-        old="        _aside(look_at_forwarding(plan.backend.network, network.device)),\n",
+        old="        _forever(look_at_forwarding(plan.backend.network, network.device)),\n",
         new="",
         tests=("tests/daemon/test_daemon.py",),
     ),

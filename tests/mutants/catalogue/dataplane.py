@@ -113,8 +113,8 @@ MUTANTS = (
         name="device-without-close-on-exec",
         bug="a program that the daemon starts keeps the TUN device alive after its end",
         file=_TUN,
-        old="    os.set_inheritable(queue.fileno(), False)\n",
-        new="",
+        old="fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR",
+        new="fcntl.F_DUPFD, _FIRST_DESCRIPTOR",
         tests=("tests/dataplane/test_descriptors.py",),
     ),
     Mutant(

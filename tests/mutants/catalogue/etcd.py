@@ -70,7 +70,7 @@ MUTANTS = (
     ),
     Mutant(
         name="unreadable-subnet-is-free",
-        bug="a host gets a subnet whose entry cannot be read although somebody uses it",
+        bug="a host gets a subnet whose entry cannot be read although it is in use",
         file=_REGISTRY,
         old="            return Listing(tuple(listed.leases), tuple(listed.unreadable))\n",
         new="            return Listing(tuple(listed.leases))\n",

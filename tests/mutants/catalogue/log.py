@@ -48,7 +48,7 @@ MUTANTS = (
     ),
     Mutant(
         name="full-pipe-blocks",
-        bug="a log that nobody reads stops the daemon: no lease is renewed, SIGTERM does nothing",
+        bug="a log without a reader stops the daemon: no lease is renewed, SIGTERM does nothing",
         file=_WRITER,
         old="            self._queue.append(data)\n            self._bytes += len(data)\n",
         new="            self._put(data)\n",
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         name="queue-without-end",
-        bug="a log that nobody reads takes memory without end",
+        bug="a log without a reader takes memory without end",
         file=_WRITER,
         old="            if self._bytes + len(data) > self._limit:\n",
         new="            if self._bytes + len(data) > 1000 * self._limit:\n",

@@ -61,7 +61,7 @@ MUTANTS = (
         tests=("tests/model/test_allocator.py",),
     ),
     Mutant(
-        name="previous-subnet-of-somebody-else",
+        name="previous-subnet-of-another-host",
         bug="a host that comes back claims its old subnet although another host has it by now",
         file=_ACQUIRE,
         old="elif (holder := _holder(previous, taken)) is not None:",

@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         name="dead-socket-in-the-way",
-        bug="after a kill the admin socket cannot be had until somebody removes the file",
+        bug="after a kill the admin socket cannot be had until the file is removed",
         file=_ADMIN,
         old="                if error.errno != errno.ECONNREFUSED:\n",
         new="                if error.errno:\n",

@@ -22,7 +22,7 @@ MUTANTS = (
     ),
     Mutant(
         name="node-written-without-its-version",
-        bug="a taint that somebody sets while another one is removed is lost",
+        bug="a taint that is set while another one is removed is lost",
         file=_RECONCILER,
         old='meta = {"resourceVersion": view.resource_version, "uid": view.uid}',
         new='meta = {"uid": view.uid}',
@@ -52,7 +52,7 @@ MUTANTS = (
         name="deleted-node-keeps-its-range",
         bug="ranges of deleted Nodes are never given again: the pool runs out",
         file=_RECONCILER,
-        old="        if self.books.release(name):\n",
+        old="        if self.allocator.release(name):\n",
         new="        if False:\n",
         tests=(
             "tests/podcidr/test_controller.py::test_a_deleted_node_frees_its_range_for_one_that_got_none",

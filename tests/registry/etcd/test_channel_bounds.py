@@ -1,4 +1,4 @@
-"""What a peer may make a connection hold: answers that it does not take, messages nobody reads."""
+"""What a peer may make a connection hold: answers not taken, messages not read."""
 
 from __future__ import annotations
 

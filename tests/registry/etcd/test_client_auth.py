@@ -97,13 +97,13 @@ def denial(url: str, **config: Any) -> str:
 
 @pytest.mark.etcd
 def test_every_refusal_of_a_user_has_its_fix(secured: EtcdServer) -> None:
-    nobody = denial(secured.url)
-    assert "etcd-username and etcd-password" in nobody
-    assert "a client certificate whose common name is a user" in nobody
+    stranger = denial(secured.url)
+    assert "etcd-username and etcd-password" in stranger
+    assert "a client certificate whose common name is a user" in stranger
     wrong = denial(secured.url, username="flannel", password="hunter2")
     assert "refused the user name or password" in wrong
     assert "hunter2" not in wrong
-    assert "refused the user name" in denial(secured.url, username="nobody", password="x")
+    assert "refused the user name" in denial(secured.url, username="stranger", password="x")
     foreign = denial(secured.url, username="flannel", password="open,sesame")
     assert "role grant-permission" in foreign
 

@@ -25,7 +25,7 @@ JITTER = 1.25
 
 
 class Nothing:
-    """A listing that nobody reads."""
+    """A listing that is not read."""
 
     def add(self, kv: KeyValue) -> None:
         pass

@@ -206,7 +206,7 @@ async def test_a_broken_net_conf_names_the_file_and_the_key(double: Kube) -> Non
 
 
 class SlowClock(SystemClock):
-    """Time that passes only while somebody sleeps."""
+    """Time that passes only while a task sleeps."""
 
     def __init__(self) -> None:
         self.at = 1000.0
@@ -217,7 +217,7 @@ class SlowClock(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         if seconds > 300:
-            await self._over.wait()  # the deadline itself: everybody else gets his turns first
+            await self._over.wait()  # the deadline itself: all others get their turns first
         else:
             self.at += seconds
             if self.at >= 1600.0:

@@ -1,4 +1,4 @@
-"""KubeRegistry follows everybody's Nodes and its own, through restarts and lost history."""
+"""KubeRegistry follows all Nodes and its own, through restarts and lost history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.kuberegistry import (
 )
 from udpoverlay.model.events import Added, Removed, Snapshot
 
-# ---------------------------------------------------------------------- everybody's leases
+# ---------------------------------------------------------------------- all leases
 
 
 async def test_nodes_are_told_as_leases(kube: Kube) -> None:

@@ -1,4 +1,4 @@
-"""Which interface the tunnel would use, and which address peers are told."""
+"""Which interface the tunnel would use, and which address is published to peers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def _look(patient: Patient) -> Sequence[Finding]:
         if public is not None and public not in here:
             findings.append(
                 warning(
-                    f"peers are told {public}, which no interface of this host has",
+                    f"the public address is {public}, which no interface of this host has",
                     "right only behind a NAT that forwards the tunnel's UDP port here; "
                     "otherwise correct --public-ip",
                 )

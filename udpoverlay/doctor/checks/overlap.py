@@ -55,7 +55,7 @@ def _routes(network: IPNetwork, view: HostView, routes: Sequence[Route]) -> list
         if link is None or not _foreign(link.name) or not route.network.prefixlen:
             continue
         if any(route.network == _net(address) for address in link.addresses):
-            continue  # an address's own route: told above
+            continue  # an address's own route: reported above
         if route.network in network:
             findings.append(
                 failure(

@@ -143,7 +143,7 @@ def nebula(duo: Duo, _etcd: Etcd) -> Ready:
 
 
 def wireguard(duo: Duo, _etcd: Etcd) -> Ready:
-    """wireguard-go, told its peer over its socket (wireguard.com/xplatform)."""
+    """wireguard-go, configured over its socket (wireguard.com/xplatform)."""
     secrets = [os.urandom(32), os.urandom(32)]
     daemons = []
     for own, (host, _) in enumerate(duo.both()):

@@ -258,7 +258,7 @@ class _Exchange(grpclib.client.Stream[bytes, bytes]):
                 return None
             length = int.from_bytes(head[1:], "big")
             if head[0]:
-                raise RegistryUnavailable("etcd sent a compressed message, which nobody asked for")
+                raise RegistryUnavailable("etcd sent a compressed message, which was not asked for")
             if length > self._most:
                 raise ReplyTooLarge(
                     f"one message of etcd has {length} bytes, the most is {self._most}"
@@ -314,7 +314,7 @@ class _Grpc(grpclib.client.Channel):
             latest.give_up(None)
 
     def shut(self) -> None:
-        """As `abort`; and whoever still holds this channel cannot connect again."""
+        """As `abort`; and callers that still hold this channel cannot connect again."""
         self._shut = True
         self.abort()
 
@@ -413,6 +413,6 @@ async def within(seconds: float, work: Coroutine[Any, Any, _T] | Awaitable[_T]) 
 
 
 def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Look at the result of a task that was given up: what came too late is nobody's concern."""
+    """Look at the result of a task that was given up: what came too late does not matter."""
     if not task.cancelled():
         task.exception()

@@ -43,7 +43,7 @@ def parse_subnet_key(key: str) -> Subnet | None:
     """Read the last component of an etcd key; None when it is not a subnet.
 
     As liberal as flannel: text before the address and set host bits are tolerated, so several keys
-    can name one subnet. Whoever needs one key per subnet compares `subnet_key(result)` with `key`.
+    can name one subnet. Where one key per subnet is needed, compare `subnet_key(result)` with it.
     A /32 or /128 is no subnet of a host, nor is a whole family; 0.0.0.0-0 and ::-0 stand for none.
     """
     match = _KEY.search(key) if len(key) <= _MAX_KEY else None

@@ -39,7 +39,7 @@ class Paths:
         self._directory = subnets + b"/"
         digits = Part(self._directory + b"0", self._directory + b":")
         end = prefix_end(subnets)
-        # Without a slash, as flannel's: siblings such as `subnets-old` are seen, and told apart.
+        # Without a slash, as flannel's: siblings such as `subnets-old` are seen, and distinguished.
         # The key of every lease begins with a digit; the values of other keys are of no use.
         self.leases = Range(
             subnets,

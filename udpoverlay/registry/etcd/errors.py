@@ -174,9 +174,9 @@ def _tls_error(where: str, error: ssl.SSLError, certfile: str, cafile: str) -> R
     if "ALERT" in reason:
         alert = reason.split("ALERT_")[-1].replace("_", " ").lower()
         if certfile:
-            told = outside_validity(certfile, datetime.now(timezone.utc)) or alert
+            why = outside_validity(certfile, datetime.now(timezone.utc)) or alert
             return EtcdTlsRefused(
-                f"{where} refused our client certificate (etcd-certfile {certfile}): {told}",
+                f"{where} refused our client certificate (etcd-certfile {certfile}): {why}",
                 fix="use one that etcd's --trusted-ca-file has signed and that has not run out",
             )
         return EtcdTlsRefused(

@@ -339,7 +339,7 @@ def time_to_live_reply(data: bytes) -> tuple[int, tuple[bytes, ...]]:
         elif tag == 0x2A:
             keys.append(data[value:stop])
     if not -1 <= ttl <= _MOST_TTL:
-        raise BadMessage("etcd told an impossible term of a lease")
+        raise BadMessage("etcd sent an impossible term of a lease")
     return ttl, tuple(keys)
 
 
@@ -379,7 +379,7 @@ def watch_request(key: bytes, range_end: bytes, start_revision: int) -> bytes:
 
 
 def progress_request() -> bytes:
-    """Ask an open watch to say something when it has told all that happened up to now."""
+    """Ask an open watch to send a message when it has sent all that happened up to now."""
     return bytes_field(3, b"")
 
 

@@ -248,7 +248,7 @@ class EtcdRegistry:
         if grant and current is not None and current.lease == grant:
             return current.mod_revision
         if not lease.revision:
-            # A new claim that nobody relies on: if it is carried out after all, it may vanish.
+            # A new claim that is not relied on: if it is carried out after all, it may vanish.
             await self._tidy((grant,))
         raise error
 
@@ -368,7 +368,7 @@ class EtcdRegistry:
         return Added(lease, foreign=grant != 0 and grant not in self._granted)
 
     async def _timed(self, lease: Lease) -> Lease:
-        """Fill in when an entry runs out that somebody else wrote for us: one request, own key."""
+        """Fill in when an entry runs out that another client wrote for us: one request, own key."""
         if lease.expires_at is not None or not lease.registry_lease:
             return lease
         started = self._clock.monotonic()
@@ -432,7 +432,7 @@ class EtcdRegistry:
 
 
 _LEASES = "etcd-leases"
-"""The watch of everybody's leases, by name."""
+"""The watch of all leases, by name."""
 _COUNTERS = (
     "requests",
     "endpoint_failures",
@@ -473,7 +473,7 @@ def _how(decision: Reuse | Create) -> str:
 
 
 def _holder(kv: KeyValue) -> object:
-    """PublicIP of an entry; None when the value names nobody."""
+    """PublicIP of an entry; None when the value names no host."""
     try:
         return decode_attrs(kv.value).public_ip
     except BadLeaseValue:

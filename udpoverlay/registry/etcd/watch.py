@@ -12,12 +12,12 @@ After a broken watch the last change that we saw is read back at its own revisio
 the store has the history that we know, and the watch resumes right after that change. Anything else
 means a store that was wiped, replaced or restored from an older snapshot; its revisions count other
 changes than ours did, so resuming at a number would wait for ever or miss what happened. After a
-message that cannot be read there is no such last change: what it told is found by listing again.
+message that cannot be read there is no such last change: what it said is found by listing again.
 
 A watch that is silent may be healthy or dead. At intervals it is asked for a sign of life (etcd's
 progress request); without an answer the member is left for another one. What stands between, such
 as etcd's own gRPC proxy, may know no such request: where a read on the same connection is answered
-and shows nothing that the watch should have told, the watch is left alone.
+and shows nothing that the watch should have sent, the watch is left alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = ["Changes", "Entries", "FollowTiming", "Follower", "Range", "Reset"]
 _SLICE = 250
 """Entries read before the event loop gets a turn: about 5 ms."""
 _LONGEST_KEY = 512
-"""Bytes; what others write under longer keys is told, but not remembered."""
+"""Bytes; what others write under longer keys is reported, but not remembered."""
 _PATIENCE = 12
 """Times the usual interval between two checks of a peer that knows no progress request."""
 
@@ -105,7 +105,7 @@ class Changes:
 class Range(NamedTuple):
     """What is followed: the keys watched, and the parts in which they are listed.
 
-    The first part is what is of use; changes outside it are told, but not remembered.
+    The first part is what is of use; changes outside it are reported, but not remembered.
     """
 
     key: bytes
@@ -122,7 +122,7 @@ class _History(Enum):
     NEW = "nothing was followed yet"
     SAME = "the store continues what we saw"
     LOST = "the store has another history"
-    UNKNOWN = "cannot be told without listing"
+    UNKNOWN = "not known without listing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Follower(Generic[E]):
     ) -> None:
         """`collect()` makes what the next listing is read into.
 
-        `report(event, error)` is told of every interruption; it limits its own rate.
+        `report(event, error)` is called for every interruption; it limits its own rate.
         `written_at`: the revision at which the caller wrote the key, 0 when it did not: then even
         the first listing can tell that the store has lost its history since.
         """

@@ -1,4 +1,4 @@
-"""From Nodes that change to lease events: what was told, and what has to be told now.
+"""From Nodes that change to lease events: what was reported, and what is to be reported now.
 
 Owns: the difference between two states of the Nodes as Added and Removed, and who is believed when
 two Nodes claim one subnet. Must not know: where Nodes come from.

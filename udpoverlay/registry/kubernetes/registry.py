@@ -300,7 +300,7 @@ class KubeRegistry:
                 try:
                     events = _events(leases, feed, news)
                 except Exception as error:
-                    # What was told stays; then everything is looked at again.
+                    # What was reported stays; then everything is looked at again.
                     pause = self._supervisor.failed("kube-leases", error)
                     follower.start_over(news.lost_history)
                     await self._clock.sleep(pause)
