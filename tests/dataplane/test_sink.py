@@ -6,6 +6,7 @@ import pytest
 from netaddr import IPAddress, IPNetwork
 
 from tests.support.leases import endpoint
+from tests.support.pumprig import NET, forwarded, receive, rig, to_peer
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.sink import Publisher
 from udpoverlay.model.endpoint import Endpoint
@@ -48,6 +49,37 @@ def test_new_objects_at_reused_addresses_are_no_old_ones() -> None:
         publisher.publish(routes)
         assert len(table) == 19
         assert lookup(table, f"10.{round_}.7.1") == f"192.0.2.7:{1 + round_}"
+
+
+def test_header_of_an_endpoint_stands_in_front_of_each_packet_to_it_alone() -> None:
+    """22 bytes, as VXLAN's with its inner Ethernet header would be."""
+    header = bytes(range(22))
+    with rig(udp_segment=True) as r:
+        host, port = r.peer.getsockname()
+        peer = IPAddress(host)
+        Publisher(r.table).publish(
+            {
+                IPNetwork(f"{NET}/24"): Endpoint(peer, port, header=header),
+                IPNetwork("10.5.98.0/24"): Endpoint(peer, port),
+            }
+        )
+        packets = [to_peer(b"one"), to_peer(b"two"), to_peer(destination="10.5.98.7")]
+        for packet in packets:
+            r.device.send(packet)
+        r.step(fp.OUTBOUND)
+        one, two, bare = (forwarded(packet) for packet in packets)
+        assert receive(r.peer, 3) == [header + one, header + two, bare]
+        assert r.counts()["outbound_bytes"] == sum(map(len, packets))
+
+
+def test_header_that_is_too_long_leaves_the_old_table() -> None:
+    table = fp.RouteTable()
+    publisher = Publisher(table)
+    publisher.publish({IPNetwork("10.5.1.0/24"): endpoint("192.0.2.1")})
+    odd = Endpoint(IPAddress("192.0.2.2"), 8285, header=bytes(25))
+    with pytest.raises(ValueError, match="24 bytes at most"):
+        publisher.publish({IPNetwork("10.5.2.0/24"): odd})
+    assert lookup(table, "10.5.1.9") == "192.0.2.1:8285"
 
 
 def test_a_mapping_that_cannot_be_published_leaves_the_old_table() -> None:

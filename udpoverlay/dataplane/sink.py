@@ -15,7 +15,7 @@ from udpoverlay.model.endpoint import Endpoint
 
 __all__ = ["Publisher"]
 
-Flat = tuple[bytes, int, bytes, int, int]
+Flat = tuple[bytes, int, bytes, int, int, bytes]
 
 
 class Publisher:
@@ -101,4 +101,5 @@ def _flat(network: IPNetwork, endpoint: Endpoint) -> Flat:
         endpoint.address.packed,
         endpoint.port,
         endpoint.mtu,
+        endpoint.header,
     )

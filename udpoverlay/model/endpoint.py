@@ -35,3 +35,6 @@ class Endpoint:
     """UDP port in host byte order, 1..65535."""
     mtu: int = 0
     """Longest inner packet in bytes that this peer takes; 0: no limit but our own tunnel's MTU."""
+    header: bytes = b""
+    """What stands in front of each inner packet to this peer, 24 bytes at most: its backend's
+    encapsulation. Empty for udp."""
