@@ -27,7 +27,9 @@ from udpoverlay.model.events import Added, Snapshot
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.registry.etcd.entries import LeaseReader, Paths
-from udpoverlay.registry.etcd.messages import KeyValue
+from udpoverlay.registry.etcd.values import (
+    KeyValue,
+)
 
 COUNTS = [100, 1000, 10_000]
 EVENTS = 100

@@ -37,7 +37,8 @@ from udpoverlay.model.events import Added, Removed, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.schedule import LEASE_SECONDS, LONGEST_SLEEP, Moment, Renewal, jump
-from udpoverlay.peers.peers import Changes, Peers, Refused
+from udpoverlay.peers.peers import Changes, Peers
+from udpoverlay.peers.report import PeerLog
 from udpoverlay.registry.base import Registry, RenewingRegistry
 
 __all__ = ["Control", "RouteSink"]
@@ -111,6 +112,7 @@ class Control:
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
         self._limited = RateLimited(_log, clock.monotonic)
+        self._peer_log = PeerLog(clock)
         self._counters: Counter[str] = Counter()
 
     # ------------------------------------------------------------------ what others may ask
@@ -180,7 +182,7 @@ class Control:
         """Carry out a change of the peers step by step; everything else runs in between."""
         async with self._changing:
             for changes in steps:
-                self._report(changes, whole=whole)
+                self._peer_log.report(changes, self._lease.subnet, whole=whole)
                 if changes.routes:
                     self._dirty.set()
                 self._turns += 1
@@ -189,44 +191,6 @@ class Control:
                     await asyncio.sleep(0)
             if whole:
                 self._dirty.set()  # also when there is no peer: the first routes tell who waits
-
-    def _report(self, changes: Changes, *, whole: bool) -> None:
-        """One line a change with -v=1, else some a minute; a snapshot's one line is there already.
-
-        What is refused is always worth a line, once.
-        """
-        for refused in changes.refused:
-            self._report_refused(refused)
-        detail = _log.v(1)
-        if whole and not detail:
-            return
-        for change in changes.routes:
-            if change.after is None:
-                event = "peer removed"
-            else:
-                event = "peer added" if change.before is None else "peer changed"
-            fields = {"subnet": change.lease.subnet, "public_ip": change.lease.attrs.public_ip}
-            if detail:
-                detail.info(event, **fields)
-            else:
-                self._limited.info("peers", event, **fields)
-
-    def _report_refused(self, refused: Refused) -> None:
-        lease = refused.lease
-        fields: dict[str, object] = {
-            "subnet": lease.subnet,
-            "public_ip": lease.attrs.public_ip,
-            "why": refused.refusal.why,
-        }
-        if refused.refusal is Refusal.OVERLAP:
-            holder = refused.holder
-            fields["holder_subnet"] = self._lease.subnet if holder is None else holder.subnet
-            fields["holder"] = "this host" if holder is None else holder.attrs.public_ip
-        if refused.refusal.fix:
-            fields["fix"] = refused.refusal.fix
-            self._limited.error(refused.refusal.value, "lease refused", **fields)
-        else:
-            self._limited.warning(refused.refusal.value, "lease without a route", **fields)
 
     async def _publish(self) -> None:
         """Publish at once after quiet; in a burst, once for all that came during the pause."""
@@ -338,6 +302,7 @@ class Control:
             elif self._renewing is not None and self._renewal.due_in(now) == 0:
                 await self._renew(self._renewing, now)
             self._limited.flush()
+            self._peer_log.flush()
             later = self._renewal.sleep(self._clock.now())
             pause = later if self._renewing is not None else LONGEST_SLEEP
             if self._moving is not None:

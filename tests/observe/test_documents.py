@@ -21,7 +21,9 @@ def lease(number: int) -> Lease:
     )
 
 
-TRAFFIC = PeerTraffic(3, 300, 2, 200, {"outbound_queue_full": 1}, time.monotonic_ns() - 10**9)
+def traffic() -> dict[str, PeerTraffic]:
+    heard = time.monotonic_ns() - 1_500_000_000
+    return {"192.0.2.1": PeerTraffic(3, 300, 2, 200, {"outbound_queue_full": 1}, heard)}
 
 
 def documents() -> Documents:
@@ -29,7 +31,7 @@ def documents() -> Documents:
     engine = SimpleNamespace(
         fallbacks=lambda: (),
         proved_senders=dict,
-        traffic=lambda: {"192.0.2.1": TRAFFIC},
+        traffic=traffic,
         path_reports=lambda: (),
         refused_senders=lambda: (),
     )
@@ -49,7 +51,7 @@ def test_refused_lease_has_its_reason_among_the_peers() -> None:
 
 def test_peer_has_its_traffic_and_a_host_that_was_never_heard_has_none() -> None:
     one, two = (peer["traffic"] for peer in cast("Any", documents().peers()["peers"]))
-    assert one.pop("heard_seconds_ago") == pytest.approx(1, abs=60)
+    assert one.pop("heard_seconds_ago") == pytest.approx(1.5, abs=1)
     assert one == {
         "sent_packets": 3,
         "sent_bytes": 300,

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
 from udpoverlay.backend.base import Choose, OnChange
+from udpoverlay.backend.totals import Totals
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.dataplane.engine import Engine, open_sockets
 from udpoverlay.dataplane.tunnel import Tunnel
@@ -103,13 +103,8 @@ class TunnelNetwork:
         self._host_changed = True
         """The interface has to be chosen again, to see whether it is the same."""
         self._limited = RateLimited(_log, clock.monotonic)
-        self._before: dict[str, Counter[str]] = {"": Counter(), "senders": Counter()}
-        self._before["reports"] = Counter()
-        self._traffic_before: dict[str, PeerTraffic] = {}
+        self._totals = Totals()
         self._counters: Counter[str] = Counter()
-        self._carried: Engine | None = None
-        self._dropped: Counter[str] = Counter()
-        """By kernel's queues that are closed."""
         self._looked = clock.monotonic() - HOST_SECONDS
 
     @classmethod
@@ -178,39 +173,27 @@ class TunnelNetwork:
 
     def counters(self) -> dict[str, int]:
         """Verdicts and counters by name since start, whatever was rebuilt."""
-        return self._sum("", self._engine.counters())
+        return self._totals.counters(self._engine)
 
     def kernel_drops(self) -> dict[str, int]:
         """Packets that the kernel dropped in front of a worker, by direction."""
-        now = self._engine.kernel_drops()
-        return {name: self._dropped[name] + count for name, count in now.items()}
+        return self._totals.kernel_drops(self._engine)
 
     def sender_counters(self) -> dict[str, int]:
         """What was done to find out from where peers send."""
-        return self._sum("senders", self._engine.sender_counters())
+        return self._totals.sender_counters(self._engine)
 
     def report_counters(self) -> dict[str, int]:
         """ICMP errors that came back for our datagrams, by kind."""
-        return self._sum("reports", self._engine.report_counters())
+        return self._totals.report_counters(self._engine)
 
     def traffic(self) -> Mapping[str, PeerTraffic]:
         """See backend.base; a peer is forgotten with its last route."""
-        if self._engine is self._carried:
-            return self._traffic_before
-        return _added(self._traffic_before, self._engine.traffic())
+        return self._totals.traffic(self._engine)
 
     def heard(self, seconds: float | None) -> int:
         """See backend.base."""
-        since = 1 if seconds is None else max(1, time.monotonic_ns() - int(seconds * 1e9))
-        if not self._traffic_before:
-            return self._engine.heard(since)
-        return sum(each.heard_ns >= since for each in self.traffic().values())
-
-    def _sum(self, what: str, now: Mapping[str, int]) -> dict[str, int]:
-        before = self._before[what]
-        if self._engine is self._carried:
-            return dict(before)
-        return {name: before[name] + now.get(name, 0) for name in {**now, **before}}
+        return self._totals.heard(self._engine, seconds)
 
     def route_count(self) -> int:
         """Routes in the current table."""
@@ -372,11 +355,11 @@ class TunnelNetwork:
         sockets = open_sockets(tunnel.bind) if moved and not fresh else None
         drops = old.kernel_drops()
         tun, before = await old.release()
-        self._carry(old)
+        self._totals.end(old, {str(each.address) for each in (self._routes or {}).values()})
         if fresh or moved:
-            self._dropped["inbound_kernel_dropped"] += drops["inbound_kernel_dropped"]
+            self._totals.close_queue("inbound_kernel_dropped", drops["inbound_kernel_dropped"])
         if fresh:
-            self._dropped["outbound_kernel_dropped"] += drops["outbound_kernel_dropped"]
+            self._totals.close_queue("outbound_kernel_dropped", drops["outbound_kernel_dropped"])
         try:
             if fresh:
                 tun.close()
@@ -414,20 +397,6 @@ class TunnelNetwork:
         )
         self.on_change(choice)
 
-    def _carry(self, engine: Engine) -> None:
-        """Keep what `engine` counted; it counts no more."""
-        if engine is self._carried:
-            return
-        self._carried = engine
-        self._before[""].update(engine.counters())
-        self._before["senders"].update(engine.sender_counters())
-        self._before["reports"].update(engine.report_counters())
-        routed = {str(endpoint.address) for endpoint in (self._routes or {}).values()}
-        traffic = self._traffic_before, engine.traffic()
-        self._traffic_before = {
-            peer: each for peer, each in _added(*traffic).items() if peer in routed
-        }
-
     async def _configure(self) -> bool:
         return await configure_tunnel(self._engine.tun_index, self.address, self.mtu, self._network)
 
@@ -441,11 +410,3 @@ class TunnelNetwork:
         else:
             del self._troubles[part]
             self._limited.info(f"over {part}", "packets can flow again", part=part)
-
-
-def _added(
-    before: Mapping[str, PeerTraffic], now: Mapping[str, PeerTraffic]
-) -> dict[str, PeerTraffic]:
-    """Of the peers there are now, and of those that are gone."""
-    none = PeerTraffic()
-    return {peer: before.get(peer, none) + now.get(peer, none) for peer in {**before, **now}}

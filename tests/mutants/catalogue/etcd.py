@@ -43,9 +43,8 @@ MUTANTS = (
         name="replaced-etcd-lease-left",
         bug="each renewal and each restart leaves an etcd lease behind",
         file=_REGISTRY,
-        old="        if lease.registry_lease not in (0, _FRESH):\n"
-        "            self._loose[lease.registry_lease] = None\n        await",
-        new="        await",
+        old="            self._grants.loosen(lease.registry_lease)\n        await",
+        new="            pass\n        await",
         tests=(
             "tests/registry/etcd/test_etcd_leases.py::test_restarts_and_renewals_leave_one_etcd_lease",
         ),

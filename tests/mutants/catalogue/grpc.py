@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _CHANNEL = "udpoverlay/registry/etcd/channel.py"
+_GRPC = "udpoverlay/registry/etcd/grpc.py"
 _CLIENT = "udpoverlay/registry/etcd/client.py"
 _ERRORS = "udpoverlay/registry/etcd/errors.py"
 _LISTING = "udpoverlay/registry/etcd/listing.py"
@@ -117,7 +118,7 @@ MUTANTS = (
     Mutant(
         name="odd-bytes-end-the-loop",
         bug="bytes that h2 does not expect leave a connection that neither works nor ends",
-        file=_CHANNEL,
+        file=_GRPC,
         old="        except Exception as error:  # what h2 and grpclib did not foresee\n"
         "            self.give_up(error)\n",
         new="        except ZeroDivisionError as error:\n            self.give_up(error)\n",
@@ -126,7 +127,7 @@ MUTANTS = (
     Mutant(
         name="reply-of-any-length",
         bug="a reply of 4 GB is read into memory",
-        file=_CHANNEL,
+        file=_GRPC,
         old="            if length > self._most:\n",
         new="            if False:\n",
         tests=(
@@ -136,7 +137,7 @@ MUTANTS = (
     Mutant(
         name="answers-pile-up",
         bug="a peer that pings without end and reads nothing takes all memory",
-        file=_CHANNEL,
+        file=_GRPC,
         old="        if self._transport.get_write_buffer_size() > _MOST_UNSENT:\n",
         new="        if False:\n",
         tests=("tests/registry/etcd/test_channel_bounds.py",),

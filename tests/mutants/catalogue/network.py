@@ -30,10 +30,29 @@ MUTANTS = (
     Mutant(
         name="rebuilt-from-zero",
         bug="counters go back when the device is made again",
-        file=_NETWORK,
-        old='        self._before[""].update(engine.counters())\n',
+        file="udpoverlay/backend/totals.py",
+        old="        self._counters.update(engine.counters())\n",
         new="",
         tests=_DELETED,
+    ),
+    Mutant(
+        name="traffic-rebuilt-from-zero",
+        bug="what a peer sent and got is forgotten when the device is made again",
+        file="udpoverlay/backend/totals.py",
+        old="        traffic = _added(self._traffic, engine.traffic())\n",
+        new="        traffic = self._traffic\n",
+        tests=(
+            "tests/netns/test_self_healing.py::"
+            "test_traffic_of_a_peer_goes_on_counting_over_a_rebuild",
+        ),
+    ),
+    Mutant(
+        name="looks-only-at-notices",
+        bug="an address that changed before the first notice is seen half a minute later",
+        file=_NETWORK,
+        old="self._noticed(None)  # what changed before we listened gave no notice",
+        new="pass",
+        tests=("tests/backend/test_network.py",),
     ),
     Mutant(
         name="new-address-not-noticed",

@@ -14,7 +14,7 @@ from tests.support.aio import at_end, until
 from tests.support.etcd import EtcdServer
 from tests.support.etcdclient import client
 from udpoverlay.errors import RegistryUnavailable
-from udpoverlay.registry.etcd import channel
+from udpoverlay.registry.etcd import channel, grpc
 from udpoverlay.registry.etcd.messages import put_op
 
 PING = b"\0\0\x08\x06\0\0\0\0\0" + b"abcdefgh"
@@ -23,7 +23,7 @@ PINGS = 400_000
 
 async def test_peer_that_asks_and_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ping wants an answer of 17 bytes."""
-    monkeypatch.setattr(channel, "_MOST_UNSENT", 1 << 16)
+    monkeypatch.setattr(grpc, "_MOST_UNSENT", 1 << 16)
     sent = 0
 
     async def serve(connection: socket.socket) -> None:

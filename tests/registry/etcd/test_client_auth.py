@@ -15,7 +15,13 @@ from udpoverlay.errors import RegistryDenied, RegistryError
 from udpoverlay.model.config import EtcdConfig
 from udpoverlay.model.events import Snapshot
 from udpoverlay.registry.etcd.client import EtcdClient
-from udpoverlay.registry.etcd.messages import if_absent, prefix_end, put_op
+from udpoverlay.registry.etcd.messages import (
+    if_absent,
+    put_op,
+)
+from udpoverlay.registry.etcd.values import (
+    prefix_end,
+)
 
 # ---------------------------------------------------------------- authentication
 

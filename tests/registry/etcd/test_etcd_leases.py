@@ -23,8 +23,10 @@ from tests.support.proxy import Proxy
 from udpoverlay.errors import RegistryDenied, RegistryUnavailable
 from udpoverlay.model.lease import Lease
 from udpoverlay.registry.etcd.client import EtcdTimeouts
-from udpoverlay.registry.etcd.messages import TxnReply
 from udpoverlay.registry.etcd.registry import EtcdRegistry
+from udpoverlay.registry.etcd.values import (
+    TxnReply,
+)
 
 pytestmark = pytest.mark.etcd
 

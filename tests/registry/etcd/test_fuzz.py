@@ -25,6 +25,7 @@ from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.registry.etcd import messages as m
 from udpoverlay.registry.etcd.client import EtcdTimeouts
 from udpoverlay.registry.etcd.entries import LeaseReader, Paths
+from udpoverlay.registry.etcd.values import RangeReply, WatchReply
 from udpoverlay.registry.etcd.wire import bytes_field, int_field
 
 SECONDS = float(os.environ.get("UDPOVERLAY_FUZZ_SECONDS", "0.3"))
@@ -101,12 +102,12 @@ def test_a_damaged_message_is_a_value_or_one_error(name: str) -> None:
             refused += 1
             continue
         accepted += 1
-        if isinstance(reply, m.RangeReply):
+        if isinstance(reply, RangeReply):
             listed = reader.listing()
             for kv in reply.kvs:
                 listed.add(kv)
             reader.adopt(listed)
-        elif isinstance(reply, m.WatchReply):
+        elif isinstance(reply, WatchReply):
             for event in reply.events:
                 reader.deleted(event.kv.key) if event.deleted else reader.put(event.kv)
     assert accepted + refused > 20

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.etcdproto import classes
 from udpoverlay.registry.etcd import messages as m
+from udpoverlay.registry.etcd.values import KeyValue, WatchEvent, WatchReply
 
 PB = classes()
 PREFIX = b"/net/subnets/"
@@ -132,9 +133,9 @@ def pairs(draw: st.DrawFn, key: st.SearchStrategy[bytes] = inside) -> Any:
     )
 
 
-def read(kv: Any) -> m.KeyValue:
+def read(kv: Any) -> KeyValue:
     """What of the library's pair ours must hold."""
-    return m.KeyValue(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
+    return KeyValue(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease)
 
 
 @given(
@@ -170,9 +171,9 @@ def test_a_watchs_message_of_the_library_is_read(
         cancel_reason=reason,
         events=[PB["Event"](type=int(gone), kv=kv, prev_kv=kv) for kv, gone in events],
     )
-    told = tuple(m.WatchEvent(gone, read(kv)) for kv, gone in events)
+    told = tuple(WatchEvent(gone, read(kv)) for kv, gone in events)
     ours = m.watch_reply(theirs.SerializeToString(), PREFIX, END)
-    assert ours == m.WatchReply(**marks, reason=reason, events=told)
+    assert ours == WatchReply(**marks, reason=reason, events=told)
 
 
 @given(headers, pairs(st.just(PREFIX)), st.booleans(), st.booleans())

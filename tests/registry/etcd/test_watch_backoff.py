@@ -15,7 +15,9 @@ from tests.support.etcdclient import client, nowhere, proxy_to
 from udpoverlay.clock import SYSTEM_CLOCK
 from udpoverlay.model.schedule import Moment
 from udpoverlay.registry.etcd.client import EtcdClient
-from udpoverlay.registry.etcd.messages import KeyValue
+from udpoverlay.registry.etcd.values import (
+    KeyValue,
+)
 from udpoverlay.registry.etcd.watch import Follower, FollowTiming, Range
 
 pytestmark = pytest.mark.etcd

@@ -41,9 +41,15 @@ from udpoverlay.registry.etcd.errors import (
     EtcdTokenRefused,
     most_telling,
 )
-from udpoverlay.registry.etcd.messages import Op, RangeReply, TxnReply
+from udpoverlay.registry.etcd.messages import (
+    Op,
+)
 from udpoverlay.registry.etcd.stream import WatchStream
 from udpoverlay.registry.etcd.tls import client_context
+from udpoverlay.registry.etcd.values import (
+    RangeReply,
+    TxnReply,
+)
 
 __all__ = ["EtcdClient", "EtcdTimeouts", "parse_endpoints"]
 

@@ -20,7 +20,13 @@ from udpoverlay.registry.etcd.codec import (
     subnet_key,
 )
 from udpoverlay.registry.etcd.listing import Part
-from udpoverlay.registry.etcd.messages import LONGEST_VALUE, KeyValue, prefix_end
+from udpoverlay.registry.etcd.messages import (
+    LONGEST_VALUE,
+)
+from udpoverlay.registry.etcd.values import (
+    KeyValue,
+    prefix_end,
+)
 from udpoverlay.registry.etcd.watch import Range
 
 __all__ = ["LeaseReader", "Listed", "Paths"]

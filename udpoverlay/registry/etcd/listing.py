@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from udpoverlay.registry.etcd.client import EtcdClient
 from udpoverlay.registry.etcd.errors import EtcdTimedOut, ReplyTooLarge
-from udpoverlay.registry.etcd.messages import RangeReply
+from udpoverlay.registry.etcd.values import (
+    RangeReply,
+)
 
 __all__ = ["Part", "pages"]
 

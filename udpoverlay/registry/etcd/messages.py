@@ -13,9 +13,16 @@ A value too long for a lease is cut, so that what others write costs us no memor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
+from udpoverlay.registry.etcd.values import (
+    Header,
+    KeyValue,
+    RangeReply,
+    TxnReply,
+    WatchEvent,
+    WatchReply,
+    in_range,
+)
 from udpoverlay.registry.etcd.wire import BadMessage, bytes_field, fields, int_field, signed
 
 __all__ = [
@@ -28,12 +35,6 @@ __all__ = [
     "TXN",
     "WATCH",
     "BadMessage",
-    "Header",
-    "KeyValue",
-    "RangeReply",
-    "TxnReply",
-    "WatchEvent",
-    "WatchReply",
     "authenticate_reply",
     "authenticate_request",
     "delete_op",
@@ -42,8 +43,6 @@ __all__ = [
     "grant_request",
     "if_absent",
     "if_unchanged",
-    "in_range",
-    "prefix_end",
     "progress_request",
     "put_op",
     "range_reply",
@@ -74,82 +73,6 @@ _MOST_EVENTS = 1 << 16
 _MOST_REVISION = 1 << 62
 _MOST_TTL = 9_000_000_000
 """etcd's own limit (server/lease/lessor.go, MaxLeaseTTL)."""
-
-
-class Header(NamedTuple):
-    """Who answered, and at which point of its history."""
-
-    cluster_id: int
-    revision: int
-
-
-class KeyValue(NamedTuple):
-    """One key as etcd keeps it; `lease` is 0 for a key that never runs out."""
-
-    key: bytes
-    value: bytes
-    create_revision: int
-    mod_revision: int
-    version: int
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
-class RangeReply:
-    """Keys in byte order, each within what was asked for; `count` also counts beyond a limit."""
-
-    header: Header
-    kvs: tuple[KeyValue, ...]
-    more: bool
-    count: int
-
-
-class TxnReply(NamedTuple):
-    """Whether the comparisons held, and what each read of the branch taken has read."""
-
-    header: Header
-    succeeded: bool
-    ranges: tuple[RangeReply, ...]
-
-
-class WatchEvent(NamedTuple):
-    """A put, or a delete (then only `key` and `mod_revision` of the pair are filled)."""
-
-    deleted: bool
-    kv: KeyValue
-
-
-class WatchReply(NamedTuple):
-    """One message of a watch; without events and marks it is a progress notification.
-
-    `fragment`: more events of the same revision may follow in the next message.
-    """
-
-    created: bool
-    canceled: bool
-    compact_revision: int
-    reason: str
-    fragment: bool
-    events: tuple[WatchEvent, ...]
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The first key after all keys that start with `prefix` (etcd clientv3 GetPrefixRangeEnd).
-
-    >>> prefix_end(b"/a/subnets")
-    b'/a/subnett'
-    """
-    stripped = prefix.rstrip(b"\xff")
-    if not stripped:
-        return b"\x00"
-    return stripped[:-1] + bytes([stripped[-1] + 1])
-
-
-def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
-    """Whether a request for `key` … `range_end` asks for `found`; b"" is `key` alone."""
-    if not range_end:
-        return found == key
-    return found >= key and (range_end == b"\x00" or found < range_end)
 
 
 # ---------------------------------------------------------------- ranges

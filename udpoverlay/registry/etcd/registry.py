@@ -22,10 +22,9 @@ until a later put has made the doubtful one impossible.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import replace
 
 from netaddr import IPAddress
@@ -39,19 +38,21 @@ from udpoverlay.model.events import Added, Event, Removed, Snapshot
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.netconf import NetConf, parse_netconf
 from udpoverlay.model.schedule import LEASE_SECONDS
-from udpoverlay.registry.etcd.channel import within
 from udpoverlay.registry.etcd.client import EtcdClient, EtcdTimeouts
 from udpoverlay.registry.etcd.codec import BadLeaseValue, decode_attrs, encode_attrs
 from udpoverlay.registry.etcd.entries import LeaseReader, Listed, Paths
-from udpoverlay.registry.etcd.errors import EtcdCompacted, EtcdPrecondition
+from udpoverlay.registry.etcd.errors import EtcdCompacted
+from udpoverlay.registry.etcd.grants import Grants
 from udpoverlay.registry.etcd.listing import pages
 from udpoverlay.registry.etcd.messages import (
-    KeyValue,
     delete_op,
     get_op,
     if_absent,
     if_unchanged,
     put_op,
+)
+from udpoverlay.registry.etcd.values import (
+    KeyValue,
 )
 from udpoverlay.registry.etcd.watch import Changes, Follower, FollowTiming, Range, Reset
 from udpoverlay.supervisor import Supervisor
@@ -61,8 +62,6 @@ __all__ = ["EtcdRegistry"]
 _log = get_logger(__name__)
 _TIMEOUTS = EtcdTimeouts()
 _TIMING = FollowTiming()
-_TIDY_SECONDS = 2.0
-_MOST_LOOSE = 8
 _OWN_CHECKS = 12
 _FRESH = -1
 """`registry_lease` of a lease that is to get its etcd lease when it is written."""
@@ -86,15 +85,11 @@ class EtcdRegistry:
         self._paths = Paths(config.prefix)
         self._clock = clock
         self._rng = rng if rng is not None else random.SystemRandom()
-        self._ids = random.SystemRandom()
-        self._term = term
+        self._grants = Grants(self._client, clock, term)
         self._timing = timing
         self._limited = RateLimited(_log, clock.monotonic)
-        self._granted: dict[int, float] = {}
         self._supervisor = Supervisor(clock)
         self._followers: dict[str, Follower[Listed]] = {}
-        self._loose: dict[int, None] = {}
-        """etcd leases that hold no key of ours, or may hold none; the oldest first."""
 
     # ------------------------------------------------------------------ configuration
 
@@ -128,7 +123,7 @@ class EtcdRegistry:
                 for stale in decision.leases:
                     _log.info("own lease does not fit the configuration", subnet=stale.subnet)
                     await self._delete(stale)
-                    self._loose[stale.registry_lease] = None
+                    self._grants.loosen(stale.registry_lease)
                 continue
             if isinstance(decision, Reuse):
                 wanted = replace(decision.lease, attrs=attrs)
@@ -189,8 +184,8 @@ class EtcdRegistry:
             if renewed is not None:
                 return renewed
             current = await self._current(lease.subnet)
-            if lease.registry_lease not in (0, _FRESH):
-                self._loose[lease.registry_lease] = None  # the entry hangs on another one by now
+            if lease.registry_lease != _FRESH:
+                self._grants.loosen(lease.registry_lease)  # the entry hangs on another one by now
             if current is None:
                 lease = replace(lease, revision=0, registry_lease=_FRESH)
                 continue
@@ -220,7 +215,7 @@ class EtcdRegistry:
         compare = if_unchanged(key, lease.revision) if lease.revision else if_absent(key)
         grant, expires_at = 0, None
         if lease.registry_lease:
-            grant, expires_at = await self._grant()
+            grant, expires_at = await self._grants.make()
         try:
             reply = await self._client.txn([compare], [put_op(key, value, grant)], [get_op(key)])
         except RegistryError as error:
@@ -230,13 +225,13 @@ class EtcdRegistry:
             if not reply.succeeded:
                 found = reply.ranges[0].kvs
                 if not (grant and found and found[0].lease == grant):
-                    await self._tidy(self._loose)
+                    await self._grants.tidy()
                     return None
                 revision = found[0].mod_revision  # an earlier try of this request got through
-        self._loose.pop(grant, None)
-        if lease.registry_lease not in (0, _FRESH):
-            self._loose[lease.registry_lease] = None
-        await self._tidy(self._loose)
+        self._grants.holds(grant)
+        if lease.registry_lease != _FRESH:
+            self._grants.loosen(lease.registry_lease)
+        await self._grants.tidy()
         return replace(lease, expires_at=expires_at, revision=revision, registry_lease=grant)
 
     async def _carried_out(self, lease: Lease, grant: int, error: RegistryError) -> int:
@@ -249,43 +244,8 @@ class EtcdRegistry:
             return current.mod_revision
         if not lease.revision:
             # A new claim that is not relied on: if it is carried out after all, it may vanish.
-            await self._tidy((grant,))
+            await self._grants.tidy([grant] if grant else [])
         raise error
-
-    # ------------------------------------------------------------------ etcd leases
-
-    async def _grant(self) -> tuple[int, float]:
-        """Make an etcd lease; its id, and when it runs out."""
-        # With an id of our choice the answer may get lost: we know what to ask for, and to revoke.
-        grant = self._ids.randrange(1, 1 << 63)
-        self._loose[grant] = None
-        while len(self._loose) > _MOST_LOOSE:
-            del self._loose[next(iter(self._loose))]
-        started = self._clock.monotonic()
-        try:
-            seconds = await self._client.grant(grant, self._term)
-        except EtcdPrecondition:
-            # An earlier try of this same request got through.
-            seconds = max(0, (await self._client.time_to_live(grant))[0])
-        expires_at = started + seconds
-        self._granted[grant] = expires_at
-        while len(self._granted) > _MOST_LOOSE:
-            del self._granted[next(iter(self._granted))]
-        return grant, expires_at
-
-    async def _tidy(self, loose: Iterable[int]) -> None:
-        """Revoke etcd leases that hold no key, as far as etcd answers at once."""
-
-        async def revoke() -> None:
-            for grant in [each for each in loose if each]:
-                seconds, keys = await self._client.time_to_live(grant)
-                if seconds >= 0 and not keys:
-                    await self._client.revoke(grant)
-                    self._client.counters["leases_revoked"] += 1
-                self._loose.pop(grant, None)
-
-        with contextlib.suppress(RegistryError, asyncio.TimeoutError):
-            await within(_TIDY_SECONDS, revoke())
 
     async def complete(self, lease: Lease) -> None:
         """Nothing to tell etcd."""
@@ -365,7 +325,7 @@ class EtcdRegistry:
     def _own(self, lease: Lease) -> Added:
         """An event of our entry; foreign when it hangs on an etcd lease that we did not grant."""
         grant = lease.registry_lease
-        return Added(lease, foreign=grant != 0 and grant not in self._granted)
+        return Added(lease, foreign=grant != 0 and self._grants.expires_at(grant) is None)
 
     async def _timed(self, lease: Lease) -> Lease:
         """Fill in when an entry runs out that another client wrote for us: one request, own key."""
@@ -385,7 +345,7 @@ class EtcdRegistry:
             self._paths,
             self._client.counters,
             self._limited,
-            lambda kv: self._granted.get(kv.lease),
+            lambda kv: self._grants.expires_at(kv.lease),
         )
 
     def _follow(

@@ -12,7 +12,9 @@ from udpoverlay.errors import RegistryError, RegistryUnavailable
 from udpoverlay.registry.etcd import messages
 from udpoverlay.registry.etcd.channel import Call, within
 from udpoverlay.registry.etcd.errors import EtcdTimedOut, EtcdTokenRefused
-from udpoverlay.registry.etcd.messages import WatchReply
+from udpoverlay.registry.etcd.values import (
+    WatchReply,
+)
 
 __all__ = ["WatchStream"]
 

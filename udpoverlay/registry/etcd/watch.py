@@ -40,12 +40,14 @@ from udpoverlay.registry.etcd.errors import EtcdCompacted, ReplyTooLarge
 from udpoverlay.registry.etcd.listing import Part, pages
 from udpoverlay.registry.etcd.messages import (
     BadMessage,
+)
+from udpoverlay.registry.etcd.stream import WatchStream
+from udpoverlay.registry.etcd.values import (
     KeyValue,
     WatchEvent,
     WatchReply,
     in_range,
 )
-from udpoverlay.registry.etcd.stream import WatchStream
 
 __all__ = ["Changes", "Entries", "FollowTiming", "Follower", "Range", "Reset"]
 
