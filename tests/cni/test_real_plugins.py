@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.overlay import Host
+from tests.support.engines import Host
 
 FOLDER = next(
     (path for path in ("/opt/cni/bin", "/usr/lib/cni") if Path(path, "bridge").exists()), ""

@@ -14,7 +14,7 @@ import pytest
 from netaddr import IPAddress, IPNetwork
 from pyroute2 import IPRoute
 
-from tests.support.overlay import PORT, Overlay, overlay
+from tests.support.engines import PORT, EnginePair, engine_pair
 from tests.support.patience import DEADLINE
 from udpoverlay.model.endpoint import Endpoint
 
@@ -24,7 +24,7 @@ PAYLOAD = bytes(1400)
 QUEUE = 5000
 
 
-def add_dead_peers(o: Overlay) -> list[str]:
+def add_dead_peers(o: EnginePair) -> list[str]:
     """Routes of the first host to so many that are not there; an address behind each."""
     routes = {o.b.network: Endpoint(IPAddress(o.b.underlay), PORT)}
     for i in range(DEAD):
@@ -47,7 +47,7 @@ class Receiver:
             self.count += 1
 
 
-def lengthen_queue(o: Overlay) -> None:
+def lengthen_queue(o: EnginePair) -> None:
     """What the TUN holds: a slow machine is no dead peer."""
 
     def run() -> None:
@@ -57,7 +57,7 @@ def lengthen_queue(o: Overlay) -> None:
     o.a.call(run)
 
 
-def keep_pace(o: Overlay, offered: int) -> None:
+def keep_pace(o: EnginePair, offered: int) -> None:
     """Wait until the engine has read most of it; but not for one that stands still."""
     end = time.monotonic() + 0.01
     while o.counters(0).get("outbound_sent", 0) < offered - QUEUE / 2 and time.monotonic() < end:
@@ -66,7 +66,7 @@ def keep_pace(o: Overlay, offered: int) -> None:
 
 @pytest.mark.root
 def test_living_peer_loses_nothing_beside_a_hundred_dead_ones() -> None:
-    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair() as o, o.a.socket() as left, o.b.socket() as right:
         dead = add_dead_peers(o)
         living = right.getsockname()
         lengthen_queue(o)

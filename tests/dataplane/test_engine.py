@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from netaddr import IPAddress, IPNetwork
 
+from tests.support.engines import MTU, PORT, EnginePair, engine_pair
 from tests.support.flows import tcp_stream
 from tests.support.namespace import in_new_namespace
-from tests.support.overlay import MTU, PORT, Overlay, overlay
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.sink import Publisher
@@ -40,7 +40,7 @@ def ids(settings: dict[str, object]) -> str:
 @pytest.mark.root
 @pytest.mark.parametrize("settings", MODES, ids=ids)
 def test_udp_of_every_size_arrives_whole_in_both_directions(settings: dict[str, object]) -> None:
-    with overlay(**settings) as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair(**settings) as o, o.a.socket() as left, o.b.socket() as right:
         for size in (0, 1, 100, MTU - 28, MTU - 27, 4000, 60000):
             for sender, receiver in ((left, right), (right, left)):
                 payload = os.urandom(size)
@@ -53,14 +53,14 @@ def test_udp_of_every_size_arrives_whole_in_both_directions(settings: dict[str, 
 @pytest.mark.root
 @pytest.mark.parametrize("settings", MODES, ids=ids)
 def test_a_tcp_stream_arrives_byte_for_byte(settings: dict[str, object]) -> None:
-    with overlay(**settings) as o:
+    with engine_pair(**settings) as o:
         tcp_stream(o.a, o.b, 32)
 
 
 @pytest.mark.root
 def test_a_ping_loses_two_hops_on_its_way() -> None:
     """One at each end (flannel pkg/backend/udp/proxy_amd64.c); 64 becomes 62."""
-    with overlay() as o:
+    with engine_pair() as o:
         ping = o.a.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
         with ping:
             ping.settimeout(30)
@@ -102,14 +102,14 @@ def test_the_local_sender_hears_that_no_peer_has_the_destination(
     settings: dict[str, object],
 ) -> None:
     """On a host with default settings: rp_filter and accept_local as the kernel sets them."""
-    with overlay(**settings) as o, o.a.socket() as sender:
+    with engine_pair(**settings) as o, o.a.socket() as sender:
         assert icmp_error(sender, ("10.5.77.1", 9)) == (3, 0, "10.5.1.0")
         wait_for(o, 0, "icmp_sent", 1)
 
 
 @pytest.mark.root
 def test_each_end_of_the_tunnel_is_a_hop_of_a_traceroute() -> None:
-    with overlay() as o, o.a.socket() as sender:
+    with engine_pair() as o, o.a.socket() as sender:
         assert icmp_error(sender, (o.b.address, 9), ttl=1) == (11, 0, "10.5.1.0")
         assert icmp_error(sender, (o.b.address, 9), ttl=2) == (11, 0, "10.5.2.0")
 
@@ -124,7 +124,7 @@ def test_peer_address_inside_its_own_subnet_makes_no_loop(
     settings: dict[str, object], size: int
 ) -> None:
     """The host routes the datagram to 10.5.9.5 into the tunnel, which has a route for it."""
-    with overlay(**settings) as o, o.a.socket() as sender, o.b.socket() as receiver:
+    with engine_pair(**settings) as o, o.a.socket() as sender, o.b.socket() as receiver:
         routes = {
             IPNetwork("10.5.9.0/24"): Endpoint(IPAddress("10.5.9.5"), PORT),
             o.b.network: Endpoint(IPAddress(o.b.underlay), PORT),
@@ -144,7 +144,7 @@ def test_peer_address_inside_its_own_subnet_makes_no_loop(
 @pytest.mark.root
 def test_fresh_tunnel_drops_nothing() -> None:
     """A link with an IPv6 address of its own asks for routers and reports its groups at once."""
-    with overlay() as o:
+    with engine_pair() as o:
         time.sleep(3)  # rtr_solicitation: the first one after a second at most
         for position in (0, 1):
             drops = {name for name, _, kind, _ in fp.VERDICTS if kind == "drop"}
@@ -156,7 +156,7 @@ def test_fresh_tunnel_drops_nothing() -> None:
 
 @pytest.mark.root
 def test_an_unreachable_underlay_is_counted_and_ends_when_the_way_is_back() -> None:
-    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair() as o, o.a.socket() as left, o.b.socket() as right:
         o.engines[0].replace({o.b.network: Endpoint(IPAddress("198.51.100.1"), PORT)})
         left.sendto(b"lost", right.getsockname())
         wait_for(o, 0, "outbound_unreachable", 1)
@@ -168,7 +168,7 @@ def test_an_unreachable_underlay_is_counted_and_ends_when_the_way_is_back() -> N
 @pytest.mark.root
 @pytest.mark.parametrize("settings", MODES, ids=ids)
 def test_a_device_that_is_down_is_counted_without_spinning(settings: dict[str, object]) -> None:
-    with overlay(**settings) as o, o.a.socket() as left:
+    with engine_pair(**settings) as o, o.a.socket() as left:
         device_flags(o, 1, up=False)
         for _ in range(3):
             left.sendto(b"lost", (o.b.address, 9))
@@ -183,21 +183,21 @@ def test_a_device_that_is_down_is_counted_without_spinning(settings: dict[str, o
 def test_a_device_that_is_removed_ends_the_engine_with_an_error(
     settings: dict[str, object],
 ) -> None:
-    with overlay(**settings) as o:
+    with engine_pair(**settings) as o:
         engine = o.engines[0]
         remove_device(o, 0)
         with pytest.raises(KernelError, match="packets stopped flowing through flannel0"):
             o.a.run(engine.wait())
 
 
-def wait_for(o: Overlay, position: int, name: str, count: int) -> None:
+def wait_for(o: EnginePair, position: int, name: str, count: int) -> None:
     end = time.monotonic() + 60
     while o.counters(position).get(name, 0) < count:
         assert time.monotonic() < end, o.counters(position)
         time.sleep(0.002)
 
 
-def device_flags(o: Overlay, position: int, *, up: bool) -> None:
+def device_flags(o: EnginePair, position: int, *, up: bool) -> None:
     from pyroute2 import IPRoute  # noqa: PLC0415 - 0.15 s that only root tests spend
 
     def run() -> None:
@@ -208,7 +208,7 @@ def device_flags(o: Overlay, position: int, *, up: bool) -> None:
     o.hosts[position].call(run)
 
 
-def remove_device(o: Overlay, position: int) -> None:
+def remove_device(o: EnginePair, position: int) -> None:
     from pyroute2 import IPRoute  # noqa: PLC0415 - 0.15 s that only root tests spend
 
     def run() -> None:

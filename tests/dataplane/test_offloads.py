@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from tests.support.engines import MTU, EnginePair, engine_pair
 from tests.support.flows import tcp_stream, udp_datagrams, udp_segmented
 from tests.support.namespace import in_new_namespace
-from tests.support.overlay import MTU, Overlay, overlay
 from tests.support.pumprig import rig
 from tests.support.segments import Segment, noise
 from udpoverlay import _fastpath as fp
@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.root
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_same_bytes_arrive(name: str) -> None:
-    with overlay(**SETTINGS[name]) as o:
+    with engine_pair(**SETTINGS[name]) as o:
         for sender, receiver in ((o.a, o.b), (o.b, o.a)):
             tcp_stream(sender, receiver, 4)
             udp_datagrams(sender, receiver, (0, 1, 100, MTU - 28, MTU - 27, 9000, 65507))
@@ -51,7 +51,7 @@ def test_the_same_bytes_arrive(name: str) -> None:
 
 @pytest.mark.root
 def test_the_fast_path_carries_the_bulk() -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         tcp_stream(o.a, o.b, 64)
         sent, delivered = o.counters(0), o.counters(1)
         assert sent["outbound_fast_packets"] > 9 * sent.get("outbound_plain_packets", 0)
@@ -63,7 +63,7 @@ def test_the_fast_path_carries_the_bulk() -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("settings", [{"offloads_off": ALL}, {"per_packet": True}])
 def test_with_all_offloads_off_every_packet_goes_alone(settings: dict[str, Any]) -> None:
-    with overlay(**settings) as o:
+    with engine_pair(**settings) as o:
         tcp_stream(o.a, o.b, 4)
         sent, delivered = o.counters(0), o.counters(1)
         assert "outbound_fast_packets" not in sent
@@ -77,7 +77,7 @@ def test_with_all_offloads_off_every_packet_goes_alone(settings: dict[str, Any])
 
 @pytest.mark.root
 def test_features_tell_what_is_on_what_is_off_and_why() -> None:
-    with overlay(workers="1", offloads_off=frozenset({"vnet-hdr", "udp-gro"})) as o:
+    with engine_pair(workers="1", offloads_off=frozenset({"vnet-hdr", "udp-gro"})) as o:
         features = o.engines[0].features()
         assert features.keys() == OFFLOADS.keys()
         assert features["udp-segment"] == "on"
@@ -89,7 +89,7 @@ def test_features_tell_what_is_on_what_is_off_and_why() -> None:
 @pytest.mark.root
 def test_two_hops_are_taken_and_the_congestion_mark_is_kept() -> None:
     """With all offloads on, as without them: a packet with three hops arrives with one."""
-    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair() as o, o.a.socket() as left, o.b.socket() as right:
         left.setsockopt(0, 2, 3)  # IP_TTL
         left.setsockopt(0, 1, 2)  # IP_TOS: ECT(0)
         right.setsockopt(0, 13, 1)  # IP_RECVTOS
@@ -100,13 +100,13 @@ def test_two_hops_are_taken_and_the_congestion_mark_is_kept() -> None:
         assert values == {1: 2, 2: 1}
 
 
-def spins(o: Overlay) -> int:
+def spins(o: EnginePair) -> int:
     return sum(engine.counters()["spins"] for engine in o.engines)
 
 
 @pytest.mark.root
 def test_busy_polling_catches_answers_and_an_idle_tunnel_does_not_spin() -> None:
-    with overlay(busy_poll_us=1000) as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair(busy_poll_us=1000) as o, o.a.socket() as left, o.b.socket() as right:
         end = time.monotonic() + 60
         while not any(engine.counters()["spin_hits"] for engine in o.engines):
             assert time.monotonic() < end, "no spin caught an answer"

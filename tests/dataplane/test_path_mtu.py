@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from tests.support.engines import EnginePair, Host, engine_pair
 from tests.support.flows import tcp_stream
 from tests.support.icmperrors import icmp_error, send_error
-from tests.support.overlay import Host, Overlay, overlay
 from tests.support.patience import DEADLINE
 
 pytestmark = pytest.mark.root
@@ -23,7 +23,7 @@ MEGABYTES = 8
 NARROW = 1300
 
 
-def fast_share(o: Overlay) -> float:
+def fast_share(o: EnginePair) -> float:
     """How much of a TCP stream from a to b, all of which arrives, leaves by the fast path."""
     before = o.counters(0)
     tcp_stream(o.a, o.b, MEGABYTES)
@@ -35,7 +35,7 @@ def fast_share(o: Overlay) -> float:
     return gained("outbound_fast_packets") / max(1, gained("outbound_sent"))
 
 
-def seconds_to_full_speed(o: Overlay) -> float:
+def seconds_to_full_speed(o: EnginePair) -> float:
     start = time.monotonic()
     while fast_share(o) < 0.9:
         assert time.monotonic() - start < DEADLINE, o.engines[0].fallbacks()
@@ -51,7 +51,7 @@ def set_mtu(host: Host, name: str, mtu: int) -> None:
 
 
 def test_underlay_mtu_that_shrinks_for_a_moment_costs_seconds() -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         assert fast_share(o) > 0.9
         set_mtu(o.a, "eth0", NARROW)
         assert fast_share(o) < 0.1
@@ -69,7 +69,7 @@ def test_underlay_mtu_that_shrinks_for_a_moment_costs_seconds() -> None:
 # ---- reports that anybody can send
 
 
-def forge_reports(o: Overlay, mtu: int, count: int) -> None:
+def forge_reports(o: EnginePair, mtu: int, count: int) -> None:
     """As a stranger on the link would: b knows nothing of it."""
     with o.b.call(
         lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -80,7 +80,7 @@ def forge_reports(o: Overlay, mtu: int, count: int) -> None:
 
 @pytest.mark.parametrize("mtu", [0, 552, 1499])
 def test_forged_report_costs_seconds_although_the_kernel_believes_it_for_minutes(mtu: int) -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         assert fast_share(o) > 0.9
         forge_reports(o, mtu, 1)
         assert fast_share(o) < 0.9
@@ -93,7 +93,7 @@ def test_forged_report_costs_seconds_although_the_kernel_believes_it_for_minutes
 
 
 def test_repeated_forged_reports_cost_no_packet_and_end_with_the_last() -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         for _ in range(4):
             forge_reports(o, 552, 20)
             fast_share(o)
@@ -102,7 +102,7 @@ def test_repeated_forged_reports_cost_no_packet_and_end_with_the_last() -> None:
 
 def test_repeated_reports_without_an_mtu_count_like_any_others() -> None:
     """From a router older than RFC 1191 behind which the path is narrow: not to be sent past it."""
-    with overlay() as o:
+    with engine_pair() as o:
         assert fast_share(o) > 0.9
         end = time.monotonic() + 5
         while time.monotonic() < end:
@@ -117,7 +117,7 @@ def test_repeated_reports_without_an_mtu_count_like_any_others() -> None:
 # ---- a path that is narrow indeed
 
 
-class RoutedOverlay(Overlay):
+class RoutedPair(EnginePair):
     """The cable goes through a router: r answers ARP for both sides and forwards.
 
     a  192.0.2.1 ══ ra │ r │ rb ══ 192.0.2.2  b
@@ -164,8 +164,8 @@ class RoutedOverlay(Overlay):
 
 
 @contextmanager
-def routed(**settings: Any) -> Iterator[RoutedOverlay]:
-    made = RoutedOverlay(**settings)
+def routed(**settings: Any) -> Iterator[RoutedPair]:
+    made = RoutedPair(**settings)
     try:
         yield made
     finally:
@@ -199,7 +199,7 @@ def test_narrow_path_without_a_raw_socket_is_left_to_the_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("udpoverlay.dataplane.engine.open_reports", lambda *_: None)
-    with overlay() as o:
+    with engine_pair() as o:
         assert o.engines[0].report_counters() == {}
         forge_reports(o, 552, 1)
         end = time.monotonic() + 4

@@ -14,8 +14,8 @@ import pytest
 from netaddr import IPAddress, IPNetwork
 
 from tests.support.clock import FakeClock
+from tests.support.engines import EnginePair, engine_pair
 from tests.support.icmperrors import PORT, icmp_error, send_error
-from tests.support.overlay import Overlay, overlay
 from tests.support.patience import DEADLINE
 from udpoverlay.dataplane.reports import KINDS, QUIET_SECONDS, Reports, open_reports, read_report
 from udpoverlay.model.endpoint import Endpoint
@@ -125,7 +125,7 @@ def test_kernel_without_such_a_socket_is_a_line_in_the_log(
     assert "looks like one that listens" in record.getMessage()
 
 
-def wait_for(o: Overlay, position: int, kind: str) -> PathReport:
+def wait_for(o: EnginePair, position: int, kind: str) -> PathReport:
     """The report of that kind, awaited."""
     end = time.monotonic() + DEADLINE
     while True:
@@ -136,14 +136,14 @@ def wait_for(o: Overlay, position: int, kind: str) -> PathReport:
         time.sleep(0.02)
 
 
-def restart(o: Overlay, position: int) -> None:
+def restart(o: EnginePair, position: int) -> None:
     host, other = o.hosts[position], o.hosts[1 - position]
     o.engines[position] = host.run(o._start(host, other, {}))
 
 
 @pytest.mark.root
 def test_closed_port_of_a_peer_does_not_look_like_success() -> None:
-    with overlay() as o, o.a.socket() as left:
+    with engine_pair() as o, o.a.socket() as left:
         o.b.run(o.engines[1].stop())
         left.sendto(b"into the void", (o.b.address, 9))
         report = wait_for(o, 0, "port_unreachable")
@@ -158,7 +158,7 @@ def test_closed_port_of_a_peer_does_not_look_like_success() -> None:
 @pytest.mark.root
 def test_closed_port_of_one_peer_costs_the_others_no_packet() -> None:
     """One that reports an error for each datagram, beside one that takes them all."""
-    with overlay() as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair() as o, o.a.socket() as left, o.b.socket() as right:
         allow_all_reports(o)
         routes = dict(o.routes_of(o.b))
         routes[IPNetwork("10.5.9.0/24")] = Endpoint(IPAddress(o.b.underlay), 9)
@@ -173,7 +173,7 @@ def test_closed_port_of_one_peer_costs_the_others_no_packet() -> None:
             assert time.monotonic() < end, o.counters(0)
 
 
-def allow_all_reports(o: Overlay) -> None:
+def allow_all_reports(o: EnginePair) -> None:
     """Let b answer each datagram, not one a second."""
 
     def run() -> None:
@@ -186,14 +186,14 @@ def allow_all_reports(o: Overlay) -> None:
 
 @pytest.mark.root
 def test_peer_that_is_gone_is_reported_by_our_own_host() -> None:
-    with overlay() as o, o.a.socket() as left:
+    with engine_pair() as o, o.a.socket() as left:
         o.engines[0].replace({o.b.network: Endpoint(IPAddress("192.0.2.77"), PORT)})
         left.sendto(b"into the void", (o.b.address, 9))
         report = wait_for(o, 0, "host_unreachable")
         assert (report.peer, report.reporter) == ("192.0.2.77", o.a.underlay)
 
 
-def forge(o: Overlay, *packets: bytes) -> None:
+def forge(o: EnginePair, *packets: bytes) -> None:
     with o.b.call(
         lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     ) as raw:
@@ -201,7 +201,7 @@ def forge(o: Overlay, *packets: bytes) -> None:
             send_error(raw, packet)
 
 
-def settled(o: Overlay, done: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+def settled(o: EnginePair, done: Callable[[dict[str, int]], bool]) -> dict[str, int]:
     end = time.monotonic() + DEADLINE
     while not done(o.engines[0].report_counters()):
         assert time.monotonic() < end, o.engines[0].report_counters()
@@ -211,7 +211,7 @@ def settled(o: Overlay, done: Callable[[dict[str, int]], bool]) -> dict[str, int
 
 @pytest.mark.root
 def test_reports_about_others_are_not_ours() -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         forge(
             o,
             icmp_error(3, 3, OURS, PEER, protocol=6),
@@ -227,7 +227,7 @@ def test_reports_about_others_are_not_ours() -> None:
 
 @pytest.mark.root
 def test_flood_of_reports_leaves_the_event_loop_its_time() -> None:
-    with overlay() as o:
+    with engine_pair() as o:
         report = icmp_error(3, 3, OURS, PEER)
         for _ in range(20):
             forge(o, *[report] * 500)

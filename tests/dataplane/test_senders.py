@@ -13,7 +13,7 @@ import pytest
 from netaddr import IPAddress, IPNetwork
 
 from tests.support.aio import until as eventually
-from tests.support.overlay import PORT, Overlay, overlay
+from tests.support.engines import PORT, EnginePair, engine_pair
 from tests.support.packets import reply_to
 from tests.support.pumprig import NET, OWN, Rig, from_peer, received, rig
 from udpoverlay import _fastpath as fp
@@ -37,7 +37,7 @@ def until(condition: Callable[[], bool], facts: Callable[[], object] = lambda: "
         time.sleep(0.005)
 
 
-def reaches(o: Overlay, both: bool = True) -> None:
+def reaches(o: EnginePair, both: bool = True) -> None:
     """Datagrams arrive, sent again until they do."""
     with o.a.socket() as left, o.b.socket() as right:
         ways = [(left, right), (right, left)]
@@ -56,7 +56,7 @@ def reaches(o: Overlay, both: bool = True) -> None:
 
 @pytest.mark.root
 def test_a_peer_that_sends_from_another_address_is_found_out() -> None:
-    with overlay(public_ips=("", "192.0.2.12")) as o:
+    with engine_pair(public_ips=("", "192.0.2.12")) as o:
         reaches(o)
         assert o.engines[0].proved_senders() == {"192.0.2.12": ["192.0.2.2"]}
         assert o.engines[0].sender_counters()["senders_proved"] == 1
@@ -69,7 +69,7 @@ def test_a_peer_that_sends_from_another_address_is_found_out() -> None:
 @pytest.mark.root
 def test_two_peers_that_both_send_from_other_addresses_find_each_other() -> None:
     """Each refuses the other's datagrams, save for the question: none has to come first."""
-    with overlay(public_ips=("192.0.2.11", "192.0.2.12")) as o:
+    with engine_pair(public_ips=("192.0.2.11", "192.0.2.12")) as o:
         reaches(o)
         assert o.engines[0].proved_senders() == {"192.0.2.12": ["192.0.2.2"]}
         assert o.engines[1].proved_senders() == {"192.0.2.11": ["192.0.2.1"]}
@@ -77,7 +77,7 @@ def test_two_peers_that_both_send_from_other_addresses_find_each_other() -> None
 
 @pytest.mark.root
 def test_a_host_that_drops_pings_answers_all_the_same() -> None:
-    with overlay(public_ips=("", "192.0.2.12")) as o:
+    with engine_pair(public_ips=("", "192.0.2.12")) as o:
         ignore = Path("/proc/sys/net/ipv4/icmp_echo_ignore_all")
         o.b.call(lambda: ignore.write_text("1"))
         reaches(o)
@@ -86,7 +86,7 @@ def test_a_host_that_drops_pings_answers_all_the_same() -> None:
 
 @pytest.mark.root
 def test_an_alias_ends_with_its_lease() -> None:
-    with overlay(public_ips=("", "192.0.2.12")) as o:
+    with engine_pair(public_ips=("", "192.0.2.12")) as o:
         reaches(o)
         a = o.engines[0]
         moved = {o.b.network: Endpoint(IPAddress("192.0.2.99"), PORT)}
@@ -100,14 +100,14 @@ def test_an_alias_ends_with_its_lease() -> None:
         reaches(o)
 
 
-async def replace(o: Overlay, position: int, routes: dict[IPNetwork, Endpoint]) -> None:
+async def replace(o: EnginePair, position: int, routes: dict[IPNetwork, Endpoint]) -> None:
     o.engines[position].replace(routes)
 
 
 @pytest.mark.root
 def test_packets_wait_for_the_first_routes() -> None:
     """A daemon that starts beside running ones: none of them is a stranger to it."""
-    with overlay(routes=False) as o, o.a.socket() as left, o.b.socket() as right:
+    with engine_pair(routes=False) as o, o.a.socket() as left, o.b.socket() as right:
         o.b.run(replace(o, 1, o.routes_of(o.a)))
         right.sendto(b"early", left.getsockname())  # b knows the way, a knows no one
         until(lambda: o.counters(1).get("outbound_sent", 0) == 1)

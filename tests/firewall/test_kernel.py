@@ -20,7 +20,7 @@ import pytest
 from netaddr import IPNetwork
 from pyroute2 import IPRoute
 
-from tests.support.overlay import Host
+from tests.support.engines import Host
 from udpoverlay.errors import KernelError
 from udpoverlay.firewall import command
 from udpoverlay.firewall.manager import Firewall, Tools, install, prepare

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster import PREFIX, SUBNET_FILE, Cluster, Node, links_of, peers_of, wait_until
+from tests.support.cluster import PREFIX, SUBNET_FILE, Cluster, Node, links_of, wait_until
 from tests.support.wire import captured, ping, transfer, udp_payloads
 from udpoverlay.lab.actions import files
 
@@ -89,7 +89,7 @@ def test_a_foreign_key_costs_us_no_peer(cluster: Cluster, theirs: Node, ours: No
     sound = f"{PREFIX}/subnets/10.5.247.0-24"
     cluster.etcd.put(sound, '{"PublicIP":"198.18.0.77","PublicIPv6":null}')
     wait_until(lambda: ours.status()["dataplane"]["routes"] == 2, "the sound entry is known")
-    assert peers_of(ours) == {theirs.subnet, "10.5.247.0/24"}
+    assert ours.peers() == {theirs.subnet, "10.5.247.0/24"}
     cluster.etcd.delete(f"{PREFIX}/subnets/nonsense")
     cluster.etcd.delete(sound)
     wait_until(lambda: ours.status()["dataplane"]["routes"] == 1, "it is gone again")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Node, peers_of, wait_until
+from tests.support.cluster import SUBNET_FILE, Node, wait_until
 from tests.support.kubecluster import flannel_annotations
-from tests.support.kubehosts import SUBNET_FILE, KubeHosts
+from tests.support.kubehosts import KubeHosts
 from tests.support.wire import ping
 from udpoverlay.lab.actions import files
 
@@ -69,7 +69,7 @@ def test_ipv4_alone(hosts: KubeHosts) -> None:
     theirs, ours = both(hosts)
     same_files(theirs, ours, "FLANNEL_SUBNET")
     same_annotations(hosts, theirs, ours)
-    wait_until(lambda: peers_of(ours) == {"10.244.1.0/24"}, "we know flanneld's Node")
+    wait_until(lambda: ours.peers() == {"10.244.1.0/24"}, "we know flanneld's Node")
     wait_until(lambda: ping(ours.host, ours.address, theirs.address) is not None, "a ping")
     assert ping(theirs.host, theirs.address, ours.address) is not None
 
@@ -85,4 +85,4 @@ def test_dual_stack(hosts: KubeHosts) -> None:
     same_annotations(hosts, theirs, ours)
     # flanneld finds no peer in dual stack (docs/deviations.md); we find it.
     theirs_is = "10.244.1.0/24&fd00:10:244:1::/64"
-    wait_until(lambda: peers_of(ours) == {theirs_is}, "we know flanneld's Node")
+    wait_until(lambda: ours.peers() == {theirs_is}, "we know flanneld's Node")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import NETCONF, PREFIX, Cluster, Node, peers_of, wait_until
+from tests.support.cluster import NETCONF, PREFIX, Cluster, Node, wait_until
 from tests.support.wire import ping
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd, pytest.mark.flanneld]
@@ -30,7 +30,7 @@ def configure(cluster: Cluster, **changes: Any) -> None:
 def both(cluster: Cluster) -> tuple[Node, Node]:
     theirs = cluster.start("theirs", NO_RULES, program=FLANNELD)
     ours = cluster.start("ours", NO_RULES)
-    wait_until(lambda: peers_of(ours) == {theirs.subnet}, "we know flanneld's lease")
+    wait_until(lambda: ours.peers() == {theirs.subnet}, "we know flanneld's lease")
     return theirs, ours
 
 
@@ -46,7 +46,7 @@ def test_flanneld_of_an_earlier_subnet_len_is_a_peer(cluster: Cluster) -> None:
     configure(cluster, SubnetLen=26, SubnetMin="10.5.240.0")
     ours = cluster.start("ours", NO_RULES)
     assert (theirs.subnet.split("/")[1], ours.subnet.split("/")[1]) == ("20", "26")
-    wait_until(lambda: peers_of(ours) == {theirs.subnet}, "we know flanneld's lease")
+    wait_until(lambda: ours.peers() == {theirs.subnet}, "we know flanneld's lease")
     reach_each_other(theirs, ours)
 
 

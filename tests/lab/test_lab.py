@@ -15,8 +15,9 @@ import pytest
 from tests.support.leftovers import adopted, eventually
 from udpoverlay.errors import LabError
 from udpoverlay.lab.actions import links
-from udpoverlay.lab.cluster import Cluster, Program, udpoverlayd
+from udpoverlay.lab.cluster import Cluster
 from udpoverlay.lab.hosts import Host
+from udpoverlay.lab.node import Program, udpoverlayd
 from udpoverlay.lab.proof import prove
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd, pytest.mark.timeout(300)]
@@ -74,8 +75,11 @@ def test_a_wrong_argument_is_named(words: list[str], text: str) -> None:
 
 def test_a_daemon_that_ends_is_reported_with_its_last_lines() -> None:
     program = Program("broken", ("sh", "-c", "echo no such luck; exit 3"), True)
-    with pytest.raises(LabError, match="broken ended with status 3") as caught:
-        Cluster(["n1", "n2"], program=program)
+    with (
+        Cluster("n1", "n2") as cluster,
+        pytest.raises(LabError, match="broken ended with status 3") as caught,
+    ):
+        cluster.overlay(program)
     assert caught.value.details == "no such luck"
 
 
@@ -102,9 +106,10 @@ def test_lab_without_enough_namespaces_says_so_and_nothing_else(nest: Host, most
 
 
 def test_a_pair_whose_daemon_died_does_not_pass_and_the_others_do() -> None:
-    with Cluster(["n1", "n2", "n3"], program=udpoverlayd()) as cluster:
-        cluster.nodes["n3"].daemon.signal(signal.SIGKILL)
-        results = prove(cluster, seconds=0.1)
+    with Cluster("n1", "n2", "n3") as cluster:
+        overlay = cluster.overlay(udpoverlayd())
+        overlay.nodes["n3"].process.signal(signal.SIGKILL)
+        results = prove(overlay, seconds=0.1)
     passed = {(each.source, each.target) for each in results if each.passed}
     assert passed == {("n1", "n2"), ("n2", "n1")}
     for each in results:
@@ -115,10 +120,11 @@ def test_a_pair_whose_daemon_died_does_not_pass_and_the_others_do() -> None:
 
 
 def test_daemons_stop_when_asked_and_remove_what_they_made() -> None:
-    with Cluster(["n1", "n2"], program=udpoverlayd()) as cluster:
-        cluster.overlay.stop()
-        for node in cluster.nodes.values():
-            assert node.daemon.poll() == 0, node.last_lines()
+    with Cluster("n1", "n2") as cluster:
+        overlay = cluster.overlay(udpoverlayd())
+        overlay.stop()
+        for node in overlay.nodes.values():
+            assert node.process.poll() == 0, node.last_lines()
             names = [link["name"] for link in node.host.call(links.links)]
             assert names == ["lo", "eth0", "cni0"]
 

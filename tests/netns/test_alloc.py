@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster import NETCONF, Cluster, links_of, peers_of, wait_until
+from tests.support.cluster import NETCONF, Cluster, links_of, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
@@ -22,7 +22,7 @@ def test_host_gets_a_subnet_and_no_tunnel(cluster: Cluster) -> None:
     assert n1.env["FLANNEL_MTU"] == "1500"
     assert sorted(cluster.leases()) == sorted(n.subnet.replace("/", "-") for n in (n1, n2))
     assert "flannel0" not in links_of(n1.host)
-    wait_until(lambda: peers_of(n1) == {n2.subnet}, "each knows the other")
+    wait_until(lambda: n1.peers() == {n2.subnet}, "each knows the other")
     status = n1.status()
     assert (status["node"]["backend"], status["node"]["tun"]) == ("alloc", "eth0")
     assert status["dataplane"]["routes"] == 0

@@ -15,7 +15,6 @@ from tests.support.cluster import (
     Cluster,
     Node,
     links_of,
-    peers_of,
     run_to_end,
     wait_until,
 )
@@ -57,9 +56,7 @@ def test_a_lease_that_is_deleted_ends_its_daemon_with_0_and_leaves_the_others(
     delete_lease(cluster, n3)
     assert run_to_end(n3) == 0
     assert "flannel0" not in links_of(n3.host)
-    wait_until(
-        lambda: (peers_of(n1), peers_of(n2)) == ({n2.subnet}, {n1.subnet}), "n3 is forgotten"
-    )
+    wait_until(lambda: (n1.peers(), n2.peers()) == ({n2.subnet}, {n1.subnet}), "n3 is forgotten")
     assert ping(n1.host, n1.address, n2.address) is not None
 
 

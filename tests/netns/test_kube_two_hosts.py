@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Node, peers_of, wait_until
+from tests.support.cluster import Node, wait_until
 from tests.support.kubecluster import flannel_annotations
 from tests.support.kubehosts import KubeHosts
 from tests.support.wire import ping, transfer
@@ -29,7 +29,7 @@ def hosts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KubeHosts]
 
 
 def knows(node: Node, *subnets: str) -> None:
-    wait_until(lambda: peers_of(node) == set(subnets), f"{node.name} knows {subnets}")
+    wait_until(lambda: node.peers() == set(subnets), f"{node.name} knows {subnets}")
 
 
 def test_two_nodes_talk(hosts: KubeHosts) -> None:
@@ -90,7 +90,7 @@ def test_packets_flow_while_the_api_server_is_away(hosts: KubeHosts) -> None:
     hosts.api = hosts.start_api()
     wait_until(lambda: bool(n1.lines("nodes are followed again")), "n1 follows again")
     wait_until(lambda: bool(n1.lines("lost its history")), "n1 knows what happened")
-    assert peers_of(n1) == {"10.244.2.0/24"}
+    assert n1.peers() == {"10.244.2.0/24"}
     assert ping(n1.host, n1.address, n2.address) is not None
     hosts.register("n1", "10.244.1.0/24")
     hosts.register("n2", "10.244.2.0/24")

@@ -16,8 +16,9 @@ from contextlib import ExitStack
 import pytest
 
 from udpoverlay.lab.actions import files, links
-from udpoverlay.lab.cluster import NETWORK, POD_BRIDGE, Cluster, Node, udpoverlayd
+from udpoverlay.lab.cluster import NETWORK, POD_BRIDGE, Cluster, Overlay
 from udpoverlay.lab.hosts import Fabric, Host
+from udpoverlay.lab.node import Node, udpoverlayd
 
 pytestmark = [
     pytest.mark.root,
@@ -57,7 +58,7 @@ class Pod:
 
     def __init__(self, node: Node, host: Host) -> None:
         self.node, self.host = node, host
-        gateway, _, length = node.subnet.partition("/")
+        gateway, _, length = node.gateway.partition("/")
         self.address = gateway.rpartition(".")[0] + ".2"
         self.subnet = gateway.rpartition(".")[0] + f".0/{length}"
         node.host.add_veth("veth0", host, "eth0", node.mtu)
@@ -93,16 +94,21 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(["n1", "n2"], program=udpoverlayd("--ip-masq")) as made:
+    with Cluster("n1", "n2") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def pods(cluster: Cluster) -> Iterator[tuple[Pod, Pod]]:
+def overlay(cluster: Cluster) -> Overlay:
+    return cluster.overlay(udpoverlayd("--ip-masq"))
+
+
+@pytest.fixture(scope="module")
+def pods(overlay: Overlay) -> Iterator[tuple[Pod, Pod]]:
     with ExitStack() as stack:
         hosts = [stack.enter_context(Host(f"pod{number}")) for number in (1, 2)]
         one, two = (
-            Pod(node, host) for node, host in zip(cluster.nodes.values(), hosts, strict=True)
+            Pod(node, host) for node, host in zip(overlay.nodes.values(), hosts, strict=True)
         )
         yield one, two
 

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 
-from tests.support.overlay import Host
+from tests.support.engines import Host
 from udpoverlay import _fastpath as fp
 
 __all__ = ["tcp_stream", "udp_datagrams", "udp_segmented"]

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import UDPOVERLAYD, Node, Readiness, wait_until
+from tests.support.cluster import UDPOVERLAYD, Node, start, wait_until
 from tests.support.kubecluster import udp_annotations
 from udpoverlay.errors import KernelError
-from udpoverlay.lab.actions import files, web
+from udpoverlay.lab.actions import web
 from udpoverlay.lab.hosts import Fabric, Process
 
-SUBNET_FILE = "/run/flannel/subnet.env"
 PORT = 6443
 NODES = "/api/v1/nodes"
 
@@ -112,17 +111,7 @@ class KubeHosts:
         return Node(name, host, host.popen(argv, env={"NODE_NAME": name, **env}, log=log))
 
     def start(self, name: str, *flags: str, program: Sequence[str] = UDPOVERLAYD) -> Node:
-        readiness = Readiness(self.fabric.hosts[name], f"notify-{time.monotonic_ns()}")
-        try:
-            node = self.spawn(name, *flags, program=program, NOTIFY_SOCKET=readiness.address)
-
-            def come() -> bool:
-                assert node.process.poll() is None or readiness.come(), node.process.log()
-                return readiness.come()
-
-            wait_until(come, f"{name} is ready")
-        finally:
-            readiness.close()
-        text = node.host.call(files.read_text, path=SUBNET_FILE)
-        node.env = dict(line.split("=", 1) for line in text.splitlines())
-        return node
+        return start(
+            self.fabric.hosts[name],
+            lambda notify: self.spawn(name, *flags, program=program, NOTIFY_SOCKET=notify),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,8 @@ from rich.markup import escape
 from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import report, rootless
 from udpoverlay.lab import session as keep
-from udpoverlay.lab.cluster import Cluster, udpoverlayd
+from udpoverlay.lab.cluster import Cluster
+from udpoverlay.lab.node import udpoverlayd
 from udpoverlay.lab.proof import prove
 
 __all__ = ["configure", "run"]
@@ -116,20 +118,22 @@ def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:
     pairs_count = len(names) * (len(names) - 1)
     try:
         with report.progress(progress) as step:
-            cluster = Cluster(
-                names, program=udpoverlayd(), offload=args.link == "offload", report=step
-            )
+            cluster = Cluster(*names, offload=args.link == "offload", report=step)
+            with contextlib.ExitStack() as undo:
+                undo.enter_context(cluster)
+                overlay = cluster.overlay(udpoverlayd())
+                undo.pop_all()
         with cluster:
             with report.progress(progress, pairs_count) as step:
-                pairs = prove(cluster, seconds=args.seconds, report=step)
+                pairs = prove(overlay, seconds=args.seconds, report=step)
             passed = all(pair.passed for pair in pairs)
             if args.json:
-                print(json.dumps(report.as_json(cluster.nodes.values(), pairs), indent=2))
+                print(json.dumps(report.as_json(overlay.nodes.values(), pairs), indent=2))
             else:
-                report.show(shown, cluster.nodes.values(), pairs)
+                report.show(shown, overlay.nodes.values(), pairs)
             if not passed:
-                for node in cluster.nodes.values():
-                    progress.rule(f"{node.name}: last lines of {cluster.program.name}")
+                for node in overlay.nodes.values():
+                    progress.rule(f"{node.name}: last lines of {overlay.program.name}")
                     progress.print(escape(node.last_lines()))
             return then(cluster, 0 if passed else 1)
     except LabError as error:

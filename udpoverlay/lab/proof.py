@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from udpoverlay.errors import UdpOverlayError
-from udpoverlay.lab.cluster import Cluster, Node
+from udpoverlay.lab.cluster import Overlay
+from udpoverlay.lab.node import Node
 from udpoverlay.lab.traffic import Pair, datagram_trips, icmp_trips, streams
 
 __all__ = ["PairResult", "prove"]
@@ -56,40 +57,40 @@ class PairResult:
 
 
 def prove(
-    cluster: Cluster, *, seconds: float, report: Callable[[str], None] = lambda _: None
+    overlay: Overlay, *, seconds: float, report: Callable[[str], None] = lambda _: None
 ) -> list[PairResult]:
     """Test every ordered pair; a TCP stream lasts `seconds`. Failures are in the results."""
     results = []
-    for source in cluster.nodes.values():
-        for target in cluster.nodes.values():
+    for source in overlay.nodes.values():
+        for target in overlay.nodes.values():
             if source is target:
                 continue
             report(f"{source.name} → {target.name}")
             result = PairResult(source.name, target.name)
             results.append(result)
-            before = _counters(cluster, source, target)
+            before = _counters(overlay, source, target)
             try:
-                _test(Pair(source.end, target.end), source.mtu, seconds, result)
+                _test(Pair(source.pod_end, target.pod_end), source.mtu, seconds, result)
             except (UdpOverlayError, OSError) as error:
                 result.failure = str(error) or type(error).__name__
             if result.failure:
                 result.failure += "".join(_ended(node) for node in (source, target))
-            after = _counters(cluster, source, target)
+            after = _counters(overlay, source, target)
             result.fast_sent = _share("outbound", before[0], after[0])
             result.fast_delivered = _share("inbound", before[1], after[1])
     return results
 
 
 def _ended(node: Node) -> str:
-    status = node.daemon.poll()
+    status = node.process.poll()
     return "" if status is None else f"; the daemon of {node.name} ended with status {status}"
 
 
 def _counters(
-    cluster: Cluster, source: Node, target: Node
+    overlay: Overlay, source: Node, target: Node
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Empty for a daemon that cannot be asked, or that is gone."""
-    if not cluster.program.has_admin_socket:
+    if not overlay.program.has_admin_socket:
         return {}, {}
     try:
         return source.counters(), target.counters()

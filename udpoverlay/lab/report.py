@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from udpoverlay._version import VERSION
-from udpoverlay.lab.cluster import Node
+from udpoverlay.lab.node import Node
 from udpoverlay.lab.proof import PairResult
 from udpoverlay.lab.tables import table
 
@@ -36,7 +36,7 @@ def as_json(nodes: Iterable[Node], pairs: Iterable[PairResult]) -> dict[str, Any
             {
                 "name": node.name,
                 "public_ip": node.public_ip,
-                "subnet": node.subnet,
+                "subnet": node.gateway,
                 "mtu": node.mtu,
             }
             for node in nodes
@@ -55,7 +55,7 @@ def show(console: Console, nodes: Iterable[Node], pairs: Iterable[PairResult]) -
     for heading in ("node", "public IP", "subnet", "MTU"):
         shown.add_column(heading, no_wrap=True)
     for node in nodes:
-        shown.add_row(node.name, node.public_ip, node.subnet, str(node.mtu))
+        shown.add_row(node.name, node.public_ip, node.gateway, str(node.mtu))
     console.print(shown)
     console.print()
     results = list(pairs)

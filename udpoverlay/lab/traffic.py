@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from udpoverlay.errors import OperatorError
 from udpoverlay.lab import congestion
@@ -59,8 +59,7 @@ _seeds = itertools.count(int.from_bytes(os.urandom(4), "big"))
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """One side of a test: a host and the address in it that is bound."""
 
     host: Host

@@ -16,9 +16,10 @@ from udpoverlay.lab.actions import links
 from udpoverlay.lab.actions.links import FLANNEL_VXLAN_PORT
 from udpoverlay.lab.bench import tunnels
 from udpoverlay.lab.bench.testbed import LINK, Duo, Ready
-from udpoverlay.lab.cluster import POD_BRIDGE, Overlay, Program, flanneld, udpoverlayd
+from udpoverlay.lab.cluster import POD_BRIDGE, Overlay
 from udpoverlay.lab.etcd import Etcd
 from udpoverlay.lab.hosts import Host, Process
+from udpoverlay.lab.node import Program, flanneld, udpoverlayd
 from udpoverlay.lab.traffic import End, Pair
 
 __all__ = ["DEFAULT", "PATHS", "BenchPath", "Ready"]
@@ -81,8 +82,8 @@ def _daemons(program: Program, version: str) -> Callable[[Duo, Etcd], Ready]:
             prefix=f"/bench/{duo.name}",
         )
         nodes = overlay.nodes
-        daemons: tuple[Process, ...] = tuple(node.daemon for node in nodes.values())
-        return Ready(Pair(nodes["a"].end, nodes["b"].end), daemons, version)
+        daemons: tuple[Process, ...] = tuple(node.process for node in nodes.values())
+        return Ready(Pair(nodes["a"].pod_end, nodes["b"].pod_end), daemons, version)
 
     return set_up
 

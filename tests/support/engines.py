@@ -29,7 +29,7 @@ from udpoverlay.host.netlink import Netlink
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 
-__all__ = ["Host", "Overlay", "overlay"]
+__all__ = ["EnginePair", "Host", "engine_pair"]
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Host:
         os.close(self.namespace)
 
 
-class Overlay:
+class EnginePair:
     """Both hosts and their engines."""
 
     def __init__(
@@ -180,8 +180,8 @@ class Overlay:
 
 
 @contextmanager
-def overlay(**settings: Any) -> Iterator[Overlay]:
-    made = Overlay(**settings)
+def engine_pair(**settings: Any) -> Iterator[EnginePair]:
+    made = EnginePair(**settings)
     try:
         yield made
     finally:
