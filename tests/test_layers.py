@@ -60,6 +60,7 @@ ONLY_IN = {
     "pytun": {"dataplane"},
     "uvloop": {"loop"},
     "h11": {"observe"},
+    "prometheus_client": {"observe"},
     "argparse": {"cli"},
     "grpclib": {"registry/etcd"},
 }

@@ -46,6 +46,7 @@ from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
 from udpoverlay.observe.health import health_server
+from udpoverlay.observe.metrics import Metrics
 from udpoverlay.observe.status import NodeFacts
 from udpoverlay.peers.admission import Admission
 from udpoverlay.peers.peers import Peers
@@ -129,15 +130,19 @@ async def _start(
         on_first_routes=garbage.keep_for_good,
     )
     network.on_change = _Moves(facts, admission, control, manager).to
+    kind = "kube" if config.kube_subnet_mgr else "etcd"
     documents = Documents(
         facts.now,
-        registry_kind="kube" if config.kube_subnet_mgr else "etcd",
+        registry_kind=kind,
         registry=registry,
         control=control,
         engine=network,
         firewall=firewall,
     )
     health.details = documents.health
+    health.metrics = Metrics(
+        registry_kind=kind, registry=registry, control=control, engine=network
+    ).text
     await enter(admin_socket(config.admin_socket, documents.by_path()))
     _log.info("ready", **facts.ready(), seconds=time.monotonic() - started)
     manager.ready(facts.line())

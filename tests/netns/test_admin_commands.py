@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.cluster import Cluster, Node, wait_until
 from tests.support.wire import ping
@@ -70,12 +71,25 @@ def test_commands_follow_what_happens(cluster: Cluster) -> None:
     wait_until(lambda: ask(n1, "status")[0] == 0, "all is well again")
 
 
-def statusz(node: Node) -> dict[str, Any]:
-    fetch = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
-    code, text = node.host.run([sys.executable, "-c", fetch, "http://127.0.0.1:8081/statusz"])
+def fetch(node: Node, page: str) -> str:
+    script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    code, text = node.host.run([sys.executable, "-c", script, f"http://127.0.0.1:8081/{page}"])
     assert code == 0, text
-    found: dict[str, Any] = json.loads(text)
+    return text
+
+
+def statusz(node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(fetch(node, "statusz"))
     return found
+
+
+def metrics(node: Node) -> dict[tuple[str, str], float]:
+    """By name and labels."""
+    return {
+        (sample.name, ",".join(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(fetch(node, "metrics"))
+        for sample in family.samples
+    }
 
 
 def test_statusz_tells_how_old_the_watch_is_and_who_was_heard() -> None:
@@ -89,6 +103,13 @@ def test_statusz_tells_how_old_the_watch_is_and_who_was_heard() -> None:
         assert found["registry"]["watch_age_seconds"] < 30
         assert ping(n2.host, n2.address, n1.address) is not None
         assert statusz(n1)["peers_heard"] == {"last_minute": 1, "since_start": 1}
+        counters, scraped = n1.counters(), metrics(n1)
+        assert (
+            scraped["udpoverlay_packets_total", "inbound,delivered"]
+            == (counters["inbound_delivered"])
+        )
+        assert scraped["udpoverlay_peer_packets_total", f"inbound,{n2.public_ip}"] > 0
+        assert scraped["udpoverlay_routes", ""] == 1
 
         cluster.etcd.process.signal(signal.SIGSTOP)
         try:

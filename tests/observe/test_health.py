@@ -60,7 +60,7 @@ async def test_readyz_turns_with_readiness() -> None:
 
 async def test_other_paths_are_gos_404() -> None:
     async with serving() as (_health, port):
-        for path in ("/", "/metrics", "/healthz/"):
+        for path in ("/", "/metricsz", "/healthz/"):
             status, headers, body = await ask(port, path)
             assert status == "HTTP/1.1 404 Not Found"
             assert headers["x-content-type-options"] == "nosniff"
@@ -75,6 +75,15 @@ async def test_statusz_says_more() -> None:
         assert status == "HTTP/1.1 200 OK"
         assert headers["content-type"].startswith("application/json")
         assert json.loads(body) == {"ready": False, "peers": 3}
+
+
+async def test_metrics_come_once_there_is_something_to_count() -> None:
+    async with serving() as (health, port):
+        assert (await ask(port, "/metrics"))[0] == "HTTP/1.1 503 Service Unavailable"
+        health.metrics = lambda: b"up 1\n"
+        status, headers, body = await ask(port, "/metrics")
+        assert (status, body) == ("HTTP/1.1 200 OK", b"up 1\n")
+        assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def test_port_zero_serves_nothing() -> None:

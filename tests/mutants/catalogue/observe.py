@@ -14,6 +14,22 @@ _HTTP_TESTS = ("tests/observe/test_http.py",)
 
 MUTANTS = (
     Mutant(
+        name="series-without-bound",
+        bug="each peer of a cluster of thousands has series of its own in Prometheus",
+        file="udpoverlay/observe/metrics.py",
+        old="[:MOST_PEERS])",
+        new=")",
+        tests=("tests/observe/test_metrics.py",),
+    ),
+    Mutant(
+        name="fallback-that-is-over-still-counts",
+        bug="an offload that is in use again looks as if it were refused for ever",
+        file="udpoverlay/observe/metrics.py",
+        old="            if each.retry_seconds is not None and each.offload in away:\n",
+        new="            if each.offload in away:\n",
+        tests=("tests/observe/test_metrics.py",),
+    ),
+    Mutant(
         name="any-user-may-ask",
         bug="where the socket's permissions were loosened, any user reads peers and leases",
         file=_ADMIN,
