@@ -41,6 +41,7 @@ FLOORS = {
     "doctor/checks": 8,
     "doctor": 9,
     "backend": 5,
+    "facts": 6,
     "podcidr": 5,
     "lab/message": 5,
     "lab/actions": 6,

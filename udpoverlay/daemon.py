@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from udpoverlay.aio import first_to_end
-from udpoverlay.backend.base import Backend, Choose, Network
+from udpoverlay.backend.base import Backend, Choose
 from udpoverlay.backend.kinds import backend_of
 from udpoverlay.control import Control
 from udpoverlay.dataplane.tun import check_tun
 from udpoverlay.errors import RegistryError
+from udpoverlay.facts import Facts, Moves
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
 from udpoverlay.firewall.policy import look_at_forwarding
@@ -47,7 +48,6 @@ from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
 from udpoverlay.observe.health import health_server
 from udpoverlay.observe.metrics import Metrics
-from udpoverlay.observe.status import NodeFacts
 from udpoverlay.peers.admission import Admission
 from udpoverlay.peers.peers import Peers
 from udpoverlay.registry.base import Registry
@@ -116,7 +116,7 @@ async def _start(
         plan.backend.open(lease, plan.choice, config.dataplane, choose=plan.choose)
     )
     firewall = await install(netconf, lease.subnet, config.firewall, tools)
-    facts = _Facts(plan, netconf, lease, network)
+    facts = Facts(config, plan.backend, netconf, lease, network)
     facts.publish()
     health.ready = facts.written
     await network.start()
@@ -129,7 +129,7 @@ async def _start(
         renew_margin=config.subnet_lease_renew_margin * 60.0,
         on_first_routes=garbage.keep_for_good,
     )
-    network.on_change = _Moves(facts, admission, control, manager).to
+    network.on_change = Moves(facts, admission, control, manager).to
     kind = "kube" if config.kube_subnet_mgr else "etcd"
     documents = Documents(
         facts.now,
@@ -213,64 +213,6 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
     )
 
 
-class _Facts:
-    """What this host publishes about itself: the subnet file, the status, the log."""
-
-    def __init__(self, plan: _Plan, netconf: NetConf, lease: Lease, network: Network) -> None:
-        self.plan = plan
-        self.written = False
-        self._netconf = netconf
-        self._lease = lease
-        self._network = network
-        self._published: tuple[int, Choice | None] = (0, None)
-
-    def current(self) -> bool:
-        """Whether what was published is still true."""
-        return self._published == (self._network.mtu, self._network.choice)
-
-    def publish(self) -> None:
-        """Write the subnet file, where its MTU is another one."""
-        mtu, before = self._network.mtu, self._published[0]
-        self._published = (mtu, self._network.choice)
-        if mtu != before:
-            self.written = ownsubnet.publish(
-                self.plan.config, self._netconf, self._lease.subnet, mtu
-            )
-
-    def now(self) -> NodeFacts:
-        """For the status."""
-        choice, backend = self._network.choice, self.plan.backend
-        return NodeFacts(
-            public_ip=str(choice.public_ip),
-            interface=choice.name,
-            interface_address=str(choice.address),
-            interface_mtu=choice.mtu,
-            backend=backend.name,
-            port=backend.port,
-            network=str(backend.network),
-            tun=self._network.device,
-            tun_address=str(self._network.address or ""),
-            mtu=self._network.mtu,
-            source_check=self.plan.config.dataplane.source_check,
-            subnet_file=self.plan.config.subnet_file,
-            subnet_file_written=self.written,
-        )
-
-    def line(self) -> str:
-        """For the service manager."""
-        return f"subnet {self._lease.subnet}, {self._network.device}, MTU {self._network.mtu}"
-
-    def ready(self) -> dict[str, object]:
-        """For the log."""
-        return {
-            "subnet": self._lease.subnet,
-            "device": self._network.device,
-            "mtu": self._network.mtu,
-            "public_ip": self.plan.choice.public_ip,
-            "port": self.plan.backend.port,
-        }
-
-
 # --- while it runs -------------------------------------------------------------------------------
 
 
@@ -286,25 +228,3 @@ async def _complete(registry: Registry, lease: Lease) -> None:
         await registry.complete(lease)
     except RegistryError as error:
         _log.error("cannot tell the registry that we are up", reason=str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Moves:
-    """Who must know that the underlay is another one than before."""
-
-    facts: _Facts
-    admission: Admission
-    control: Control
-    manager: ServiceManager
-
-    def to(self, choice: Choice) -> None:
-        """The tunnel goes by `choice` now, and may have another MTU."""
-        if self.facts.current():
-            return
-        self.manager.reloading()
-        self.facts.publish()
-        addresses = (choice.address, choice.public_ip)
-        self.admission.move([address for address in addresses if address is not None])
-        if choice.public_ip != self.control.lease.attrs.public_ip:
-            self.control.move(self.facts.plan.backend.lease_attrs(choice.public_ip))
-        self.manager.ready(self.facts.line())

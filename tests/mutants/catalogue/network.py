@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _NETWORK = "udpoverlay/backend/network.py"
-_DAEMON = "udpoverlay/daemon.py"
+_FACTS = "udpoverlay/facts.py"
 _HEALING = "tests/netns/test_self_healing.py"
 _DELETED = (f"{_HEALING}::test_tunnel_device_that_was_changed_is_as_before[deleted]",)
 _MOVED = (f"{_HEALING}::test_another_address_of_the_underlay_is_published",)
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         name="new-address-not-published",
         bug="the others send to an address that this host had once",
-        file=_DAEMON,
+        file=_FACTS,
         old="        if choice.public_ip != self.control.lease.attrs.public_ip:\n",
         new="        if False:\n",
         tests=_MOVED,
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         name="new-mtu-not-in-the-subnet-file",
         bug="new containers get the MTU that the underlay had at start",
-        file=_DAEMON,
+        file=_FACTS,
         old="        if mtu != before:\n",
         new="        if before == 0:\n",
         tests=(f"{_HEALING}::test_mtu_of_the_underlay_becomes_the_tunnels",),
@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         name="configuration-read-twice",
         bug="a configuration that changes during the start gives a lease of another network",
-        file=_DAEMON,
+        file="udpoverlay/daemon.py",
         old="ownsubnet.remembered(config.subnet_file), netconf)",
         new="ownsubnet.remembered(config.subnet_file), None)",
         tests=("tests/daemon/test_daemon.py",),

@@ -74,8 +74,8 @@ MUTANTS = (
         name="ready-before-it-is",
         bug="/readyz says ready while the daemon still waits for its lease",
         file=_HEALTH,
-        old="            if self.ready:\n",
-        new="            if True:\n",
+        old="        if self.ready:\n",
+        new="        if True:\n",
         tests=("tests/observe/test_health.py",),
     ),
     Mutant(
