@@ -19,7 +19,7 @@ def nodes(*numbers: int) -> list[Any]:
         SimpleNamespace(
             name=f"n{number}",
             public_ip=f"198.18.0.{100 + number}",
-            subnet=f"10.244.{number}.1/24",
+            gateway=f"10.244.{number}.1/24",
             mtu=1472,
         )
         for number in numbers
