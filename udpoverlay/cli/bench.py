@@ -20,7 +20,7 @@ from udpoverlay.lab.bench.machine import machine
 from udpoverlay.lab.bench.output import Output
 from udpoverlay.lab.bench.paths import DEFAULT, PATHS
 from udpoverlay.lab.bench.report import Bench, as_json, show
-from udpoverlay.lab.bench.runner import TESTS, Contest, Plan
+from udpoverlay.lab.bench.runner import TESTS, Plan, Runner
 from udpoverlay.lab.bench.targets import judge
 from udpoverlay.lab.bench.testbed import Ready, Testbed
 
@@ -139,10 +139,10 @@ def run(args: argparse.Namespace) -> int:
         rootless.enter()
         bench = _measure(args, names, skipped, log)
         bench.facts = facts
-        bench.outcomes = judge(args.link, bench.contest.ratio)
+        bench.outcomes = judge(args.link, bench.runner.ratio)
         _deliver(args, bench, files)
     missed = args.check and not all(outcome.met for outcome in bench.outcomes)
-    return 1 if bench.contest.failures or missed else 0
+    return 1 if bench.runner.failures or missed else 0
 
 
 def _choose(asked: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -204,11 +204,11 @@ def _measure_paths(
     others = {}
     if outside.NAME in names:
         others[outside.NAME] = outside.iperf3(testbed.duos[_DIRECT])
-    contest = Contest(_plan(args, len(paths) + len(others)), paths, others)
-    with _progress(log, len(contest.schedule())) as report:
-        contest.run(report)
+    runner = Runner(_plan(args, len(paths) + len(others)), paths, others)
+    with _progress(log, len(runner.schedule())) as report:
+        runner.run(report)
     return Bench(
-        contest,
+        runner,
         args.link,
         {},
         about={name: PATHS[name].about for name in paths} | dict.fromkeys(others, outside.ABOUT),
@@ -267,7 +267,7 @@ def _deliver(args: argparse.Namespace, bench: Bench, files: Mapping[str, Output]
         if "--json" in files:
             files["--json"].write(document.encode())
         if "--plot" in files:
-            files["--plot"].write(plot.draw(args.plot, bench.contest, _subtitle(bench)))
+            files["--plot"].write(plot.draw(args.plot, bench.runner, _subtitle(bench)))
     except OSError as error:
         refused = OperatorError(
             f"cannot write the results: {error.strerror}", fix="they are shown here instead"
@@ -284,6 +284,6 @@ def _subtitle(bench: Bench) -> str:
     facts = bench.facts
     return (
         f"Linux {facts['kernel']}, {facts['cores']} cores, link {bench.link}, "
-        f"{bench.contest.plan.congestion or facts['congestion']}: "
-        f"median and range of {bench.contest.plan.rounds} rounds"
+        f"{bench.runner.plan.congestion or facts['congestion']}: "
+        f"median and range of {bench.runner.plan.rounds} rounds"
     )

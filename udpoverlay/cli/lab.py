@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from udpoverlay.errors import LabError, OperatorError
-from udpoverlay.lab import report, rootless
-from udpoverlay.lab import session as keep
+from udpoverlay.lab import report, rootless, session
 from udpoverlay.lab.cluster import Cluster
 from udpoverlay.lab.node import udpoverlayd
 from udpoverlay.lab.proof import prove
@@ -85,16 +84,16 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "exec":
         if not args.argv:
             raise OperatorError("lab exec needs a command", fix="udpoverlay lab exec n1 ip route")
-        return keep.execute(args.node, args.argv)
+        return session.execute(args.node, args.argv)
     if args.action == "down":
-        keep.bring_down()
+        session.bring_down()
         return 0
     uid = os.geteuid()
     if rootless.enter():
         Console(stderr=True).print("not root: the lab runs in a user namespace of its own")
     if not args.keep:
         return _lab(args, lambda _cluster, status: status)
-    keeper = keep.Keeper(uid)
+    keeper = session.Keeper(uid)
 
     def work(done: Callable[[int], None]) -> None:
         def serve(cluster: Cluster, status: int) -> int:
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
         _lab(args, serve)
 
-    return keep.detached(work)
+    return session.detached(work)
 
 
 def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:

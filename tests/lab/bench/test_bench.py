@@ -27,13 +27,13 @@ from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import congestion
 from udpoverlay.lab.actions import links
 from udpoverlay.lab.bench import plot, stats, targets, tunnels
-from udpoverlay.lab.bench import runner as contest_module
+from udpoverlay.lab.bench import runner as runner_module
 from udpoverlay.lab.bench import testbed as beds
 from udpoverlay.lab.bench.machine import machine
 from udpoverlay.lab.bench.output import Output
 from udpoverlay.lab.bench.paths import DEFAULT, PATHS
 from udpoverlay.lab.bench.report import Bench, as_json, show
-from udpoverlay.lab.bench.runner import METRICS, TESTS, Contest, Plan
+from udpoverlay.lab.bench.runner import METRICS, TESTS, Plan, Runner
 from udpoverlay.lab.bench.testbed import Ready
 from udpoverlay.lab.cpus import sides
 from udpoverlay.lab.traffic import End, Pair, icmp_trips
@@ -73,20 +73,20 @@ def test_the_default_bench_stays_under_five_minutes(paths: int, tests: int) -> N
     runs, rounds = paths * tests, 5
     seconds = Plan.within(240, runs, rounds)
     assert 0.3 <= seconds <= 2
-    assert (seconds + contest_module.OVERHEAD_SECONDS) * runs * rounds < 300
+    assert (seconds + runner_module.OVERHEAD_SECONDS) * runs * rounds < 300
 
 
 # ---- the order of runs, with paths that are only pretended ---------------------------------
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Contest]:
-    """Makes a contest whose runs return what a function of (path, round) says."""
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
+    """Makes a runner whose runs return what a function of (path, round) says."""
     made: dict[int, str] = {}
 
     def make(
         figures: Callable[[str, int], Mapping[str, float]], paths: tuple[str, ...], rounds: int = 3
-    ) -> Contest:
+    ) -> Runner:
         calls: Counter[str] = Counter()
         ready = {name: Ready(pair=None) for name in paths}  # type: ignore[arg-type]  # no traffic
         made.update({id(each): name for name, each in ready.items()})
@@ -96,15 +96,15 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Contest]:
             calls[name] += 1
             return dict(figures(name, calls[name] - 1))
 
-        monkeypatch.setattr(contest_module, "_RUNS", {"tcp": run})
-        return Contest(Plan(("tcp",), rounds=rounds), ready)
+        monkeypatch.setattr(runner_module, "_RUNS", {"tcp": run})
+        return Runner(Plan(("tcp",), rounds=rounds), ready)
 
     return make
 
 
-def test_runs_alternate_between_the_paths(pretended: Callable[..., Contest]) -> None:
-    contest = pretended(lambda *_: {}, ("a", "b"), 2)
-    assert [(number, path) for number, _, path in contest.schedule()] == [
+def test_runs_alternate_between_the_paths(pretended: Callable[..., Runner]) -> None:
+    runner = pretended(lambda *_: {}, ("a", "b"), 2)
+    assert [(number, path) for number, _, path in runner.schedule()] == [
         (0, "a"),
         (0, "b"),
         (1, "a"),
@@ -112,21 +112,21 @@ def test_runs_alternate_between_the_paths(pretended: Callable[..., Contest]) -> 
     ]
 
 
-def test_a_run_that_fails_is_noted_and_the_others_go_on(pretended: Callable[..., Contest]) -> None:
+def test_a_run_that_fails_is_noted_and_the_others_go_on(pretended: Callable[..., Runner]) -> None:
     def figures(path: str, number: int) -> dict[str, float]:
         if path == "a" and number == 1:
             raise LabError("the host is gone")
         return {"tcp_gbit": 1.0 + number}
 
-    contest = pretended(figures, ("a", "b"))
-    contest.run()
-    assert contest.failures == {("a", "tcp"): "the host is gone"}
-    assert contest.rows["a", "tcp_gbit"].samples == {0: 1.0, 2: 3.0}
-    assert contest.rows["b", "tcp_gbit"].median == 2
-    assert contest.ratio("a", "b", "tcp_gbit") == 1
+    runner = pretended(figures, ("a", "b"))
+    runner.run()
+    assert runner.failures == {("a", "tcp"): "the host is gone"}
+    assert runner.rows["a", "tcp_gbit"].samples == {0: 1.0, 2: 3.0}
+    assert runner.rows["b", "tcp_gbit"].median == 2
+    assert runner.ratio("a", "b", "tcp_gbit") == 1
 
 
-def finished(pretended: Callable[..., Contest]) -> Bench:
+def finished(pretended: Callable[..., Runner]) -> Bench:
     speed = {"vxlan": 10.0, "per-packet": 1.0, "fast": 9.0}
     cpu = {"per-packet": 8.0, "fast": 2.0}
 
@@ -136,14 +136,14 @@ def finished(pretended: Callable[..., Contest]) -> Bench:
             made["tcp_cpu"] = cpu[path]
         return made
 
-    contest = pretended(figures, tuple(speed))
-    contest.run()
-    outcomes = targets.judge("offload", contest.ratio)
-    return Bench(contest, "offload", machine(), {}, {}, {"tinc": "no tincd on PATH"}, outcomes)
+    runner = pretended(figures, tuple(speed))
+    runner.run()
+    outcomes = targets.judge("offload", runner.ratio)
+    return Bench(runner, "offload", machine(), {}, {}, {"tinc": "no tincd on PATH"}, outcomes)
 
 
 def test_targets_are_judged_by_ratio_and_only_where_they_were_measured(
-    pretended: Callable[..., Contest],
+    pretended: Callable[..., Runner],
 ) -> None:
     outcomes = {
         (each.target.metric, each.target.reference): each for each in finished(pretended).outcomes
@@ -159,12 +159,12 @@ def test_targets_are_judged_by_ratio_and_only_where_they_were_measured(
     assert [each.aim_met for each in outcomes.values()] == [False, False, False]
 
 
-def test_the_target_on_a_plain_link_is_another_one(pretended: Callable[..., Contest]) -> None:
-    outcomes = targets.judge("plain", finished(pretended).contest.ratio)
+def test_the_target_on_a_plain_link_is_another_one(pretended: Callable[..., Runner]) -> None:
+    outcomes = targets.judge("plain", finished(pretended).runner.ratio)
     assert outcomes[0].target.must == 0.75
 
 
-def test_json_holds_every_row_with_its_ratios(pretended: Callable[..., Contest]) -> None:
+def test_json_holds_every_row_with_its_ratios(pretended: Callable[..., Runner]) -> None:
     document = json.loads(json.dumps(as_json(finished(pretended))))
     assert document["schema"] == 1
     fast = next(row for row in document["results"] if row["path"] == "fast")
@@ -178,7 +178,7 @@ def test_json_holds_every_row_with_its_ratios(pretended: Callable[..., Contest])
     assert [target["met"] for target in document["targets"]] == [True, True, False]
 
 
-def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Contest]) -> None:
+def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Runner]) -> None:
     out = io.StringIO()
     show(Console(file=out, width=200), finished(pretended))
     text = out.getvalue()
@@ -187,12 +187,12 @@ def test_the_tables_show_figures_ratios_and_targets(pretended: Callable[..., Con
 
 
 def test_at_80_columns_no_name_that_one_must_type_is_cut(
-    pretended: Callable[..., Contest],
+    pretended: Callable[..., Runner],
 ) -> None:
     names = tuple(PATHS)
-    contest = pretended(lambda *_: {key: 12345.6 for key in METRICS}, names)
-    contest.run()
-    bench = Bench(contest, "offload", machine(), {}, {}, {}, targets.judge("", contest.ratio))
+    runner = pretended(lambda *_: {key: 12345.6 for key in METRICS}, names)
+    runner.run()
+    bench = Bench(runner, "offload", machine(), {}, {}, {}, targets.judge("", runner.ratio))
     out = io.StringIO()
     show(Console(file=out, width=80), bench)
     lines = out.getvalue().splitlines()
@@ -236,7 +236,7 @@ def test_results_replace_a_file_only_when_there_are_some(tmp_path: Path) -> None
 
 
 def test_results_are_written_though_their_table_has_no_reader(
-    pretended: Callable[..., Contest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretended: Callable[..., Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "bench.json"
     args = argparse.Namespace(json=str(target), plot=None)
@@ -247,7 +247,7 @@ def test_results_are_written_though_their_table_has_no_reader(
 
 
 def test_results_that_find_no_room_are_shown(
-    pretended: Callable[..., Contest], capsys: pytest.CaptureFixture[str]
+    pretended: Callable[..., Runner], capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = argparse.Namespace(json="/dev/full", plot=None)
     with Output("--json", "/dev/full") as file, pytest.raises(OperatorError, match="No space left"):
@@ -260,11 +260,11 @@ def broken_pipe(*_: object) -> None:
 
 
 @pytest.mark.parametrize("ending", [".svg", ".png"])
-def test_a_picture_is_drawn(pretended: Callable[..., Contest], tmp_path: Path, ending: str) -> None:
+def test_a_picture_is_drawn(pretended: Callable[..., Runner], tmp_path: Path, ending: str) -> None:
     pytest.importorskip("matplotlib")
     target = tmp_path / f"bench{ending}"
     plot.check(str(target))
-    head = plot.draw(str(target), finished(pretended).contest, "made up")[:200]
+    head = plot.draw(str(target), finished(pretended).runner, "made up")[:200]
     assert (b"<?xml" if ending == ".svg" else b"\x89PNG") in head
 
 
@@ -332,11 +332,11 @@ class PretendedDaemon:
 def test_in_a_ping_pong_daemons_run_with_their_own_hosts_end_and_are_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(contest_module, "stream_trips", lambda *_, **__: {"p50": 1, "p99": 2})
+    monkeypatch.setattr(runner_module, "stream_trips", lambda *_, **__: {"p50": 1, "p99": 2})
     ends = [End(object(), "") for _ in "ab"]  # type: ignore[arg-type]  # no traffic
     daemons = [PretendedDaemon(end.host) for end in ends]
     ready = Ready(Pair(*ends), daemons)  # type: ignore[arg-type]
-    assert contest_module._rr(ready, Plan()) == {"rr_p50": 0.001, "rr_p99": 0.002}
+    assert runner_module._rr(ready, Plan()) == {"rr_p50": 0.001, "rr_p99": 0.002}
     everywhere = frozenset(os.sched_getaffinity(0))
     assert [each.places for each in daemons] == [[side, everywhere] for side in sides()]
 

@@ -9,7 +9,7 @@ import io
 from typing import Any
 
 from udpoverlay.errors import OperatorError
-from udpoverlay.lab.bench.runner import METRICS, Contest
+from udpoverlay.lab.bench.runner import METRICS, Runner
 
 __all__ = ["check", "draw"]
 
@@ -35,9 +35,9 @@ def check(path: str) -> None:
         raise OperatorError(f"--plot={path}: unknown format", fix=f"one of {', '.join(FORMATS)}")
 
 
-def draw(path: str, contest: Contest, subtitle: str) -> bytes:
+def draw(path: str, runner: Runner, subtitle: str) -> bytes:
     """The picture, in the format that the ending of `path` names."""
-    keys = [key for key in _PANELS if any((name, key) in contest.rows for name in contest.names())]
+    keys = [key for key in _PANELS if any((name, key) in runner.rows for name in runner.names())]
     columns = 3
     lines = -(-len(keys) // columns)
     figure = _figure_class()(figsize=(4.5 * columns, 0.9 + 2.9 * lines), layout="constrained")
@@ -45,9 +45,9 @@ def draw(path: str, contest: Contest, subtitle: str) -> bytes:
     for axis, key in zip(axes, keys, strict=False):
         metric = METRICS[key]
         rows = [
-            contest.rows[name, key]
-            for name in reversed(contest.names())
-            if (name, key) in contest.rows
+            runner.rows[name, key]
+            for name in reversed(runner.names())
+            if (name, key) in runner.rows
         ]
         medians = [row.median for row in rows]
         whiskers = [
@@ -56,7 +56,7 @@ def draw(path: str, contest: Contest, subtitle: str) -> bytes:
         ]
         colours = ["#1f77b4" if row.path.startswith("fast") else "#9aa5b1" for row in rows]
         axis.barh([row.path for row in rows], medians, xerr=whiskers, color=colours, capsize=2)
-        title = metric.title.replace("N streams", f"{contest.plan.streams} streams")
+        title = metric.title.replace("N streams", f"{runner.plan.streams} streams")
         better = "more" if metric.higher_is_better else "less"
         axis.set_title(f"{title}, {metric.unit} ({better} is better)", fontsize=9)
         axis.tick_params(labelsize=8)

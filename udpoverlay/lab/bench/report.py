@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from udpoverlay.lab.bench.runner import METRICS, Contest
+from udpoverlay.lab.bench.runner import METRICS, Runner
 from udpoverlay.lab.bench.targets import Outcome
 from udpoverlay.lab.tables import grid, table
 
@@ -27,7 +27,7 @@ REFERENCES = ("vxlan", "per-packet")
 class Bench:
     """A bench that has been run."""
 
-    contest: Contest
+    runner: Runner
     link: str
     facts: Mapping[str, Any]
     about: Mapping[str, str]
@@ -40,7 +40,7 @@ class Bench:
 
 def as_json(bench: Bench) -> dict[str, Any]:
     """The object of `--json`; within one schema number keys are only added."""
-    contest = bench.contest
+    runner = bench.runner
     results = [
         {
             "path": row.path,
@@ -52,23 +52,22 @@ def as_json(bench: Bench) -> dict[str, Any]:
             "median": row.median,
             "spread": row.spread,
             "ratios": {
-                reference: contest.ratio(row.path, reference, row.metric)
-                for reference in REFERENCES
+                reference: runner.ratio(row.path, reference, row.metric) for reference in REFERENCES
             },
         }
-        for row in contest.rows.values()
+        for row in runner.rows.values()
     ]
     return {
         "schema": SCHEMA,
         "machine": dict(bench.facts),
-        "settings": {"link": bench.link, **asdict(contest.plan)},
+        "settings": {"link": bench.link, **asdict(runner.plan)},
         "paths": [
             {
                 "name": name,
                 "about": bench.about.get(name, ""),
                 "version": bench.versions.get(name, ""),
             }
-            for name in contest.names()
+            for name in runner.names()
         ],
         "results": results,
         "targets": [
@@ -82,7 +81,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
         ],
         "failures": [
             {"path": path, "test": test, "reason": reason}
-            for (path, test), reason in contest.failures.items()
+            for (path, test), reason in runner.failures.items()
         ],
         "skipped": dict(bench.skipped),
     }
@@ -95,8 +94,8 @@ def _figure(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _measured(contest: Contest) -> list[str]:
-    return [key for key in METRICS if any((path, key) in contest.rows for path in contest.names())]
+def _measured(runner: Runner) -> list[str]:
+    return [key for key in METRICS if any((path, key) in runner.rows for path in runner.names())]
 
 
 def show(console: Console, bench: Bench) -> None:
@@ -104,63 +103,63 @@ def show(console: Console, bench: Bench) -> None:
     facts = bench.facts
     console.print(
         f"Linux {facts['kernel']}, {facts['cores']} × {facts['cpu'] or facts['architecture']}, "
-        f"link {bench.link}, {bench.contest.plan.congestion or facts['congestion']}, "
+        f"link {bench.link}, {bench.runner.plan.congestion or facts['congestion']}, "
         f"load before {facts['load_before']}; "
-        f"rounds: {bench.contest.plan.rounds}, runs of {bench.contest.plan.seconds:g} s\n",
+        f"rounds: {bench.runner.plan.rounds}, runs of {bench.runner.plan.seconds:g} s\n",
         highlight=False,
     )
-    _show_figures(console, bench.contest)
+    _show_figures(console, bench.runner)
     for reference in REFERENCES:
-        if reference in bench.contest.names():
-            _show_ratios(console, bench.contest, reference)
+        if reference in bench.runner.names():
+            _show_ratios(console, bench.runner, reference)
     if bench.outcomes:
         console.print(_targets(bench))
-    for (path, test), reason in bench.contest.failures.items():
+    for (path, test), reason in bench.runner.failures.items():
         console.print(f"{test} on {path} failed: {reason}", style="red", highlight=False)
     for path, reason in bench.skipped.items():
         console.print(f"{path} did not take part: {reason}", style="dim", highlight=False)
 
 
-def _title(contest: Contest, key: str) -> str:
-    return METRICS[key].title.replace("N streams", f"{contest.plan.streams} streams")
+def _title(runner: Runner, key: str) -> str:
+    return METRICS[key].title.replace("N streams", f"{runner.plan.streams} streams")
 
 
-def _show_figures(console: Console, contest: Contest) -> None:
-    keys = _measured(contest)
+def _show_figures(console: Console, runner: Runner) -> None:
+    keys = _measured(runner)
 
     def cell(path: str, key: str) -> str:
-        row = contest.rows.get((path, key))
+        row = runner.rows.get((path, key))
         return "" if row is None else f"{_figure(row.median)} ±{row.spread:.0%}"
 
     grid(
         console,
         "median ± half the range",
-        [f"{_title(contest, key)}, {METRICS[key].unit}" for key in keys],
-        {name: [cell(name, key) for key in keys] for name in contest.names()},
+        [f"{_title(runner, key)}, {METRICS[key].unit}" for key in keys],
+        {name: [cell(name, key) for key in keys] for name in runner.names()},
     )
 
 
-def _show_ratios(console: Console, contest: Contest, reference: str) -> None:
+def _show_ratios(console: Console, runner: Runner, reference: str) -> None:
     # What is lost when a sender sends without limit compares nothing.
     keys = [
         key
-        for key in _measured(contest)
-        if (reference, key) in contest.rows and not key.endswith("_loss")
+        for key in _measured(runner)
+        if (reference, key) in runner.rows and not key.endswith("_loss")
     ]
 
     def label(key: str) -> str:
         better = "more" if METRICS[key].higher_is_better else "less"
-        return f"{_title(contest, key)}, {better} is better"
+        return f"{_title(runner, key)}, {better} is better"
 
     def cell(path: str, key: str) -> str:
-        ratio = contest.ratio(path, reference, key)
+        ratio = runner.ratio(path, reference, key)
         return "" if ratio is None else f"{ratio:.2f}"
 
     grid(
         console,
         f"against {reference} = 1, same round",
         list(map(label, keys)),
-        {name: [cell(name, key) for key in keys] for name in contest.names() if name != reference},
+        {name: [cell(name, key) for key in keys] for name in runner.names() if name != reference},
     )
 
 

@@ -20,7 +20,7 @@ from udpoverlay.lab.bench.testbed import Ready
 from udpoverlay.lab.cpus import sides
 from udpoverlay.lab.traffic import Pair, datagrams, stream_trips, streams
 
-__all__ = ["METRICS", "TESTS", "Contest", "Metric", "Plan", "Row"]
+__all__ = ["METRICS", "TESTS", "Metric", "Plan", "Row", "Runner"]
 
 PING_PONG_BYTES = 64
 OVERHEAD_SECONDS = 0.25
@@ -156,7 +156,7 @@ _RUNS: dict[str, Callable[[Ready, Plan], dict[str, float]]] = {
 }
 
 
-class Contest:
+class Runner:
     """Runs a plan over paths that are ready, and holds what came out.
 
     `outside` are measurements by programs of others on the way of `direct`: name → test → run.

@@ -54,7 +54,7 @@ def _answers(pair: Pair) -> bool:
 
 
 def _finish(duo: Duo, daemons: tuple[Process, ...], version: str) -> Ready:
-    """The contest may start when an echo came through."""
+    """The runner may start when an echo came through."""
     pair = Pair(End(duo.a, ADDRESSES[0]), End(duo.b, ADDRESSES[1]))
     _await(duo.name, daemons[0], partial(_answers, pair))
     return Ready(pair, daemons, version)
