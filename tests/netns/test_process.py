@@ -29,7 +29,8 @@ from udpoverlay.lab.hosts import Fabric
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
-PEER = f"{PREFIX}/subnets/10.5.99.0-24"
+PEER = f"{PREFIX}/subnets/10.5.247.0-24"
+"""Past the hundred free subnets that a starting daemon draws from."""
 MOMENTS = 30
 START_SECONDS = 0.6
 """Longer than a start takes here."""
