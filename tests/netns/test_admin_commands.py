@@ -17,6 +17,19 @@ from tests.support.wire import ping
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
+FLOW = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind((sys.argv[1], 0))
+    while True:
+        try:
+            sock.sendto(bytes(972), (sys.argv[2], 9))
+        except OSError:
+            pass  # an ICMP error came back
+        time.sleep(0.02)
+"""
+"""Inner packets of 1,000 bytes."""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -69,6 +82,39 @@ def test_commands_follow_what_happens(cluster: Cluster) -> None:
     assert "too wide" in ask(n1, "peers")[1]
     cluster.etcd.delete("/coreos.com/network/subnets/10.5.0.0-17")
     wait_until(lambda: ask(n1, "status")[0] == 0, "all is well again")
+
+
+def test_top_shows_a_flow_and_a_drop_while_they_last() -> None:
+    with Cluster("n1", "n2") as cluster:
+        n1, n2 = cluster.start("n1"), cluster.start("n2")
+        cluster.wait_for_peers(n1, n2)
+        flows = [
+            node.host.popen([sys.executable, "-c", FLOW, node.address, to], log=f"{to}.log")
+            for node, to in ((n1, n2.address), (n2, n1.address), (n1, "10.5.254.1"))
+        ]
+        try:
+
+            def shows_both() -> bool:
+                _, text = ask(n1, "top", "--json", "--interval=0.5", "--samples=1")
+                now: dict[str, Any] = json.loads(text)
+                [peer] = now["peers"]
+                rate = peer["sent_packets_per_second"]
+                dropped = {drop["reason"]: drop["per_second"] for drop in now["drops"]}
+                return bool(
+                    rate > 10
+                    and peer["sent_bits_per_second"] > 80_000
+                    and peer["delivered_packets_per_second"] > 10
+                    and dropped.get("outbound_no_route", 0) > 10
+                )
+
+            wait_until(shows_both, "top shows what flows both ways, and what has no route")
+        finally:
+            for process in flows:
+                process.stop()
+        wait_until(
+            lambda: document(n1, "top", "--samples=1")["outbound"]["packets_per_second"] == 0,
+            "nothing flows any more",
+        )
 
 
 def fetch(node: Node, page: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from udpoverlay.cli.numbers import between
 from udpoverlay.errors import LabError, OperatorError, UdpOverlayError
 from udpoverlay.lab import congestion, rootless
 from udpoverlay.lab.bench import iperf3 as outside
@@ -66,19 +67,6 @@ def _choice(kind: str, known: tuple[str, ...]) -> Callable[[str], tuple[str, ...
     return parse
 
 
-def _between(least: float, most: float, number: Callable[[str], float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = number(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not from {least:g} to {most:g}")
-        return value
-
-    return parse
-
-
 def _congestion(text: str) -> str:
     known = congestion.available()
     if known and text not in known:
@@ -98,7 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tests", type=_choice("test", TESTS), default=TESTS, help="default all of them"
     )
     parser.add_argument(
-        "--streams", type=_between(2, 64, int), default=4, metavar="N", help="default 4"
+        "--streams", type=between(2, 64, int), default=4, metavar="N", help="default 4"
     )
     parser.add_argument(
         "--link",
@@ -112,8 +100,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="TCP's congestion control, for example cubic (default the machine's own)",
     )
-    parser.add_argument("--rounds", type=_between(1, 100, int), help=f"default {_ROUNDS}")
-    parser.add_argument("--seconds", type=_between(0.1, 600, float), help="of each run")
+    parser.add_argument("--rounds", type=between(1, 100, int), help=f"default {_ROUNDS}")
+    parser.add_argument("--seconds", type=between(0.1, 600, float), help="of each run")
     parser.add_argument("--quick", action="store_true", help="a minute, for a first look")
     parser.add_argument("--json", metavar="FILE", help="write a JSON object, - for stdout")
     parser.add_argument("--plot", metavar="FILE", help="write a picture: .svg, .png or .pdf")

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("udpoverlay.cli.admin.status", "what the daemon knows and does, on one screen"),
     "peers": ("udpoverlay.cli.admin.peers", "the other hosts, and who was refused"),
     "routes": ("udpoverlay.cli.admin.routes", "where packets into the overlay go"),
+    "top": ("udpoverlay.cli.admin.top", "what flows and what is dropped right now, by peer"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (
         "udpoverlay.cli.podcidr_controller",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.markup import escape
 
+from udpoverlay.cli.numbers import between
 from udpoverlay.errors import LabError, OperatorError
 from udpoverlay.lab import report, rootless, session
 from udpoverlay.lab.cluster import Cluster
@@ -36,27 +37,15 @@ Runs as root, or rootless where the kernel allows user namespaces. Exit status 0
 pair passed and every byte arrived intact."""
 
 
-def _node_count(text: str) -> int:
-    if not text.isdecimal() or not 2 <= int(text) <= _MOST_NODES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to {_MOST_NODES}")
-    return int(text)
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
-    return seconds
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.epilog = _EPILOG
     parser.add_argument(
-        "--nodes", type=_node_count, default=3, metavar="N", help="hosts (default 3)"
+        "--nodes",
+        type=between(2, _MOST_NODES, int),
+        default=3,
+        metavar="N",
+        help="hosts (default 3)",
     )
     parser.add_argument(
         "--backend", choices=("udp",), default="udp", help="flannel's backend (default udp)"
@@ -68,7 +57,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="whether the links between the hosts can segment UDP (default offload)",
     )
     parser.add_argument(
-        "--seconds", type=_duration, default=1.0, help="length of each TCP test (default 1)"
+        "--seconds",
+        type=between(0.1, 3600, float),
+        default=1.0,
+        help="length of each TCP test (default 1)",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("--keep", action="store_true", help="leave the lab running")
