@@ -130,7 +130,7 @@ def _send_random(
 
 @contextmanager
 def captured(host: Host, link: str = "eth0") -> Iterator[list[bytes]]:
-    """IPv4 packets that cross a link of the host, both ways, while the block runs."""
+    """IPv4 packets that arrive on a link of the host while the block runs."""
     packets: list[bytes] = []
     stop = threading.Event()
     with host.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP)) as tap:

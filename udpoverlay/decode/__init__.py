@@ -1,0 +1,1 @@
+"""Reads captured packets, takes them apart and names what is wrong with them; offline."""
