@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "peers": ("udpoverlay.cli.admin.peers", "the other hosts, and who was refused"),
     "routes": ("udpoverlay.cli.admin.routes", "where packets into the overlay go"),
     "top": ("udpoverlay.cli.admin.top", "what flows and what is dropped right now, by peer"),
+    "explain": ("udpoverlay.cli.admin.explain", "what would happen to a packet from here"),
     "decode": ("udpoverlay.cli.decode", "take captured packets apart and name what is wrong"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (
