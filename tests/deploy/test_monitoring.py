@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -86,3 +89,11 @@ def test_panels_do_not_overlap_and_say_what_they_show() -> None:
         taken |= cells
         assert panel["title"]
         assert panel["targets"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on PATH")
+def test_promtool_takes_the_alerts() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(ALERTS)], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

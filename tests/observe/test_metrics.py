@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,3 +156,15 @@ def test_names_are_prometheus_names_and_documented() -> None:
         for family in text_string_to_metric_families(metrics().text().decode())
     }
     assert documented <= names | {"udpoverlay_"}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on PATH")
+def test_promtool_finds_nothing_in_the_metrics() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=metrics().text(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
