@@ -59,6 +59,17 @@ def test_longest_subnet_decides_who_has_an_address() -> None:
     assert problems(to="10.2.7.2", host="192.0.2.9") == {}
 
 
+def test_each_flow_of_a_datagram_is_looked_at_once() -> None:
+    """A capture behind the receiver's merging has packets of several flows."""
+    good = ipv4(udp(b"x"))
+    forged = ipv4(udp(b"x"), source="10.9.0.1")
+    packet = tunnelled(good, good, forged, forged)
+    found = dissect(Frame(1, packet, len(packet)))
+    assert len(found.inner) == 4
+    [problem] = lease_problems(found, LEASES)
+    assert problem.text == "10.9.0.1 is in the subnet of no lease"
+
+
 def test_packet_in_no_tunnel_has_no_problem() -> None:
     packet = ipv4(udp(b"x"))
     assert list(lease_problems(dissect(Frame(1, packet, len(packet))), LEASES)) == []

@@ -29,7 +29,8 @@ def lease_problems(found: Dissected, leases: Sequence[KnownLease]) -> Iterator[P
     outer = found.outer
     if outer is None:
         return
-    for packet in found.inner[:1]:
+    # Segments of one send share their ends, and what is wrong with them.
+    for packet in {(each.source, each.destination): each for each in found.inner}.values():
         sender, receiver = _holder(packet.source, leases), _holder(packet.destination, leases)
         for address, holder in ((packet.source, sender), (packet.destination, receiver)):
             if holder is None:
