@@ -119,7 +119,7 @@ def test_rules_that_refuse_our_datagrams_are_named(pair: Pair) -> None:
 def test_host_without_a_daemon_is_named(pair: Pair) -> None:
     assert pair.n2.process.stop() == 0
     try:
-        pair.wait_for("nothing listens on the tunnel's port there")
+        pair.wait_for("nothing listens on the peer's UDP port")
     finally:
         pair.n2 = pair.cluster.start("n2")
         pair.cluster.wait_for_peers(pair.n1, pair.n2)

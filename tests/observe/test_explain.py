@@ -118,16 +118,16 @@ BREAKS: dict[str, tuple[Callable[[World], Any], Level, str, str, str]] = {
     ),
     "closed port": (
         lambda w: _report(w, "port_unreachable"),
-        Level.FAILURE, "answers", "12 times: nothing listens on the tunnel's port there",
-        "start its daemon",
+        Level.FAILURE, "answers", "12 times: nothing listens on the peer's UDP port",
+        "doctor --peer 192.0.2.2",
     ),
     "firewall there": (
         lambda w: _report(w, "prohibited"),
-        Level.FAILURE, "answers", "a firewall refuses our datagrams", "open the tunnel's UDP port",
+        Level.FAILURE, "answers", "a firewall refuses our datagrams", "doctor --peer 192.0.2.2",
     ),
     "closed port, heard since": (
         lambda w: _report(w, "port_unreachable", 5.0),
-        Level.WARNING, "answers", "192.0.2.2 was heard since", "start its daemon",
+        Level.WARNING, "answers", "192.0.2.2 was heard since", "doctor --peer 192.0.2.2",
     ),
     "never heard": (
         lambda w: w.peer["traffic"].update(heard_seconds_ago=None),

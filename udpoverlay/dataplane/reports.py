@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from udpoverlay import _fastpath as fp
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.log import RateLimited, get_logger
-from udpoverlay.model.report import PathReport
+from udpoverlay.model.report import MEANINGS, PathReport
 
 __all__ = ["KINDS", "Reports", "open_reports", "read_report"]
 
@@ -50,14 +50,6 @@ _OTHER = "other"
 _UNKNOWN = "unknown_peer"
 KINDS = (*dict.fromkeys(_CODES.values()), "time_exceeded", "parameter_problem", _OTHER)
 
-_MEANINGS = {
-    "port_unreachable": "nothing listens on the peer's UDP port: is its daemon running?",
-    "host_unreachable": "no host answers at the peer's address: is it up, is the address right?",
-    "net_unreachable": "a router has no route to the peer's address",
-    "prohibited": "a firewall refuses our datagrams to the peer",
-    "protocol_unreachable": "the peer's host takes no UDP",
-}
-"""What is worth a line in the log, and how it reads."""
 QUIET_SECONDS = 300.0
 """After this a report is news again."""
 
@@ -278,10 +270,10 @@ class Reports:
         seen.reporter = read.reporter
         seen.last = now
         self._seen[key] = seen
-        if is_news and read.kind in _MEANINGS:
+        if is_news and read.kind in MEANINGS:
             self._limited.warning(
                 read.kind,
-                _MEANINGS[read.kind],
+                MEANINGS[read.kind],
                 peer=socket.inet_ntoa(read.destination),
                 port=read.port,
                 reported_by=socket.inet_ntoa(read.reporter),

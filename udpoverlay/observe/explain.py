@@ -18,18 +18,14 @@ from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay.model.report import MEANINGS
+
 __all__ = ["Facts", "Level", "Step", "Way", "explain"]
 
 Document = Mapping[str, Any]
 _RECENT_SECONDS = 60.0
 """An ICMP error or a refused datagram that came so lately is the likely reason."""
 _SILENT_SECONDS = 180.0
-_MEANINGS = {
-    "port_unreachable": ("nothing listens on the tunnel's port there", "start its daemon"),
-    "host_unreachable": ("a router cannot reach that host", "is it up, and its address right?"),
-    "net_unreachable": ("a router has no way to that host", "look at the underlay's routes"),
-    "prohibited": ("a firewall refuses our datagrams", "open the tunnel's UDP port there"),
-}
 
 
 class Level(Enum):
@@ -242,9 +238,8 @@ def _reports(peer: Document) -> Iterator[Step]:
         seconds = report["seconds_ago"]
         if seconds > _RECENT_SECONDS:
             continue
-        meaning, fix = _MEANINGS.get(
-            report["kind"], (report["kind"].replace("_", " "), "look at the path to that host")
-        )
+        meaning = MEANINGS.get(report["kind"], report["kind"].replace("_", " "))
+        fix = f"udpoverlay doctor --peer {peer['public_ip']}"
         fact = (
             f"ICMP from {report['reporter']} {seconds:.0f} s ago, {report['count']:,} times: "
             f"{meaning}"

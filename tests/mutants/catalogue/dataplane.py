@@ -247,8 +247,8 @@ MUTANTS = (
         name="closed-port-not-in-the-log",
         bug="the log does not say that nothing listens on a peer's port",
         file=_REPORTS,
-        old="        if is_news and read.kind in _MEANINGS:\n",
-        new="        if not is_news and read.kind in _MEANINGS:\n",
+        old="        if is_news and read.kind in MEANINGS:\n",
+        new="        if not is_news and read.kind in MEANINGS:\n",
         tests=("tests/dataplane/test_reports.py",),
     ),
 )
