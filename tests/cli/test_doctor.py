@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from udpoverlay.cli import main
-from udpoverlay.cli.doctor import OWN_FLAGS, lines
+from udpoverlay.cli.doctor import OWN_FLAGS
+from udpoverlay.cli.findings import lines
 from udpoverlay.doctor import checks
 from udpoverlay.doctor.base import Check, Finding, failure, good, warning
 from udpoverlay.doctor.patient import Patient

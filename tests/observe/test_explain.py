@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.admin import documents
-from udpoverlay.observe.explain import Facts, Level, Step, Way, explain
+from udpoverlay.model.finding import Level
+from udpoverlay.observe.explain import Facts, Step, Way, explain
 
 WANTED = "10.5.73.7"
 """In the subnet of 192.0.2.2."""
@@ -37,11 +38,11 @@ class World:
 
 def test_healthy_way_is_told_step_by_step() -> None:
     steps = World().explain()
-    assert {step.level for step in steps} == {Level.OK}
+    assert {step.finding.level for step in steps} == {Level.OK}
     assert [step.name for step in steps] == [
         "kernel route", "lease", "encapsulation", "underlay", "MTU", "heard",
     ]  # fmt: skip
-    facts = [step.fact for step in steps]
+    facts = [step.finding.fact for step in steps]
     assert "10.5.0.0/16 goes to flannel0" in facts
     assert "192.0.2.2 has 10.5.73.0/24" in facts
     assert "udp from 192.0.2.1 to 192.0.2.2:8285" in facts
@@ -154,10 +155,10 @@ def test_what_is_wrong_is_the_one_step_that_is_not_ok(name: str) -> None:
     world = World()
     break_it, level, step_name, fact, fix = BREAKS[name]
     break_it(world)
-    [wrong] = [step for step in world.explain() if step.level is not Level.OK]
-    assert (wrong.level, wrong.name) == (level, step_name)
-    assert fact in wrong.fact
-    assert fix in wrong.fix
+    [wrong] = [step for step in world.explain() if step.finding.level is not Level.OK]
+    assert (wrong.finding.level, wrong.name) == (level, step_name)
+    assert fact in wrong.finding.fact
+    assert fix in wrong.finding.fix
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_what_is_wrong_is_the_one_step_that_is_not_ok(name: str) -> None:
 def test_what_is_over_or_concerns_another_is_not_wrong(past: Callable[[World], Any]) -> None:
     world = World()
     past(world)
-    assert {step.level for step in world.explain()} == {Level.OK}
+    assert {step.finding.level for step in world.explain()} == {Level.OK}
 
 
 def test_longest_lease_with_a_route_decides() -> None:
@@ -183,23 +184,23 @@ def test_longest_lease_with_a_route_decides() -> None:
     world.peers["peers"] += [narrow, refused]
     world.ways["192.0.2.8"] = Way("eth0")
     [lease] = [step for step in world.explain() if step.name == "lease"]
-    assert lease.fact == "192.0.2.8 has 10.5.73.0/28"
+    assert lease.finding.fact == "192.0.2.8 has 10.5.73.0/28"
 
 
 def test_address_of_this_host_goes_past_the_tunnel() -> None:
     world = World()
     [step] = world.explain("10.5.72.9")
-    assert (step.level, step.name) == (Level.OK, "subnet")
-    assert "sends it to cni0, past the tunnel" in step.fact
+    assert (step.finding.level, step.name) == (Level.OK, "subnet")
+    assert "sends it to cni0, past the tunnel" in step.finding.fact
     world.ways["10.5.72.9"] = Way("flannel0")
     [step] = world.explain("10.5.72.9")
-    assert step.level is Level.FAILURE
-    assert "no bridge has it" in step.fact
+    assert step.finding.level is Level.FAILURE
+    assert "no bridge has it" in step.finding.fact
 
 
 def test_address_outside_the_overlay_is_no_business_of_it() -> None:
     world = World()
     world.ways["198.51.100.1"] = Way("eth0")
     [step] = world.explain("198.51.100.1")
-    assert step.level is Level.FAILURE
-    assert "not in the overlay 10.5.0.0/16: the kernel sends it to eth0" in step.fact
+    assert step.finding.level is Level.FAILURE
+    assert "not in the overlay 10.5.0.0/16: the kernel sends it to eth0" in step.finding.fact

@@ -17,22 +17,20 @@ from typing import TYPE_CHECKING
 
 from udpoverlay import log as log_module
 from udpoverlay.cli.daemon_flags import ALL_FLAGS, Options, read
+from udpoverlay.cli.findings import WIDTH, lines, shown
 from udpoverlay.errors import OperatorError
 from udpoverlay.gocompat import flags as goflags
 from udpoverlay.gocompat.flags import Flag
 from udpoverlay.gocompat.net import parse_ip4
-from udpoverlay.log import escape
-from udpoverlay.redact import redact
 
 if TYPE_CHECKING:
     from udpoverlay.doctor.base import Check
     from udpoverlay.doctor.runner import Report
     from udpoverlay.model.config import DaemonConfig
 
-__all__ = ["lines", "run"]
+__all__ = ["run"]
 
 SCHEMA = 1
-_WIDTH = 80
 _LISTEN_SECONDS = 120
 _MOST_SECONDS = 3600
 
@@ -127,7 +125,7 @@ def _run(options: Options, environ: Mapping[str, str], program: str) -> int:
     except OperatorError as error:
         return _wrong(program, str(error))
     for complaint in options.complaints:
-        sys.stderr.write(f"{program}: {_shown(complaint)}\n")
+        sys.stderr.write(f"{program}: {shown(complaint)}\n")
     checks = [check for check in ALL if not only or check.name in only]
     return loop.run(_examine(config, values["peer"], checks, as_json=values["json"]))
 
@@ -169,8 +167,8 @@ def _document(report: Report) -> dict[str, object]:
         "findings": [
             {
                 "level": finding.level.value,
-                "fact": _shown(finding.fact),
-                "fix": _shown(finding.fix),
+                "fact": shown(finding.fact),
+                "fix": shown(finding.fix),
             }
             for finding in report.findings
         ],
@@ -181,24 +179,6 @@ def _print(report: Report) -> None:
     for finding in report.findings:
         sys.stdout.write(lines(finding.level.value, report.check.name, finding.fact, finding.fix))
     sys.stdout.flush()
-
-
-def lines(level: str, name: str, fact: str, fix: str) -> str:
-    """A finding in at most 80 columns, save for words that are longer."""
-    text = _wrapped(_shown(fact), f"{level:<9}{name:<14}", " " * 23)
-    return text + (_wrapped(_shown(fix), " " * 9 + "fix: ", " " * 14) if fix else "")
-
-
-def _wrapped(text: str, first: str, then: str) -> str:
-    made = textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=then,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(made) + "\n"
 
 
 def _listen(seconds: int) -> int:
@@ -221,17 +201,13 @@ def _listen(seconds: int) -> int:
     return 0
 
 
-def _shown(text: str) -> str:
-    return escape(redact(text))
-
-
 def _wrong(program: str, text: str) -> int:
-    sys.stderr.write(f"{program}: {_shown(text)}\n{program} -h explains the flags\n")
+    sys.stderr.write(f"{program}: {shown(text)}\n{program} -h explains the flags\n")
     return 2
 
 
 def _usage(program: str) -> str:
-    fill = partial(textwrap.fill, width=_WIDTH, break_on_hyphens=False, break_long_words=False)
+    fill = partial(textwrap.fill, width=WIDTH, break_on_hyphens=False, break_long_words=False)
     parts = [f"Usage: {program} [OPTION]...", ""]
     for flag in OWN_FLAGS:
         default = f" (default {flag.default})" if flag.default else ""

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay.model.finding import Finding, failure, good, warning
 from udpoverlay.model.report import MEANINGS
 
-__all__ = ["Facts", "Level", "Step", "Way", "explain"]
+__all__ = ["Facts", "Step", "Way", "explain"]
 
 Document = Mapping[str, Any]
 _RECENT_SECONDS = 60.0
@@ -28,22 +28,12 @@ _RECENT_SECONDS = 60.0
 _SILENT_SECONDS = 180.0
 
 
-class Level(Enum):
-    """How bad a step is; the value is the word that is shown."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing on the way."""
 
-    level: Level
     name: str
-    fact: str
-    fix: str = ""
+    finding: Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +86,15 @@ def explain(address: str, facts: Facts) -> list[Step]:
 
 
 def _good(name: str, fact: str) -> Step:
-    return Step(Level.OK, name, fact)
+    return Step(name, good(fact))
 
 
 def _odd(name: str, fact: str, fix: str) -> Step:
-    return Step(Level.WARNING, name, fact, fix)
+    return Step(name, warning(fact, fix))
 
 
 def _bad(name: str, fact: str, fix: str) -> Step:
-    return Step(Level.FAILURE, name, fact, fix)
+    return Step(name, failure(fact, fix))
 
 
 def _sent(way: Way) -> str:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Iterable
 
 from netaddr import IPAddress
-from rich.console import Console
 
 from udpoverlay.cli.admin import ask
+from udpoverlay.cli.findings import lines
 from udpoverlay.errors import KernelError
 from udpoverlay.host.netlink import Netlink
 from udpoverlay.host.sysctl import forwarding_off
-from udpoverlay.observe.explain import Facts, Level, Step, Way, explain
+from udpoverlay.model.finding import Level
+from udpoverlay.observe.explain import Facts, Step, Way, explain
 
 __all__ = ["configure", "run"]
 
 _WRONG = 3
-_STYLES = {Level.OK: "", Level.WARNING: "yellow", Level.FAILURE: "red"}
 
 _EPILOG = """\
 examples:
@@ -52,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     ways = asyncio.run(_ways(wanted))
     facts = Facts(status, peers, routes, ways, forwarding_off(status["node"]["tun"]))
     steps = explain(address, facts)
-    failed = next((step for step in steps if step.level is Level.FAILURE), None)
-    answer = f"stops at the {failed.name}: {failed.fact}" if failed else _passes(steps)
+    failed = next((step for step in steps if step.finding.level is Level.FAILURE), None)
+    answer = f"stops at the {failed.name}: {failed.finding.fact}" if failed else _passes(steps)
     if args.json:
         ask.print_json(
             {
@@ -62,17 +63,17 @@ def run(args: argparse.Namespace) -> int:
                 "answer": answer,
                 "steps": [
                     {
-                        "level": step.level.value,
+                        "level": step.finding.level.value,
                         "name": step.name,
-                        "fact": step.fact,
-                        "fix": step.fix,
+                        "fact": step.finding.fact,
+                        "fix": step.finding.fix,
                     }
                     for step in steps
                 ],
             }
         )
     else:
-        _show(ask.console(), steps, answer, wrong=failed is not None)
+        _show(steps, answer)
     return _WRONG if failed else 0
 
 
@@ -81,7 +82,7 @@ def _may_hold(peer: dict[str, str], address: str) -> bool:
 
 
 def _passes(steps: list[Step]) -> str:
-    odd = sum(step.level is Level.WARNING for step in steps)
+    odd = sum(step.finding.level is Level.WARNING for step in steps)
     found = "nothing is wrong on this host"
     return f"{found}; {ask.count(odd, 'warning')}" if odd else found
 
@@ -100,11 +101,8 @@ async def _ways(addresses: Iterable[str]) -> dict[str, Way]:
     return ways
 
 
-def _show(out: Console, steps: list[Step], answer: str, *, wrong: bool) -> None:
+def _show(steps: list[Step], answer: str) -> None:
     for step in steps:
-        out.print(f"{step.level.value:8} {step.name}", style=_STYLES[step.level], highlight=False)
-        ask.sentence(out, "", step.fact)
-        if step.fix:
-            ask.sentence(out, "     fix:", step.fix)
-    out.print()
-    ask.sentence(out, "answer", answer, wrong=wrong)
+        found = step.finding
+        sys.stdout.write(lines(found.level.value, step.name, found.fact, found.fix))
+    sys.stdout.write("\n" + lines("answer", "", answer, ""))
