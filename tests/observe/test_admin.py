@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.support.admin import NODE
 from tests.support.leases import Sink, lease, peers_for
 from udpoverlay.control import Control
 from udpoverlay.errors import OperatorError
@@ -31,7 +32,6 @@ from udpoverlay.observe.status import (
     SCHEMA_VERSION,
     DataplaneFacts,
     LeaseFacts,
-    NodeFacts,
     PeerFacts,
     RegistryFacts,
     Status,
@@ -181,21 +181,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
         version="1.2.3",
         pid=1,
         uptime_seconds=2.5,
-        node=NodeFacts(
-            public_ip="192.0.2.1",
-            interface="eth0",
-            interface_address="192.0.2.1",
-            interface_mtu=1500,
-            backend="udp",
-            port=8285,
-            network="10.5.0.0/16",
-            tun="flannel0",
-            tun_address="10.5.72.0",
-            mtu=1472,
-            source_check="enforce",
-            subnet_file="/run/flannel/subnet.env",
-            subnet_file_written=True,
-        ),
+        node=NODE,
         lease=LeaseFacts(subnet="10.5.72.0/24", expires_in_seconds=86400.0),
         registry=RegistryFacts(kind="etcd", counters={"requests": 3}, troubles={"a": "b"}),
         control={"renewals": 2},

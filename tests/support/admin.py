@@ -31,29 +31,30 @@ from udpoverlay.observe.status import (
     status_document,
 )
 
-__all__ = ["SENDER", "Command", "Documents", "daemon", "documents"]
+__all__ = ["NODE", "SENDER", "Command", "Documents", "daemon", "documents"]
 
 Documents = dict[str, dict[str, object]]
 
+NODE = NodeFacts(
+    public_ip="192.0.2.1",
+    interface="eth0",
+    interface_address="192.0.2.1",
+    interface_mtu=1500,
+    backend="udp",
+    port=8285,
+    network="10.5.0.0/16",
+    tun="flannel0",
+    tun_address="10.5.72.0",
+    mtu=1472,
+    source_check="enforce",
+    subnet_file="/run/flannel/subnet.env",
+    subnet_file_written=True,
+)
 STATUS = Status(
     version="1.2.3",
     pid=77,
     uptime_seconds=11_520.0,
-    node=NodeFacts(
-        public_ip="192.0.2.1",
-        interface="eth0",
-        interface_address="192.0.2.1",
-        interface_mtu=1500,
-        backend="udp",
-        port=8285,
-        network="10.5.0.0/16",
-        tun="flannel0",
-        tun_address="10.5.72.0",
-        mtu=1472,
-        source_check="enforce",
-        subnet_file="/run/flannel/subnet.env",
-        subnet_file_written=True,
-    ),
+    node=NODE,
     lease=LeaseFacts(subnet="10.5.72.0/24", expires_in_seconds=86_399.0),
     registry=RegistryFacts(kind="etcd", counters={}, troubles={}),
     control={"foreign_renewals": 0, "leases_refused": 0, "leases_waiting": 0},
