@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -74,18 +75,26 @@ def run(args: argparse.Namespace) -> int:
     found = _samples_of(ask.client(args), args.interval, args.samples)
     with contextlib.suppress(KeyboardInterrupt):
         if args.json:
-            for document in found:
-                sys.stdout.write(json.dumps(_without_status(document)) + "\n")
+            for sample in found:
+                sys.stdout.write(json.dumps(sample.document) + "\n")
                 sys.stdout.flush()
         else:
             _show(ask.console(), found, args.interval)
     return 0
 
 
-def _samples_of(
-    client: AdminClient, interval: float, samples: int | None
-) -> Iterator[dict[str, Any]]:
-    """A document for each interval; what went wrong in place of one that could not be had.
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What one interval brought."""
+
+    document: dict[str, Any]
+    """As --json prints it; with nothing but `error` when the daemon could not be asked."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """`/v1/status` at its end."""
+
+
+def _samples_of(client: AdminClient, interval: float, samples: int | None) -> Iterator[_Sample]:
+    """One for each interval.
 
     Raises OperatorError when the daemon cannot be asked at all.
     """
@@ -97,9 +106,9 @@ def _samples_of(
         try:
             after, status = _look(client)
         except OperatorError as error:
-            yield {"schema": SCHEMA_VERSION, "error": str(error)}
+            yield _Sample({"schema": SCHEMA_VERSION, "error": str(error)})
             continue
-        yield {**rates(before, after), "status": status}
+        yield _Sample(rates(before, after), status)
         before = after
 
 
@@ -108,27 +117,24 @@ def _look(client: AdminClient) -> tuple[Look, dict[str, Any]]:
     return Look.at(status, client.get("/v1/peers")), status
 
 
-def _without_status(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "status"}
-
-
-def _show(out: Console, found: Iterator[dict[str, Any]], interval: float) -> None:
+def _show(out: Console, found: Iterator[_Sample], interval: float) -> None:
     if not out.is_terminal:
-        for document in found:
-            out.print(_screen(document, _MOST_PEERS))
+        for sample in found:
+            out.print(_screen(sample, _MOST_PEERS))
             out.print()
         return
     waiting = Text(f"the first figures come in {interval:g} s")
     with Live(waiting, console=out, screen=True, auto_refresh=False) as live:
-        for document in found:
-            drops = len(document.get("drops", ()))
-            live.update(_screen(document, out.height - _OTHER_LINES - drops), refresh=True)
+        for sample in found:
+            drops = len(sample.document.get("drops", ()))
+            live.update(_screen(sample, out.height - _OTHER_LINES - drops), refresh=True)
 
 
-def _screen(document: dict[str, Any], most_peers: int) -> RenderableType:
+def _screen(sample: _Sample, most_peers: int) -> RenderableType:
+    document = sample.document
     if "error" in document:
         return Text(f"no answer, waiting: {document['error']}", style="red")
-    parts: list[RenderableType] = [_head(document["status"]), Text(), _totals(document), Text()]
+    parts: list[RenderableType] = [_head(sample.status), Text(), _totals(document), Text()]
     parts += [_peers(document["peers"], max(1, most_peers)), Text()]
     parts.append(_drops(document["drops"]))
     return Group(*parts)
