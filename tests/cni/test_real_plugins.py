@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from netaddr import IPNetwork
 
 from tests.support.engines import Host
+from udpoverlay.model.lease import Subnet
+from udpoverlay.model.netconf import parse_netconf
+from udpoverlay.model.subnetenv import format_subnet_env
 
 FOLDER = next(
     (path for path in ("/opt/cni/bin", "/usr/lib/cni") if Path(path, "bridge").exists()), ""
@@ -24,17 +30,21 @@ pytestmark = [
 ]
 
 
+OURS = [sys.executable, "-c", "from udpoverlay.cni.plugin import main; main()"]
+FLANNELS = shutil.which("flannel", path=f"{os.environ['PATH']}:/opt/cni/bin:/usr/lib/cni")
+
+
 class Node:
     """A host with a subnet file, and a runtime that adds pods to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plugin: list[str]) -> None:
+        self.plugin = plugin
         self.host = Host(1)
         self.pods = [Host(11), Host(12)]
         subnet_file = folder / "subnet.env"
-        subnet_file.write_text(
-            "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\n"
-            "FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n"
-        )
+        conf = parse_netconf('{"Network": "10.5.0.0/16"}')
+        subnet = Subnet(IPNetwork("10.5.1.0/24"))
+        subnet_file.write_text(format_subnet_env(conf, subnet, 1472, ip_masq=True))
         self.config: dict[str, Any] = {
             "cniVersion": "1.0.0",
             "name": "cbr0",
@@ -52,7 +62,7 @@ class Node:
 
         def run() -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [sys.executable, "-c", "from udpoverlay.cni.plugin import main; main()"],
+                self.plugin,
                 input=json.dumps({**self.config, **config}),
                 capture_output=True,
                 text=True,
@@ -79,13 +89,19 @@ class Node:
             host.close()
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    made = Node(tmp_path)
+@contextmanager
+def node_with(folder: Path, plugin: list[str]) -> Iterator[Node]:
+    made = Node(folder, plugin)
     try:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with node_with(tmp_path, OURS) as made:
+        yield made
 
 
 def reaches(pod: Host, address: str) -> bool:
@@ -140,3 +156,16 @@ def test_gc_frees_the_address_of_a_pod_that_vanished(node: Node) -> None:
 
 def test_status_of_a_ready_node_is_silent(node: Node) -> None:
     assert node.call("STATUS", node.pods[0]) is None
+
+
+@pytest.mark.skipif(FLANNELS is None, reason="flannel's own CNI plugin is not here")
+def test_flannels_own_plugin_reads_our_subnet_file(tmp_path: Path) -> None:
+    with node_with(tmp_path, [str(FLANNELS)]) as node:
+        addresses = [address_of(node.call("ADD", pod)).partition("/")[0] for pod in node.pods]
+        assert all(address.startswith("10.5.1.") for address in addresses)
+        assert node.allocated() == set(addresses)
+        assert reaches(node.pods[0], addresses[1])
+        assert reaches(node.pods[0], "10.5.1.1")
+        for pod in node.pods:
+            node.call("DEL", pod)
+        assert node.allocated() == set()
