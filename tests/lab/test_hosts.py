@@ -201,3 +201,15 @@ def test_daemon_settings_of_the_shell_do_not_reach_a_host(monkeypatch: pytest.Mo
     names = {line.partition("=")[0] for line in output.splitlines()}
     assert not names & set(foreign)
     assert "LAB_TEST_KEPT" in names
+
+
+def test_bridge_keeps_its_address_when_a_lower_port_joins(host: Host) -> None:
+    def address() -> str:
+        return str(next(link["mac"] for link in host.call(links.links) if link["name"] == "br0"))
+
+    host.call(links.add_bridge, name="br0")
+    before = address()
+    lower = ["address", "02:00:00:00:00:01"]
+    assert host.run(["ip", "link", "add", "low0", *lower, "type", "veth"]) == (0, "")
+    host.call(links.set_link, name="low0", master="br0")
+    assert address() == before > "02:00:00:00:00:01"

@@ -6,6 +6,7 @@ that the agent can offer it as an action. Owns: netlink. Must not know: hosts, d
 
 from __future__ import annotations
 
+import secrets
 import socket
 from typing import Any
 
@@ -40,6 +41,13 @@ def _index(ip: IPRoute, name: str) -> int:
     return int(found[0])
 
 
+def _random_address() -> str:
+    """A MAC address that is locally administered and unicast (IEEE 802, the two low bits)."""
+    octets = bytearray(secrets.token_bytes(6))
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")
+
+
 def add_veth(name: str, peer: str, mtu: int, descriptors: list[int]) -> None:
     """Make a veth pair: `name` here, `peer` in the namespace of the descriptor; both stay down."""
     with IPRoute() as ip:
@@ -53,9 +61,14 @@ def add_veth(name: str, peer: str, mtu: int, descriptors: list[int]) -> None:
 
 
 def add_bridge(name: str, mtu: int = 1500) -> None:
-    """Make a bridge and set it up."""
+    """Make a bridge and set it up.
+
+    Its address is its own. A bridge that was not given one takes the lowest of its ports' (Linux
+    net/bridge/br_stp_if.c, br_stp_recalculate_bridge_id), so that a port that joins may change it,
+    and then the neighbours send to the old one until their entry is probed, seconds later.
+    """
     with IPRoute() as ip:
-        ip.link("add", ifname=name, kind="bridge", mtu=mtu)
+        ip.link("add", ifname=name, kind="bridge", mtu=mtu, address=_random_address())
         ip.link("set", index=_index(ip, name), state="up")
 
 
