@@ -182,10 +182,10 @@ enum { COALESCE_TCP4 = 1, COALESCE_TCP6 = 2, COALESCE_UDP4 = 4, COALESCE_UDP6 = 
  */
 struct coalesce_write {
     const struct iovec *iov;
-    unsigned iov_count;     /* at most COALESCE_MAX_SEGMENTS + 1 */
-    unsigned packets;       /* how many packets are in it; 1: untouched, as it came */
-    unsigned header_length; /* of each original packet; 0 when packets is 1 */
     size_t length;          /* bytes in all, vnet header included */
+    uint16_t iov_count;     /* at most COALESCE_MAX_SEGMENTS + 1 */
+    uint16_t packets;       /* how many packets are in it; 1: untouched, as it came */
+    uint16_t header_length; /* of each original packet; 0 when packets is 1 */
     uint16_t tag;           /* with which they were added */
 };
 

@@ -79,6 +79,18 @@ static int reserve(const struct trie *trie, void **array, size_t count, size_t *
     return 0;
 }
 
+/* Sets `count` entries. Building a table is mostly this loop; by eights, because one store a turn
+ * takes twice the time or not by the luck of where the linker puts it. */
+static void fill(uint32_t *entries, size_t count, uint32_t value)
+{
+    const uint32_t values[8] = {value, value, value, value, value, value, value, value};
+
+    for (; count >= 8; count -= 8, entries += 8)
+        memcpy(entries, values, sizeof(values));
+    for (size_t i = 0; i < count; i++)
+        entries[i] = value;
+}
+
 /* Stands `prefix` alone where `*at` was; offsets, because the entries may move. */
 static int add_lone(struct trie *trie, size_t at, const struct trie_prefix *prefix)
 {
@@ -108,14 +120,12 @@ static int split(struct trie *trie, size_t at, unsigned byte)
     uint32_t entry = trie->entries[at];
     const struct trie_lone *lone = &trie->lones[entry & TRIE_NUMBER_MAX];
     uint32_t *node = trie->entries + trie->nodes * TRIE_FANOUT;
-    for (size_t i = 0; i < TRIE_FANOUT; i++)
-        node[i] = lone->otherwise;
+    fill(node, TRIE_FANOUT, lone->otherwise);
     size_t index = byte_of(lone, trie->width, byte);
     if (lone->length > 8 * (byte + 1))
         node[index] = entry;
     else
-        for (size_t i = 0; i < (size_t)1 << (8 * (byte + 1) - lone->length); i++)
-            node[index + i] = lone->value;
+        fill(node + index, (size_t)1 << (8 * (byte + 1) - lone->length), lone->value);
     trie->entries[at] = TRIE_NODE | (uint32_t)trie->nodes++;
     return 0;
 }
@@ -130,9 +140,7 @@ static int insert(struct trie *trie, const struct trie_prefix *prefix)
         if (prefix->length <= 8 * byte) {
             /* Nothing lies below these entries yet: that would be longer prefixes. */
             size_t span = (size_t)1 << (8 * byte - prefix->length);
-            uint32_t *entry = trie->entries + (at & ~(span - 1));
-            for (size_t i = 0; i < span; i++)
-                entry[i] = prefix->value;
+            fill(trie->entries + (at & ~(span - 1)), span, prefix->value);
             return 0;
         }
         uint32_t entry = trie->entries[at];

@@ -25,8 +25,8 @@ MUTANTS = (
         name="wider-route-lost-by-split",
         bug="a second route in the same /24 makes the addresses between them unreachable",
         file=_TRIE,
-        old="        node[i] = lone->otherwise;\n",
-        new="        node[i] = 0;\n",
+        old="    fill(node, TRIE_FANOUT, lone->otherwise);\n",
+        new="    fill(node, TRIE_FANOUT, 0);\n",
         tests=_TESTS,
     ),
     Mutant(
