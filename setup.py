@@ -104,6 +104,7 @@ WORKER = tuple(
     for unit in (
         "worker",
         "stats",
+        "event",
         "device",
         "outbound",
         "tx_batch",
@@ -116,6 +117,7 @@ WORKER = tuple(
         "icmp_reply",
     )
 )
+TRACE = ("trace/ring", "trace/recorder")
 TRAFFIC = tuple(
     f"traffic/{unit}" for unit in ("stream", "samples", "wire", "datagram", "echo", "icmp_flood")
 )
@@ -124,7 +126,7 @@ setup(
     cmdclass={"build_ext": BuildExt},
     ext_modules=cythonize(
         [
-            extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *WORKER),
+            extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *TRACE, *WORKER),
             extension("_pure", *PACKET, *OFFLOAD),
             extension("_traffic", *TRAFFIC),
         ],

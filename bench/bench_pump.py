@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,12 @@ from tests.support.twin.offload import PLAIN
 from udpoverlay import _fastpath as fp
 
 BATCH = 64
-OFFLOADS = {"udp_segment": True, "vnet_header": True, "coalesce_tcp": True, "coalesce_udp": True}
+OFFLOADS: dict[str, Any] = {
+    "udp_segment": True,
+    "vnet_header": True,
+    "coalesce_tcp": True,
+    "coalesce_udp": True,
+}
 
 
 def drained(sock: socket.socket) -> Callable[[], None]:

@@ -9,7 +9,7 @@ cimport cython
 from libc.errno cimport E2BIG, EINVAL, ENOMEM, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
 
 from fastpath cimport *
@@ -329,6 +329,11 @@ def attach_filter(int fd, bytes instructions not None):
         _check(-errno)
 
 
+# ---- trace/
+
+include "recorder.pxi"
+
+
 # ---- pump.h, worker.h
 
 OUTBOUND = c_WORKER_OUTBOUND
@@ -469,10 +474,20 @@ cdef class Pump:
 cdef class Worker:
     cdef worker_t *worker
     cdef Pump pump
+    cdef Recorder recorder
     cdef bint busy
     cdef object last
 
-    def __cinit__(self, Pump pump not None, *, unsigned roles, tun_fds, int udp_fd):
+    def __cinit__(
+        self,
+        Pump pump not None,
+        *,
+        unsigned roles,
+        tun_fds,
+        int udp_fd,
+        Recorder recorder=None,
+        unsigned number=0,
+    ):
         cdef int queues[64]
         cdef unsigned count = len(tun_fds)
         if count > DEVICE_QUEUES_MAX:
@@ -481,6 +496,9 @@ cdef class Worker:
             queues[i] = tun_fds[i]
         self.pump = pump
         _check(worker_create(&self.worker, &pump.pump, roles, queues, count, udp_fd))
+        if recorder is not None:
+            self.recorder = recorder
+            worker_record(self.worker, recorder.of(number))
 
     def __dealloc__(self):
         worker_destroy(self.worker)

@@ -404,6 +404,44 @@ cdef extern from "worker/pump.h" nogil:
         probes_t probes
 
 
+cdef extern from "trace/ring.h" nogil:
+    int TRACE_HEAD
+
+    struct trace_record_t "trace_record":
+        uint64_t time_ns
+        uint8_t remote[4]
+        uint16_t length
+        uint8_t verdict
+        uint8_t point
+        uint16_t packets
+        uint8_t captured
+        uint8_t head[72]
+
+    struct trace_ring:
+        pass
+
+    uint64_t trace_ring_written(const trace_ring *ring)
+    size_t trace_ring_read(
+        const trace_ring *ring, uint64_t *next, trace_record_t *found, size_t room, uint64_t *lost
+    )
+
+
+cdef extern from "trace/recorder.h" nogil:
+    int RECORDER_PASSED
+    int RECORDER_DROPPED
+    int RECORDER_RINGS
+
+    struct recorder_t "recorder":
+        trace_ring rings[2]
+
+    int recorder_init(recorder_t *recorder, size_t passed, size_t dropped)
+    void recorder_destroy(recorder_t *recorder)
+    void recorder_set(recorder_t *recorder, uint32_t every)
+    uint32_t recorder_every(const recorder_t *recorder)
+    void recorder_set_each(recorder_t *recorder, bint each)
+    bint recorder_each(const recorder_t *recorder)
+
+
 cdef extern from "worker/device.h" nogil:
     int DEVICE_QUEUES_MAX
 
@@ -433,6 +471,7 @@ cdef extern from "worker/worker.h" nogil:
         unsigned tun_count,
         int udp_fd,
     )
+    void worker_record(worker_t *worker, recorder_t *recorder)
     void worker_finish(worker_t *worker)
     void worker_destroy(worker_t *worker)
     int worker_run(worker_t *worker)

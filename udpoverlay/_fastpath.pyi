@@ -207,6 +207,44 @@ class Pump:
         """An eventfd to wait on; the pump's own."""
 
 @final
+class Recorder:
+    """The last packets of up to 64 workers, in memory of a fixed size (ext/trace/).
+
+    It outlives the workers; any thread may read while they go on.
+    """
+
+    def __new__(cls, workers: int, *, passed: int, dropped: int) -> Self:
+        """Rings of `passed` and `dropped` records, powers of two, for each worker; off at first.
+
+        ValueError, MemoryError.
+        """
+
+    @property
+    def workers(self) -> int:
+        """For how many workers there are rings."""
+
+    every: int
+    """One in so many of the packets that pass is recorded, and all drops; 0: nothing at all."""
+
+    each: bool
+    """Whether each packet of those sent or written at once is recorded, and not the first alone."""
+
+    def written(self, worker: int, dropped: bool) -> int:
+        """How many records were put into a ring, ever: the number of the next. ValueError."""
+
+    def read(
+        self, worker: int, dropped: bool, start: int, most: int
+    ) -> tuple[list[tuple[int, int, int, bytes, int, int, bytes]], int, int]:
+        """Up to `most` records of one ring from number `start` on, the oldest first.
+
+        (records, number to go on with, records lost in between). A record: monotonic time of
+        its batch in nanoseconds; index into VERDICTS; point (0 TUN in, 1 UDP out, 2 UDP in, 3 TUN
+        out); IPv4 address of the other host, zeros if it is not known; packets sent or written at
+        once with it, itself included; bytes of the inner packet; its first bytes, at most 72.
+        ValueError for a worker that there is not.
+        """
+
+@final
 class Worker:
     """Moves packets between one TUN queue and one UDP socket, by run() or by step().
 
@@ -214,8 +252,20 @@ class Worker:
     and close are for one thread at a time (RuntimeError); the rest may be called from any thread.
     """
 
-    def __new__(cls, pump: Pump, *, roles: int, tun_fds: Sequence[int], udp_fd: int) -> Self:
+    def __new__(
+        cls,
+        pump: Pump,
+        *,
+        roles: int,
+        tun_fds: Sequence[int],
+        udp_fd: int,
+        recorder: Recorder | None = None,
+        number: int = 0,
+    ) -> Self:
         """`roles`: OUTBOUND, INBOUND or both. ValueError, MemoryError, OSError.
+
+        What it does is recorded in `recorder` as that of worker `number`; no other worker may do so
+        at the same time.
 
         Packets are read from the first of the TUN's queues `tun_fds` and written to all of them,
         those of one flow always to the same.

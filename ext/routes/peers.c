@@ -206,6 +206,11 @@ struct peer_state *peers_find(struct peers *peers, const struct endpoint *endpoi
     *bucket = peer;
     peers->count++;
     give_slot(peers, peer);
+    if (peer->slot != PEER_UNKNOWN && key.family == AF_INET) {
+        uint32_t address;
+        memcpy(&address, key.address, sizeof(address));
+        atomic_store_explicit(&peers->addresses[peer->slot], address, memory_order_relaxed);
+    }
     return peer;
 }
 

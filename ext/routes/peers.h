@@ -65,7 +65,8 @@ struct peers {
     size_t count;
     uint32_t next_id;
     struct peer_slots slots;
-    struct peer_rows *rows; /* of all workers there are */
+    struct peer_rows *rows;                 /* of all workers there are */
+    _Atomic uint32_t addresses[PEER_SLOTS]; /* IPv4, network order, of each slot's peer; 0: none */
 };
 
 /* The peer of that endpoint, made with no users if need be; NULL: no memory. */

@@ -47,9 +47,9 @@ static void let_readers_run(struct delivery *delivery, const struct iovec *packe
     sched_yield();
 }
 
-/* One packet's end; `error` is 0 or the errno of the write. */
+/* One packet's end; `error` is 0 or the errno of the write, `run` as in struct packet_event. */
 static void settle(struct delivery *delivery, const struct iovec *packet, uint16_t peer, int error,
-                   bool coalesced)
+                   bool coalesced, unsigned run)
 {
     packet_event(delivery->device->stats,
                  (struct packet_event){
@@ -58,6 +58,7 @@ static void settle(struct delivery *delivery, const struct iovec *packet, uint16
                      .peer = peer,
                      .count = 1,
                      .pieces = packet,
+                     .run = (uint16_t)run,
                  });
     if (error) {
         if (device_is_gone(error))
@@ -74,7 +75,7 @@ static void settle(struct delivery *delivery, const struct iovec *packet, uint16
 static void deliver(struct delivery *delivery, uint8_t *bytes, size_t length, uint16_t peer)
 {
     const struct iovec packet = {.iov_base = bytes, .iov_len = length};
-    settle(delivery, &packet, peer, -device_write(delivery->device, bytes, length), false);
+    settle(delivery, &packet, peer, -device_write(delivery->device, bytes, length), false, 1);
 }
 
 /* ---- super-packets ----------------------------------------------------------------------------- */
@@ -125,7 +126,7 @@ static void write_coalesced(void *context, const struct coalesce_write *write)
     }
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = coalesce_original(write, i);
-        settle(delivery, &packet, write->tag, error, super);
+        settle(delivery, &packet, write->tag, error, super, i ? 0 : write->packets);
     }
 }
 

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "trace/recorder.h"
+#include "worker/clock.h"
 #include "worker/stats.h"
 
 /* How far the packet came. */
@@ -25,9 +27,14 @@ struct packet_event {
     uint8_t header;             /* bytes of the first piece in front of the inner packet */
     uint8_t count;              /* of `pieces`; 0 where nothing of the packet is at hand */
     const struct iovec *pieces; /* what is at hand of it; valid during the call */
+    uint16_t run;          /* packets sent or written at once, this the first; 0: a later one */
+    const uint8_t *remote; /* IPv4 address of a host that is no peer; NULL: not known */
 };
 
-/* Counts, for the tunnel and for the peer. */
+/* Hands it to the flight recorder. */
+void packet_record(struct stats *stats, const struct packet_event *event);
+
+/* Counts, for the tunnel and for the peer; and records. */
 static inline void packet_event(struct stats *stats, struct packet_event event)
 {
     struct peer_counts *row = &stats->peers[event.peer];
@@ -36,6 +43,15 @@ static inline void packet_event(struct stats *stats, struct packet_event event)
     counter_add(&row->verdicts[event.verdict], 1);
     if (event.point >= POINT_UDP_IN)
         atomic_store_explicit(&row->heard_ns, stats->now_ns, memory_order_relaxed);
+    if (recorder_takes(stats->recorder, event.run))
+        packet_record(stats, &event);
+}
+
+/* A batch has packets: the time that they are recorded with. */
+static inline void packet_batch(struct stats *stats)
+{
+    if (recorder_is_on(stats->recorder))
+        stats->recorder->now_ns = clock_ns();
 }
 
 /* Bytes of inner packets that a peer was sent, or that were delivered from it. */

@@ -92,6 +92,17 @@ static size_t merged_size(struct msghdr *header)
     return 0;
 }
 
+/* The address of a host that is no peer; NULL: it was not asked for, or is none of IPv4. */
+static const uint8_t *sender_of(const struct source *source)
+{
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+
+    if (!source->known || source->peer != PEER_UNKNOWN ||
+        memcmp(source->address.bytes, mapped, sizeof(mapped)) != 0)
+        return NULL;
+    return source->address.bytes + sizeof(mapped);
+}
+
 /* A datagram goes no further than here, what is in it included. */
 static void end(const struct inbound *inbound, enum verdict verdict, uint8_t *datagram,
                 size_t length)
@@ -105,7 +116,9 @@ static void end(const struct inbound *inbound, enum verdict verdict, uint8_t *da
                                        .peer = inbound->source.peer,
                                        .header = (uint8_t)(header < length ? header : length),
                                        .count = 1,
-                                       .pieces = &all});
+                                       .pieces = &all,
+                                       .run = 1,
+                                       .remote = sender_of(&inbound->source)});
 }
 
 /* Decides about one datagram. */
@@ -231,8 +244,8 @@ int inbound_batch(struct inbound *inbound, const struct route_table *table)
             return received;
         if (received <= 0) /* an error comes again, when these are delivered */
             break;
-        if (received > 0)
-            inbound->stats->now_ns = clock_tick_ns();
+        inbound->stats->now_ns = clock_tick_ns();
+        packet_batch(inbound->stats);
         for (uint32_t i = count; i < count + (uint32_t)received; i++) {
             bytes += inbound->headers[i].msg_len;
             take_apart(inbound, &inbound->headers[i]);

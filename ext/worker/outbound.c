@@ -20,6 +20,7 @@
 
 #include "packet/bytes.h"
 #include "packet/transport.h"
+#include "worker/event.h"
 #include "worker/icmp_reply.h"
 
 _Static_assert((int)TX_BATCH_ENTRIES >= (int)PUMP_BATCH_MAX, "one sendmmsg takes a whole batch");
@@ -143,7 +144,8 @@ static void refuse(const struct outbound *outbound, enum verdict verdict, uint16
                                                         .point = POINT_TUN_IN,
                                                         .peer = peer,
                                                         .count = packet ? 1 : 0,
-                                                        .pieces = packet});
+                                                        .pieces = packet,
+                                                        .run = 1});
 }
 
 /* Decides about one packet of `received` bytes; true when it went to the batch. */
@@ -202,6 +204,7 @@ static int flush(struct outbound *outbound)
  * that memory is free again, or is still needed for the segments after these. */
 static int go_on(struct outbound *outbound)
 {
+    packet_batch(outbound->stats);
     int end = flush(outbound);
 
     outbound->hop.peer = NULL; /* belonged to that batch's table */
@@ -236,6 +239,8 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
             end = BATCH_IDLE;
             break;
         }
+        if (packets == 0)
+            packet_batch(outbound->stats);
         if (forward(outbound, packet, (size_t)received))
             outbound->packets_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }

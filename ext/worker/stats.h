@@ -19,11 +19,14 @@
 
 enum { CACHE_LINE = 64 };
 
+struct recorder;
+
 struct stats {
     _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
     _Atomic uint64_t counters[COUNTER_COUNT];
     struct peer_counts *peers; /* PEER_SLOTS rows */
     uint64_t now_ns;           /* of this inbound batch, to the tick; the worker's own */
+    struct recorder *recorder; /* NULL: none */
 };
 
 /* One writer: a plain addition, made readable for others. */

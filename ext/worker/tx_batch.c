@@ -175,7 +175,8 @@ static void settle(struct tx_batch *batch, enum verdict verdict)
                                                          .peer = entry->slot,
                                                          .header = entry->header,
                                                          .count = entry->pieces,
-                                                         .pieces = iov});
+                                                         .pieces = iov,
+                                                         .run = (uint16_t)(i ? 0 : datagrams)});
         bytes += entry->sent + 1U < entry->segments ? entry->datagram : entry->last;
         bytes -= entry->header;
     }

@@ -113,6 +113,12 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     return 0;
 }
 
+void worker_record(struct worker *worker, struct recorder *recorder)
+{
+    recorder->remotes = worker->pump->routes->peers.addresses;
+    worker->stats.recorder = recorder;
+}
+
 void worker_finish(struct worker *worker)
 {
     outbound_finish(&worker->outbound);

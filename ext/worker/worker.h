@@ -46,6 +46,10 @@ struct worker;
 int worker_create(struct worker **worker, struct pump *pump, unsigned roles, const int *tun_fds,
                   unsigned tun_count, int udp_fd);
 
+/* Records packets in `recorder`, which no other worker uses and which outlives this one. Before the first
+ * packet. */
+void worker_record(struct worker *worker, struct recorder *recorder);
+
 /* Packets that still wait to be sent get a last try, then count as dropped. */
 void worker_finish(struct worker *worker);
 

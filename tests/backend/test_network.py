@@ -26,7 +26,7 @@ class Idle:
     tun_name, tun_index = "lo", 1
 
     @classmethod
-    def open(cls, *_: Any) -> Idle:
+    def open(cls, *_: Any, **__: Any) -> Idle:
         return cls()
 
     async def wait(self) -> None:

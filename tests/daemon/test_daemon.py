@@ -89,7 +89,7 @@ class World:
     def check(self, bind: tuple[str, int]) -> None:
         self.note(f"check {bind[0]}:{bind[1]}")
 
-    def open(self, tunnel: Tunnel, settings: DataplaneSettings) -> World:
+    def open(self, tunnel: Tunnel, settings: DataplaneSettings, **_: Any) -> World:
         self.opened = tunnel, settings
         self.note("open engine")
         return self

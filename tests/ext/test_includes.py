@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXT = Path(__file__).parent.parent.parent / "ext"
-ORDER = ("", "packet", "offload", "routes", "worker")
+ORDER = ("", "packet", "offload", "routes", "trace", "worker")
 """Each folder may include itself and those before it; "" is ext/ itself, the list of verdicts."""
 APART = {"traffic": {"traffic"}}
 """The lab's generator shares nothing with the data path."""

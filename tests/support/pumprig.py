@@ -54,6 +54,8 @@ class Rig:
         mtu: int = MTU,
         roles: int = fp.OUTBOUND | fp.INBOUND,
         narrow: bool = False,
+        recorder: fp.Recorder | None = None,
+        number: int = 0,
         **pump: Any,
     ) -> None:
         self.device, self.tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -74,7 +76,12 @@ class Rig:
             each.setblocking(False)
         self.pump = fp.Pump(self.table, mtu=mtu, tun_address=socket.inet_aton(OWN), **pump)
         self.worker = fp.Worker(
-            self.pump, roles=roles, tun_fds=[self.tun.fileno()], udp_fd=self.udp.fileno()
+            self.pump,
+            roles=roles,
+            tun_fds=[self.tun.fileno()],
+            udp_fd=self.udp.fileno(),
+            recorder=recorder,
+            number=number,
         )
 
     def route_to(self, address: tuple[str, int], *, mtu: int = 0) -> None:

@@ -27,7 +27,7 @@ from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
 from udpoverlay.backend.base import Choose, OnChange
 from udpoverlay.backend.totals import Totals
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
-from udpoverlay.dataplane.engine import Engine, open_sockets
+from udpoverlay.dataplane.engine import Engine, make_recorder, open_sockets
 from udpoverlay.dataplane.tunnel import Tunnel
 from udpoverlay.errors import KernelError, UdpOverlayError
 from udpoverlay.host.device import link_state, restore_tunnel
@@ -92,7 +92,8 @@ class TunnelNetwork:
         self._overhead = backend.overhead
         self._choose = choose
         self._clock = clock
-        self._engine = Engine.open(tunnel, settings)
+        self.recorder = make_recorder(settings)
+        self._engine = Engine.open(tunnel, settings, recorder=self.recorder)
         self._name = self._engine.tun_name
         self._routes: Mapping[IPNetwork, Endpoint] | None = None
         self._started = False
@@ -364,9 +365,11 @@ class TunnelNetwork:
             if fresh:
                 tun.close()
                 before.close()
-                engine = Engine.open(tunnel, self._settings)
+                engine = Engine.open(tunnel, self._settings, recorder=self.recorder)
             else:
-                engine = Engine.adopt(tunnel, self._settings, tun, sockets or before)
+                engine = Engine.adopt(
+                    tunnel, self._settings, tun, sockets or before, recorder=self.recorder
+                )
                 if sockets is not None:
                     before.close()
         except BaseException as error:

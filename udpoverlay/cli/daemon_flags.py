@@ -27,7 +27,9 @@ from udpoverlay.model.config import (
 )
 from udpoverlay.model.dataplane import (
     MAX_BUSY_POLL_US,
+    MAX_FLIGHT_RECORDER,
     MAX_WORKERS,
+    MIN_FLIGHT_RECORDER,
     OFFLOADS,
     DataplaneSettings,
 )
@@ -314,6 +316,13 @@ OWN_FLAGS: tuple[Setting, ...] = (
         f" measured default, at most {MAX_BUSY_POLL_US}",
         _DEFAULT.dataplane.busy_poll_us,
         sets="dataplane.busy_poll_us",
+    ),
+    _number(
+        "flight-recorder",
+        "packets that each worker remembers, with their verdicts,"
+        f" {MIN_FLIGHT_RECORDER} to {MAX_FLIGHT_RECORDER}, 0 for none",
+        _DEFAULT.dataplane.flight_recorder,
+        sets="dataplane.flight_recorder",
     ),
     Setting(
         "source-check",

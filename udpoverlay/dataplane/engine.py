@@ -20,6 +20,7 @@ from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.fallbacks import describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
 from udpoverlay.dataplane.kernel_drops import device_drops, socket_drops
+from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.dataplane.reports import Reports, open_reports
 from udpoverlay.dataplane.senders import SenderWatch
 from udpoverlay.dataplane.sink import Publisher
@@ -37,7 +38,7 @@ from udpoverlay.model.sender import RefusedSender
 from udpoverlay.model.traffic import PeerTraffic
 from udpoverlay.supervisor import Supervisor
 
-__all__ = ["Engine", "open_sockets"]
+__all__ = ["Engine", "make_recorder", "open_sockets"]
 
 DEFAULT_THREADS = 1
 DEFAULT_BUSY_POLL_US = 50
@@ -49,13 +50,15 @@ class Engine:
     The constructor adopts open descriptors, which `stop` closes; `open` makes them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its surroundings are its parameters
         self,
         tunnel: Tunnel,
         settings: DataplaneSettings,
         tun: Tun,
         sockets: Sockets,
         features: Features | None = None,
+        *,
+        recorder: Recorder | None = None,
     ) -> None:
         self.tunnel = tunnel
         self._tun = tun
@@ -88,8 +91,17 @@ class Engine:
             own_addresses=_own_addresses(tunnel),
         )
         self._workers = [
-            fp.Worker(self._pump, roles=roles, tun_fds=queues, udp_fd=udp.fileno())
-            for roles, queues in _assignments(_thread_count(settings), tun.queues)
+            fp.Worker(
+                self._pump,
+                roles=roles,
+                tun_fds=queues,
+                udp_fd=udp.fileno(),
+                recorder=recorder.rings if recorder else None,
+                number=number,
+            )
+            for number, (roles, queues) in enumerate(
+                _assignments(_thread_count(settings), tun.queues)
+            )
         ]
         self._threads = WorkerThreads(self._workers)
         self._senders = SenderWatch(self._pump, self._workers, self._publisher, udp, tunnel.address)
@@ -109,8 +121,13 @@ class Engine:
         open_udp(*bind).close()
 
     @classmethod
-    def open(cls, tunnel: Tunnel, settings: DataplaneSettings) -> Engine:
-        """Create the device and bind the socket; nothing is left behind on KernelError."""
+    def open(
+        cls, tunnel: Tunnel, settings: DataplaneSettings, *, recorder: Recorder | None = None
+    ) -> Engine:
+        """Create the device and bind the socket; nothing is left behind on KernelError.
+
+        What the workers do is recorded in `recorder`, which outlives the engine.
+        """
         features = Features.wanted(settings)
         with contextlib.ExitStack() as undo:
             sockets = open_sockets(tunnel.bind)
@@ -122,13 +139,19 @@ class Engine:
                 queues=_queue_count(settings, features),
             )
             undo.callback(tun.close)
-            engine = cls(tunnel, settings, tun, sockets, features)
+            engine = cls(tunnel, settings, tun, sockets, features, recorder=recorder)
             undo.pop_all()
         return engine
 
     @classmethod
     def adopt(
-        cls, tunnel: Tunnel, settings: DataplaneSettings, tun: Tun, sockets: Sockets
+        cls,
+        tunnel: Tunnel,
+        settings: DataplaneSettings,
+        tun: Tun,
+        sockets: Sockets,
+        *,
+        recorder: Recorder | None = None,
     ) -> Engine:
         """Go on with what another engine released; `sockets` are bound as `tunnel` says.
 
@@ -136,7 +159,7 @@ class Engine:
         """
         if sockets.reports is None or sockets.reports.fileno() < 0:
             sockets.reports = open_reports(*tunnel.bind)
-        return cls(tunnel, settings, tun, sockets)
+        return cls(tunnel, settings, tun, sockets, recorder=recorder)
 
     @property
     def tun_name(self) -> str:
@@ -294,6 +317,13 @@ def open_sockets(bind: tuple[str, int]) -> Sockets:
         sockets.close()
         raise
     return sockets
+
+
+def make_recorder(settings: DataplaneSettings) -> Recorder | None:
+    """The flight recorder of all engines with these settings; None: none is wanted."""
+    if settings.flight_recorder == 0:
+        return None
+    return Recorder(_thread_count(settings), settings.flight_recorder)
 
 
 # ---- how many workers, and which does what

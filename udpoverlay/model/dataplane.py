@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from udpoverlay.errors import OperatorError
 
-__all__ = ["MAX_BUSY_POLL_US", "MAX_WORKERS", "OFFLOADS", "SOURCE_CHECKS", "DataplaneSettings"]
+__all__ = [
+    "MAX_BUSY_POLL_US",
+    "MAX_FLIGHT_RECORDER",
+    "MAX_WORKERS",
+    "MIN_FLIGHT_RECORDER",
+    "OFFLOADS",
+    "SOURCE_CHECKS",
+    "DataplaneSettings",
+]
 
 OFFLOADS: dict[str, str] = {
     "vnet-hdr": "super-packets on the TUN: IFF_VNET_HDR with TCP segmentation and checksum offload",
@@ -28,6 +36,9 @@ SOURCE_CHECKS = ("enforce", "warn", "off")
 """Values of `source_check`, the strictest first."""
 MAX_WORKERS = 64
 MAX_BUSY_POLL_US = 1000
+MIN_FLIGHT_RECORDER = 64
+MAX_FLIGHT_RECORDER = 1 << 20
+"""A hundred megabytes for each worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,9 @@ class DataplaneSettings:
     source_check: str = "enforce"
     """enforce: a datagram must come from a peer, from its subnets, to ours; warn: what does not is
     counted and delivered; off: as flanneld. From and to martian addresses nothing ever passes."""
+    flight_recorder: int = 4096
+    """How many of the last packets each worker remembers, and a quarter of
+    it of those that were dropped; rounded up to a power of two. 0: none."""
     per_packet: bool = False
     """One packet a system call and no offload at all, as flannel's own proxy works."""
 
@@ -65,6 +79,13 @@ class DataplaneSettings:
         ):
             raise OperatorError(
                 f"workers is {self.workers!r}", fix=f"use auto or a number from 1 to {MAX_WORKERS}"
+            )
+        if self.flight_recorder and not (
+            MIN_FLIGHT_RECORDER <= self.flight_recorder <= MAX_FLIGHT_RECORDER
+        ):
+            raise OperatorError(
+                f"flight-recorder is {self.flight_recorder}",
+                fix=f"use 0 (none) or {MIN_FLIGHT_RECORDER} to {MAX_FLIGHT_RECORDER} packets",
             )
         if self.busy_poll_us < -1 or self.busy_poll_us > MAX_BUSY_POLL_US:
             raise OperatorError(

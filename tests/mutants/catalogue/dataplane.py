@@ -69,7 +69,7 @@ MUTANTS = (
         bug="a start that fails on a taken port leaves a TUN device",
         file=_ENGINE,
         old="            undo.callback(tun.close)\n"
-        "            engine = cls(tunnel, settings, tun, sockets, features)\n"
+        "            engine = cls(tunnel, settings, tun, sockets, features, recorder=recorder)\n"
         "            undo.pop_all()\n",
         new="            undo.pop_all()\n            engine = cls(tunnel, settings, tun, sockets,"
         " features)\n",
