@@ -117,7 +117,7 @@ WORKER = tuple(
         "icmp_reply",
     )
 )
-TRACE = ("trace/ring", "trace/recorder")
+TRACE = ("trace/ring", "trace/recorder", "trace/usdt")
 TRAFFIC = tuple(
     f"traffic/{unit}" for unit in ("stream", "samples", "wire", "datagram", "echo", "icmp_flood")
 )

@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 
 #include "trace/recorder.h"
+#include "trace/usdt.h"
 #include "worker/clock.h"
 #include "worker/stats.h"
 
@@ -34,7 +35,11 @@ struct packet_event {
 /* Hands it to the flight recorder. */
 void packet_record(struct stats *stats, const struct packet_event *event);
 
-/* Counts, for the tunnel and for the peer; and records. */
+/* Hands it to those who listen at the probe. */
+__attribute__((cold)) void packet_probe(const struct stats *stats,
+                                        const struct packet_event *event);
+
+/* Counts, for the tunnel and for the peer; records; and tells who listens. */
 static inline void packet_event(struct stats *stats, struct packet_event event)
 {
     struct peer_counts *row = &stats->peers[event.peer];
@@ -45,6 +50,8 @@ static inline void packet_event(struct stats *stats, struct packet_event event)
         atomic_store_explicit(&row->heard_ns, stats->now_ns, memory_order_relaxed);
     if (recorder_takes(stats->recorder, event.run))
         packet_record(stats, &event);
+    if (usdt_is_on())
+        packet_probe(stats, &event);
 }
 
 /* A batch has packets: the time that they are recorded with. */

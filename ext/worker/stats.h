@@ -24,9 +24,10 @@ struct recorder;
 struct stats {
     _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
     _Atomic uint64_t counters[COUNTER_COUNT];
-    struct peer_counts *peers; /* PEER_SLOTS rows */
-    uint64_t now_ns;           /* of this inbound batch, to the tick; the worker's own */
-    struct recorder *recorder; /* NULL: none */
+    struct peer_counts *peers;       /* PEER_SLOTS rows */
+    uint64_t now_ns;                 /* of this inbound batch, to the tick; the worker's own */
+    struct recorder *recorder;       /* NULL: none */
+    const _Atomic uint32_t *remotes; /* IPv4 address of each peer slot, network order */
 };
 
 /* One writer: a plain addition, made readable for others. */

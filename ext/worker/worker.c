@@ -94,6 +94,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     worker->udp_fd = udp_fd;
     worker->stats.peers = (struct peer_counts *)((uint8_t *)worker + rows);
     worker->rows.rows = worker->stats.peers;
+    worker->stats.remotes = pump->routes->peers.addresses;
     worker->device.stats = &worker->stats;
     worker->device.vnet_header = pump->offloads & PUMP_VNET_HEADER;
     worker->device.queue_count = tun_count;
@@ -115,7 +116,7 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
 
 void worker_record(struct worker *worker, struct recorder *recorder)
 {
-    recorder->remotes = worker->pump->routes->peers.addresses;
+    recorder->remotes = worker->stats.remotes;
     worker->stats.recorder = recorder;
 }
 

@@ -9,6 +9,7 @@ _RECORDER = "ext/trace/recorder.c"
 _PYTHON = "udpoverlay/dataplane/recorder.py"
 
 _EXT = ("tests/ext/trace/test_recorder.py",)
+_USDT = ("tests/ext/trace/test_usdt.py",)
 _TESTS = ("tests/dataplane/test_recorder.py",)
 
 MUTANTS = (
@@ -59,5 +60,13 @@ MUTANTS = (
         old="        found.sort(key=lambda record: record.time_ns)\n",
         new="        found.sort(key=lambda record: not record.dropped)\n",
         tests=_TESTS,
+    ),
+    Mutant(
+        name="probe-without-its-semaphore",
+        bug="bpftrace listens at the probe and is told of no packet",
+        file="ext/trace/usdt.c",
+        old="_.stapsdt.base, udpoverlay_packet_semaphore\\n",
+        new="_.stapsdt.base, 0\\n",
+        tests=_USDT,
     ),
 )
