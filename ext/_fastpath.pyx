@@ -347,6 +347,11 @@ SOURCE_CHECKS = {
     "off": SOURCE_CHECK_OFF, "warn": SOURCE_CHECK_WARN, "enforce": SOURCE_CHECK_ENFORCE
 }
 PROBE_PLACES = PROBES_MAX
+IMPAIR_PLACES_MAX = IMPAIR_PLACES
+IMPAIR_MILLIONTHS = IMPAIR_MILLION
+IMPAIR_SECONDS = IMPAIR_SECONDS_MAX
+IMPAIR_DELAY_US = IMPAIR_DELAY_US_MAX
+IMPAIR_RATE = IMPAIR_RATE_MIN
 
 
 def build_probe(bytes source not None, bytes destination not None, uint64_t nonce):
@@ -394,6 +399,7 @@ cdef class Pump:
         own_addresses=(),
         uint32_t probe_rate=PROBE_RATE_DEFAULT,
         uint32_t probe_burst=PROBE_BURST_DEFAULT,
+        bint allow_impair=False,
     ):
         self.pump.probes.alarm_fd = -1
         if len(tun_address) != 4:
@@ -414,6 +420,7 @@ cdef class Pump:
             | (PUMP_COALESCE_UDP if coalesce_udp else 0)
             | (PUMP_PATH_REPORTS if path_reports else 0)
         )
+        self.pump.allow_impair = allow_impair
         memcpy(self.pump.tun_address, <const uint8_t *>tun_address, 4)
         _check(icmp_limiter_init(&self.pump.icmp_limiter, icmp_rate, icmp_burst))
         self._set_sources(source_check, subnet, tuple(own_addresses))
@@ -460,6 +467,42 @@ cdef class Pump:
         if place >= PROBES_MAX:
             raise ValueError(f"place {place}: out of range")
         probes_close(&self.pump.probes, place)
+
+    def set_impairment(
+        self,
+        unsigned place,
+        bytes peer not None,
+        uint64_t until_ns,
+        *,
+        uint64_t seed=0,
+        uint32_t loss=0,
+        uint32_t duplicate=0,
+        uint32_t corrupt=0,
+        uint32_t reorder=0,
+        uint32_t behind_us=0,
+        uint32_t delay_us=0,
+        uint32_t jitter_us=0,
+        uint64_t rate=0,
+    ):
+        cdef impair_settings settings
+        if place >= IMPAIR_PLACES:
+            raise ValueError(f"place {place}: out of range")
+        _read_address(peer, &settings.peer)
+        settings.seed = seed
+        settings.loss = loss
+        settings.duplicate = duplicate
+        settings.corrupt = corrupt
+        settings.reorder = reorder
+        settings.behind_us = behind_us
+        settings.delay_us = delay_us
+        settings.jitter_us = jitter_us
+        settings.rate = rate
+        _check(impair_rule_set(&self.pump.impair[place], &settings, until_ns, clock_ns()))
+
+    def end_impairment(self, unsigned place):
+        if place >= IMPAIR_PLACES:
+            raise ValueError(f"place {place}: out of range")
+        impair_rule_end(&self.pump.impair[place])
 
     def arm(self):
         probes_arm(&self.pump.probes)
@@ -542,6 +585,39 @@ cdef class Worker:
             worker_destroy(self.worker)
             self.worker = NULL
             self.busy = False
+
+    cdef impair *_lanes(self, unsigned place) except? NULL:
+        if place >= IMPAIR_PLACES:
+            raise ValueError(f"place {place}: out of range")
+        return worker_impair(self.worker) if self.worker != NULL else NULL
+
+    def offer_impairment(self, unsigned place):
+        cdef int rc
+        if self._lanes(place) == NULL:
+            return False
+        with nogil:
+            rc = worker_impair_offer(self.worker, place)
+        _check(rc)
+        return True
+
+    def reclaim_impairment(self, unsigned place):
+        cdef impair *lanes = self._lanes(place)
+        return lanes == NULL or bool(impair_reclaim(lanes, place))
+
+    def impairment_counts(self, unsigned place):
+        cdef impair *lanes = self._lanes(place)
+        if lanes == NULL:
+            return (0,) * 7
+        cdef impair_counts_t counts = impair_counts(lanes, place)
+        return (
+            counts.packets,
+            counts.lost,
+            counts.corrupted,
+            counts.duplicated,
+            counts.reordered,
+            counts.overflowed,
+            counts.waiting,
+        )
 
     def fallbacks(self):
         cdef fallback_state coalesces[8]

@@ -370,6 +370,52 @@ cdef extern from "worker/clock.h" nogil:
     uint64_t clock_ns()
 
 
+cdef extern from "worker/impair_rule.h" nogil:
+    uint32_t IMPAIR_MILLION
+    uint32_t IMPAIR_SECONDS_MAX
+    uint32_t IMPAIR_DELAY_US_MAX
+    uint64_t IMPAIR_RATE_MIN
+
+    struct impair_settings:
+        address peer
+        uint64_t seed
+        uint64_t rate
+        uint32_t loss
+        uint32_t duplicate
+        uint32_t corrupt
+        uint32_t reorder
+        uint32_t behind_us
+        uint32_t delay_us
+        uint32_t jitter_us
+
+    struct impair_rule:
+        pass
+
+    int impair_rule_set(
+        impair_rule *rule, const impair_settings *settings, uint64_t until_ns, uint64_t now_ns
+    )
+    void impair_rule_end(impair_rule *rule)
+
+
+cdef extern from "worker/impair.h" nogil:
+    unsigned IMPAIR_PLACES
+
+    struct impair_counts_t "impair_counts":
+        uint64_t packets
+        uint64_t lost
+        uint64_t corrupted
+        uint64_t duplicated
+        uint64_t reordered
+        uint64_t overflowed
+        uint64_t waiting
+
+    struct impair:
+        pass
+
+    bint impair_reclaim(impair *impair, unsigned place)
+    impair_counts_t impair_counts(const impair *impair, unsigned place)
+
+
 cdef extern from "worker/pump.h" nogil:
     unsigned PUMP_VNET_HEADER
     unsigned PUMP_UDP_SEGMENT
@@ -402,6 +448,8 @@ cdef extern from "worker/pump.h" nogil:
         uint8_t own_count
         uint8_t own[4][4]
         probes_t probes
+        bint allow_impair
+        impair_rule impair[8]
 
 
 cdef extern from "trace/ring.h" nogil:
@@ -479,4 +527,6 @@ cdef extern from "worker/worker.h" nogil:
     void worker_stop(worker_t *worker)
     void worker_coalesces(const worker_t *worker, fallback_state *coalesces)
     void worker_counts(const worker_t *worker, uint64_t *verdicts, uint64_t *counters)
+    impair *worker_impair(const worker_t *worker)
+    int worker_impair_offer(worker_t *worker, unsigned place)
     const refused_table *worker_refused(const worker_t *worker)

@@ -34,6 +34,8 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(OUTBOUND_NO_ROUTE, OUTBOUND, DROP, "no peer has a subnet with the destination")              \
     X(OUTBOUND_TTL_EXPIRED, OUTBOUND, DROP, "TTL would become zero")                               \
     X(OUTBOUND_TOO_BIG, OUTBOUND, DROP, "longer than the peer's MTU; the peer would cut it")       \
+    X(OUTBOUND_IMPAIRED, OUTBOUND, DROP, "lost on purpose: `udpoverlay impair`")                   \
+    X(OUTBOUND_IMPAIR_FULL, OUTBOUND, DROP, "no room where `udpoverlay impair` holds it back")     \
     X(OUTBOUND_QUEUE_FULL, OUTBOUND, DROP, "no room to send it, in the end")                       \
     X(OUTBOUND_UNREACHABLE, OUTBOUND, DROP, "the underlay has no way to the peer")                 \
     X(OUTBOUND_FORBIDDEN, OUTBOUND, DROP, "a firewall rule of this host forbids the datagram")     \
@@ -82,6 +84,7 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \
     X(OUTBOUND_BYTES, OUTBOUND, "inner bytes sent")                                                \
     X(INBOUND_BYTES, INBOUND, "inner bytes delivered")                                             \
+    X(OUTBOUND_DUPLICATES, OUTBOUND, "copies of packets made on purpose: `udpoverlay impair`")     \
     X(OUTBOUND_FAST_PACKETS, OUTBOUND, "packets sent by the fast path (segmented sends)")          \
     X(OUTBOUND_PLAIN_PACKETS, OUTBOUND, "packets sent one datagram each")                          \
     X(INBOUND_FAST_PACKETS, INBOUND, "packets delivered by the fast path (coalesced writes)")      \

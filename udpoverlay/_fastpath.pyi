@@ -145,6 +145,16 @@ SOURCE_CHECKS: dict[str, int]
 """What `source_check` of a Pump may be: off, warn, enforce (ext/worker/source_check.h)."""
 PROBE_PLACES: int
 """How many probes can be awaited at a time."""
+IMPAIR_PLACES_MAX: int
+"""How many peers can be impaired at a time (ext/worker/impair.h)."""
+IMPAIR_MILLIONTHS: int
+"""Chances of an impairment are parts of this."""
+IMPAIR_SECONDS: int
+"""The longest impairment."""
+IMPAIR_DELAY_US: int
+"""The longest delay, microseconds."""
+IMPAIR_RATE: int
+"""The lowest limit of a rate, bits a second."""
 
 def build_probe(source: bytes, destination: bytes, nonce: int) -> bytes:
     """An ICMP echo request between two TUN addresses (4 bytes each) that carries `nonce`.
@@ -178,6 +188,7 @@ class Pump:
         own_addresses: Collection[bytes] = (),
         probe_rate: int = ...,
         probe_burst: int = ...,
+        allow_impair: bool = False,
     ) -> Self:
         """`mtu` is the longest inner packet in bytes, `tun_address` 4 bytes, source of our ICMP.
 
@@ -198,6 +209,32 @@ class Pump:
 
     def close_probe(self, place: int) -> None:
         """Await nothing more there."""
+
+    def set_impairment(
+        self,
+        place: int,
+        peer: bytes,
+        until_ns: int,
+        *,
+        seed: int = 0,
+        loss: int = 0,
+        duplicate: int = 0,
+        corrupt: int = 0,
+        reorder: int = 0,
+        behind_us: int = 0,
+        delay_us: int = 0,
+        jitter_us: int = 0,
+        rate: int = 0,
+    ) -> None:
+        """Say what is to happen to packets for the peer with that address (4 or 16 bytes).
+
+        The place must be free: each worker's `reclaim_impairment` says so. Workers go by it once
+        it is offered to them, until `until_ns` of the monotonic clock. ext/worker/impair_rule.h has
+        the units and limits; ValueError.
+        """
+
+    def end_impairment(self, place: int) -> None:
+        """Let it be over: the workers notice within a tenth of a second."""
 
     def arm(self) -> None:
         """Make `alarm_fd` readable when a datagram is refused or a probe answered next, once."""
@@ -285,6 +322,21 @@ class Worker:
 
     def close(self) -> None:
         """Free the memory; packets that wait to be sent get a last try. Idempotent."""
+
+    def offer_impairment(self, place: int) -> bool:
+        """Make the worker go by what Pump.set_impairment said; MemoryError.
+
+        False: it sends nothing, is closed, or its pump does not allow impairments.
+        """
+
+    def reclaim_impairment(self, place: int) -> bool:
+        """Free what the worker used for it, if it is done with it; whether the place is free."""
+
+    def impairment_counts(self, place: int) -> tuple[int, int, int, int, int, int, int]:
+        """Packets, of these lost, corrupted, duplicated, reordered, overflowed; waiting now.
+
+        Since it was offered. Zeros from a worker that has no part in it.
+        """
 
     def fallbacks(self) -> list[_Fallback]:
         """What the TUN refused to take from this worker, ever; empty after close()."""

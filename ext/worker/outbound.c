@@ -3,6 +3,7 @@
  * outbound: TUN -> UDP. The functions stand in the order in which a packet meets them:
  *
  *     read -> check -> lookup -> TTL -> encapsulate or segment -> tx batch (sent at the end of the batch)
+ *                                  `--> impaired (impair.h) ------'
  *
  * The check also refuses datagrams of our own: no leases and routes whatever can make a loop.
  *
@@ -120,6 +121,62 @@ static enum verdict segment(struct outbound *outbound, const struct nexthop *hop
     return VERDICT_OUTBOUND_SENT;
 }
 
+/* A packet for a peer whose way is impaired: alone, whatever it was part of, and as a copy, so that it
+ * can wait. */
+static enum verdict impair(struct outbound *outbound, struct impair_lane *lane,
+                           const struct nexthop *hop, const struct vnet *vnet, uint8_t *bytes,
+                           const struct packet *packet)
+{
+    struct segmenter segmenter;
+    const bool super = vnet_is_super(vnet);
+    size_t size;
+    uint8_t *room = impair_room(lane, &size);
+
+    if (super && segment_begin(&segmenter, vnet, bytes, packet->length) < 0)
+        return VERDICT_OUTBOUND_BAD_OFFLOAD;
+    const uint32_t length = super ? segmenter.segment_length : packet->length;
+    if (longer_than_peer_takes(outbound->pump, hop, length) || length + hop->header.length > size)
+        return VERDICT_OUTBOUND_TOO_BIG;
+    if (!super) {
+        if (vnet_finish_checksum(vnet, bytes, length) < 0)
+            return VERDICT_OUTBOUND_BAD_OFFLOAD;
+        memcpy(room, hop->header.bytes, hop->header.length);
+        memcpy(room + hop->header.length, bytes, length);
+        impair_add(outbound->impair, lane, hop, length + hop->header.length, packet->header_length);
+        return VERDICT_OUTBOUND_SENT;
+    }
+    stats_count(outbound->stats, COUNTER_TUN_SUPER_PACKETS, 1);
+    for (;;) {
+        const struct segment_limits limits = {
+            .segments = 1,
+            .bytes = SEND_BYTES_MAX,
+            .encap = hop->header.bytes,
+            .encap_length = hop->header.length,
+        };
+        struct iovec pieces[2];
+        const struct segment_space space = {
+            .headers = room, .headers_size = size, .iov = pieces, .iov_size = 2};
+        struct segment_group group;
+        if (!segment_fits(&segmenter, &limits, &space) ||
+            !segment_next(&segmenter, &limits, &space, &group))
+            return VERDICT_OUTBOUND_SENT;
+        memcpy(room + pieces[0].iov_len, pieces[1].iov_base, pieces[1].iov_len);
+        impair_add(outbound->impair, lane, hop, (uint32_t)group.bytes, packet->header_length);
+        room = impair_room(lane, &size);
+    }
+}
+
+/* What is held back and due goes to the tx batch, as far as there is room. */
+static void add_due(struct outbound *outbound, bool all)
+{
+    struct impair_due due;
+
+    while (tx_batch_has_room(&outbound->batch) && impair_take(outbound->impair, all, &due)) {
+        tx_batch_add_alone(&outbound->batch, &due.hop, due.datagram, due.length);
+        outbound->moved = true;
+    }
+}
+
 /* A datagram of our own socket that the host routes back into the tunnel: its peer's address lies
  * in the overlay. Sent on, it would come back in one more header, without end. A later fragment has no
  * port: it makes one more turn and comes back in a header that has one. */
@@ -178,6 +235,14 @@ static bool forward(struct outbound *outbound, uint8_t *bytes, size_t received)
                    bytes, &packet);
         return false;
     }
+    struct impair_lane *lane =
+        outbound->impaired ? impair_lane(outbound->impair, &hop->endpoint) : NULL;
+    if (lane) {
+        enum verdict refusal = impair(outbound, lane, hop, &vnet, bytes, &packet);
+        if (refusal != VERDICT_OUTBOUND_SENT)
+            refuse(outbound, refusal, hop->slot, &all);
+        return false; /* its memory is free again */
+    }
     enum verdict verdict = vnet_is_super(&vnet)
                                ? segment(outbound, hop, &vnet, bytes, packet.length)
                                : encapsulate(outbound, hop, &vnet, bytes, packet.length);
@@ -228,10 +293,18 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
     if (!tx_batch_empty(batch) || outbound->segmenting)
         return go_on(outbound);
     outbound->packets_used = outbound->headers_used = 0;
+    outbound->impaired = outbound->impair && impair_begin(outbound->impair);
+    if (outbound->impaired) {
+        packet_batch(outbound->stats);
+        add_due(outbound, false);
+    }
     for (; packets < outbound->pump->batch; packets++) {
         uint8_t *packet = outbound->packets + outbound->packets_used + HEADROOM;
         if (packet + DEVICE_PACKET_MAX > outbound->packets + OUTBOUND_PACKETS ||
             !tx_batch_has_room(batch) || outbound->segmenting)
+            break;
+        /* A queue is for what has to wait: what need not waits in the TUN's, as ever. */
+        if (outbound->impaired && batch->count + impair_ready(outbound->impair) >= TX_BATCH_ENTRIES)
             break;
         ssize_t received = device_read(outbound->device, packet);
         if (received < 0) {
@@ -244,10 +317,17 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
         if (forward(outbound, packet, (size_t)received))
             outbound->packets_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }
-    if (packets == 0)
+    if (outbound->impaired) {
+        add_due(outbound, false);
+        if (!tx_batch_has_room(batch))
+            end = BATCH_MORE;
+    }
+    if (packets == 0 && tx_batch_empty(batch))
         return gone ? gone : end;
-    outbound->moved = true;
-    stats_count(outbound->stats, COUNTER_OUTBOUND_BATCHES, 1);
+    if (packets > 0) {
+        outbound->moved = true;
+        stats_count(outbound->stats, COUNTER_OUTBOUND_BATCHES, 1);
+    }
     /* Also when the device is gone: what was read is sent, and what cannot be sent now forgets the
      * table that this batch ends with. */
     int sent = flush(outbound);
@@ -260,8 +340,12 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
 
 void outbound_finish(struct outbound *outbound)
 {
-    tx_batch_flush(&outbound->batch);
-    tx_batch_abandon(&outbound->batch);
+    do { /* also what is held back */
+        tx_batch_flush(&outbound->batch);
+        tx_batch_abandon(&outbound->batch);
+        if (outbound->impair && impair_begin(outbound->impair))
+            add_due(outbound, true);
+    } while (!tx_batch_empty(&outbound->batch));
     if (!outbound->segmenting)
         return;
     outbound->segmenting = false;

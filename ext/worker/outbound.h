@@ -14,6 +14,7 @@
 
 #include "offload/offload.h"
 #include "worker/device.h"
+#include "worker/impair.h"
 #include "worker/pump.h"
 #include "worker/tx_batch.h"
 
@@ -37,7 +38,9 @@ struct outbound {
     struct {
         uint8_t address[4], port[2];
     } own; /* what the UDP socket sends from, in network order; zeros when it is no IPv4 socket */
-    bool moved; /* a batch had something; cleared by the caller */
+    bool moved;            /* a batch had something; cleared by the caller */
+    struct impair *impair; /* NULL: not allowed */
+    bool impaired;         /* within a batch: some peer is */
     uint8_t *packets;
     size_t packets_used;
     uint8_t *headers;
@@ -55,6 +58,12 @@ void outbound_init(struct outbound *outbound, struct pump *pump, const struct de
 
 /* One batch with the routes of `table`: enum batch_end, or -errno that ends the worker. */
 int outbound_batch(struct outbound *outbound, const struct route_table *table);
+
+/* How long the worker may sleep at most for what waits here, in milliseconds; -1: for ever. */
+static inline int outbound_sleep_ms(const struct outbound *outbound)
+{
+    return outbound->impair ? impair_sleep_ms(outbound->impair) : -1;
+}
 
 /* A last try for what waits, then it counts as dropped: packets, and segments not made yet. */
 void outbound_finish(struct outbound *outbound);

@@ -8,11 +8,13 @@
 #ifndef UDPOVERLAY_PUMP_H
 #define UDPOVERLAY_PUMP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "packet/encap.h"
 #include "packet/icmp.h"
 #include "routes/routes.h"
+#include "worker/impair.h"
 #include "worker/probes.h"
 
 /* Facts about the descriptors and offloads that are on; each was probed before. */
@@ -57,6 +59,8 @@ struct pump {
     uint8_t own_count; /* further addresses of this host: */
     uint8_t own[OWN_ADDRESSES_MAX][4];
     struct probes probes;
+    bool allow_impair; /* fact for the workers made after it is set */
+    struct impair_rule impair[IMPAIR_PLACES];
 };
 
 /* What a batch of a direction left behind. */

@@ -74,18 +74,31 @@ static bool join_run(struct tx_batch *batch, const struct nexthop *hop, uint32_t
     return true;
 }
 
+static struct tx_entry *open_single(struct tx_batch *batch, const struct nexthop *hop,
+                                    uint32_t length)
+{
+    struct tx_entry *entry = entry_open(batch, hop);
+    entry->segments = 1;
+    entry->segmented = false;
+    entry->past_mtu = mode_of(batch, hop, length, false).past_mtu;
+    entry->bytes = length;
+    entry->pieces = 1;
+    entry->datagram = entry->last = (uint16_t)length;
+    return entry;
+}
+
 void tx_batch_add(struct tx_batch *batch, const struct nexthop *hop, uint8_t *datagram,
                   uint32_t length)
 {
-    if (!batch->segments || !join_run(batch, hop, length)) {
-        struct tx_entry *entry = entry_open(batch, hop);
-        entry->segments = 1;
-        entry->segmented = false;
-        entry->past_mtu = mode_of(batch, hop, length, false).past_mtu;
-        entry->bytes = length;
-        entry->pieces = 1;
-        entry->datagram = entry->last = (uint16_t)length;
-    }
+    if (!batch->segments || !join_run(batch, hop, length))
+        open_single(batch, hop, length);
+    batch->iov[batch->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
+}
+
+void tx_batch_add_alone(struct tx_batch *batch, const struct nexthop *hop, uint8_t *datagram,
+                        uint32_t length)
+{
+    open_single(batch, hop, length)->hop = NULL; /* no next hop is that */
     batch->iov[batch->iovecs++] = (struct iovec){.iov_base = datagram, .iov_len = length};
 }
 

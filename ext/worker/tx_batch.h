@@ -111,6 +111,10 @@ void tx_batch_add_group(struct tx_batch *batch, const struct nexthop *hop,
 void tx_batch_add(struct tx_batch *batch, const struct nexthop *hop, uint8_t *datagram,
                   uint32_t length);
 
+/* Adds one datagram that joins no run, and that no other one joins. `hop` is not referred to. */
+void tx_batch_add_alone(struct tx_batch *batch, const struct nexthop *hop, uint8_t *datagram,
+                        uint32_t length);
+
 /* Sends what waits. */
 enum tx_batch_end tx_batch_flush(struct tx_batch *batch);
 

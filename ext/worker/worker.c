@@ -102,9 +102,17 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
     outbound_init(&worker->outbound, pump, &worker->device, udp_fd, (uint8_t *)worker + packets,
                   (uint8_t *)worker + headers);
     inbound_init(&worker->inbound, pump, &worker->device, udp_fd, (uint8_t *)worker + slots);
+    if (pump->allow_impair && roles & WORKER_OUTBOUND) {
+        worker->outbound.impair = impair_create(&worker->stats, pump->impair);
+        if (worker->outbound.impair == NULL) {
+            munmap(worker, mapped);
+            return -ENOMEM;
+        }
+    }
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (worker->wake_fd < 0) {
         error = -errno;
+        impair_destroy(worker->outbound.impair);
         munmap(worker, mapped);
         return error;
     }
@@ -133,6 +141,7 @@ void worker_destroy(struct worker *worker)
     route_reader_remove(&worker->reader);
     routes_rows_remove(worker->pump->routes, &worker->rows);
     close(worker->wake_fd);
+    impair_destroy(worker->outbound.impair);
     munmap(worker, worker->mapped);
 }
 
@@ -207,9 +216,12 @@ static int sleep_until_ready(struct worker *worker, int state)
                  .events = POLLIN},
         [UDP] = {.fd = room | datagrams ? worker->udp_fd : -1, .events = room | datagrams},
     };
-    const int timeout = state & WORKER_RETRY ? RETRY_MS : state & WORKER_BLOCKED ? ROOM_MS : -1;
-    int directions = waiting ? WORKER_OUTBOUND : 0;
+    const int held = outbound_sleep_ms(&worker->outbound);
+    int timeout = state & WORKER_RETRY ? RETRY_MS : state & WORKER_BLOCKED ? ROOM_MS : -1;
+    int directions = waiting || held >= 0 ? WORKER_OUTBOUND : 0;
 
+    if (held >= 0 && (timeout < 0 || held < timeout))
+        timeout = held;
     route_reader_offline(&worker->reader);
     int ready = poll(watched, DESCRIPTORS, timeout);
     int error = errno;
@@ -360,4 +372,16 @@ void worker_coalesces(const struct worker *worker,
 const struct refused_table *worker_refused(const struct worker *worker)
 {
     return &worker->inbound.source.refused;
+}
+
+struct impair *worker_impair(const struct worker *worker)
+{
+    return worker->outbound.impair;
+}
+
+int worker_impair_offer(struct worker *worker, unsigned place)
+{
+    const struct pump *pump = worker->pump;
+
+    return impair_offer(worker->outbound.impair, place, pump->encap->header_length + pump->mtu);
 }

@@ -22,6 +22,7 @@
 
 #include "offload/fallback.h"
 #include "worker/delivery.h"
+#include "worker/impair.h"
 #include "worker/pump.h"
 #include "worker/refused.h"
 #include "verdict.h"
@@ -72,6 +73,13 @@ void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT
 /* What the TUN refused to take from this worker, by enum delivery_kind. From any thread. */
 void worker_coalesces(const struct worker *worker,
                       struct fallback_state coalesces[static DELIVERY_KINDS]);
+
+/* Control: where the worker's lanes are offered and reclaimed; NULL: it sends nothing, or the pump
+ * does not allow impairments. */
+struct impair *worker_impair(const struct worker *worker);
+
+/* Control: impair_offer with room for this pump's datagrams; worker_impair is not NULL. */
+int worker_impair_offer(struct worker *worker, unsigned place);
 
 /* Who sent what the source check refused; for refused_read, while the worker runs. */
 const struct refused_table *worker_refused(const struct worker *worker);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Workers move packets both ways in threads of their own while a control thread replaces their
- * routes, reads their counters and fall-backs as fast as it can. Run under ThreadSanitizer and
+ * routes, impairs their peer, reads their counters and fall-backs as fast as it can. Run under ThreadSanitizer and
  * under AddressSanitizer: nothing that two of them touch may be torn, freed or left behind.
  *
  *     device (the kernel's side of the TUN) -- tun queue | workers | udp -- peer
@@ -14,6 +14,7 @@
 
 #include "harness.h"
 #include "packets.h"
+#include "worker/clock.h"
 #include "worker/kernel.h"
 #include "worker/worker.h"
 
@@ -88,6 +89,7 @@ static void open_rig(uint32_t busy_poll_us)
         .batch = PUMP_BATCH_MAX,
         .busy_poll_us = busy_poll_us,
         .tun_address = {10, 9, 0, 0},
+        .allow_impair = true,
     };
     CHECK(probes_init(&rig.pump.probes, PROBE_RATE_DEFAULT, PROBE_BURST_DEFAULT) == 0);
     CHECK(icmp_limiter_init(&rig.pump.icmp_limiter, 1000, 1000) == 0);
@@ -123,6 +125,26 @@ static void *move(void *worker)
     return NULL;
 }
 
+/* Impairs the peer, or ends that and waits for the memory. */
+static void impair_in_turns(void)
+{
+    struct impair_settings settings = {
+        .seed = 1, .loss = 100000, .duplicate = 100000, .delay_us = 100, .jitter_us = 100};
+    struct impair_rule *rule = &rig.pump.impair[0];
+    const uint64_t now = clock_ns();
+    bool empty = true;
+
+    impair_rule_end(rule);
+    for (unsigned i = 1; i < WORKERS; i++)
+        empty &= impair_reclaim(worker_impair(rig.workers[i]), 0);
+    if (!empty)
+        return;
+    address_from_ipv4(&settings.peer, &rig.peer_address.sin_addr);
+    CHECK(impair_rule_set(rule, &settings, now + 1000000000, now) == 0);
+    for (unsigned i = 1; i < WORKERS; i++)
+        CHECK(worker_impair_offer(rig.workers[i], 0) == 0);
+}
+
 static void *control(void *argument)
 {
     (void)argument;
@@ -130,7 +152,10 @@ static void *control(void *argument)
         uint64_t verdicts[VERDICT_COUNT], counters[COUNTER_COUNT];
         struct fallback_state coalesces[DELIVERY_KINDS];
         struct peer_fallback peers[2];
-        publish(atomic_fetch_add(&rig.turns, 1) % 2);
+        const unsigned long turn = atomic_fetch_add(&rig.turns, 1);
+        publish(turn % 2);
+        if (turn % 16 == 0)
+            impair_in_turns();
         routes_collect(&rig.routes);
         routes_fallbacks(&rig.routes, peers, 2);
         for (unsigned i = 0; i < WORKERS; i++) {
@@ -213,6 +238,8 @@ static void move_while_routes_change(uint32_t busy_poll_us)
     CHECK(counted(VERDICT_OUTBOUND_SENT) >= sent);
     CHECK(counted(VERDICT_OUTBOUND_NO_ROUTE) == 0); /* each table had one */
     CHECK(counted(VERDICT_OUTBOUND_WRONG_VERSION) > 0);
+    CHECK(counted(VERDICT_OUTBOUND_IMPAIRED) > 0);
+    CHECK(worker_impair(rig.workers[0]) == NULL); /* it sends nothing */
     close_rig();
 }
 
