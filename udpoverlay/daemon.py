@@ -143,7 +143,7 @@ async def _start(
     health.metrics = Metrics(
         registry_kind=kind, registry=registry, control=control, engine=network
     ).text
-    await enter(admin_socket(config.admin_socket, documents.by_path()))
+    await enter(admin_socket(config.admin_socket, documents.by_path(), documents.actions()))
     _log.info("ready", **facts.ready(), seconds=time.monotonic() - started)
     manager.ready(facts.line())
     await first_to_end(

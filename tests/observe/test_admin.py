@@ -45,10 +45,11 @@ from udpoverlay.registry.memory import MemoryRegistry, MemoryStore
 Reply = tuple[int, dict[str, Any]]
 
 
-async def ask(path: Path, url: str, method: str = "GET") -> Reply:
+async def ask(path: Path, url: str, method: str = "GET", body: bytes = b"") -> Reply:
     reader, writer = await asyncio.open_unix_connection(str(path))
     try:
-        writer.write(f"{method} {url} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        writer.write(f"{method} {url} HTTP/1.0\r\nHost: x\r\n{length}\r\n".encode() + body)
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)
     finally:
@@ -56,9 +57,20 @@ async def ask(path: Path, url: str, method: str = "GET") -> Reply:
         await writer.wait_closed()
 
 
+def change(wanted: object) -> dict[str, object]:
+    """Does what is asked for, unless it is 3."""
+    if wanted == 3:
+        raise OperatorError("3 is too many", fix="use 2")
+    return {"schema": 1, "changed": wanted}
+
+
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[AdminServer]:
-    server = AdminServer(str(path), {"/v1/facts": lambda: {"schema": 1, "facts": [1, 2]}})
+    server = AdminServer(
+        str(path),
+        {"/v1/facts": lambda: {"schema": 1, "facts": [1, 2]}},
+        actions={"/v1/change": change},
+    )
     await server.start()
     try:
         yield server
@@ -99,6 +111,30 @@ async def test_what_is_not_there_is_answered_in_json(tmp_path: Path) -> None:
     async with serving(path):
         assert await ask(path, "/v2/facts") == (404, {"error": "Not Found"})
         assert await ask(path, "/v1/facts", "POST") == (405, {"error": "Method Not Allowed"})
+        assert await ask(path, "/v1/change") == (405, {"error": "Method Not Allowed"})
+
+
+async def test_a_change_is_made_or_says_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    async with serving(path):
+        assert await ask(path, "/v1/change", "POST", b'{"a": 2}') == (
+            200,
+            {"schema": 1, "changed": {"a": 2}},
+        )
+        assert await ask(path, "/v1/change", "POST", b"3") == (
+            400,
+            {"error": "3 is too many: use 2"},
+        )
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 60_000, b"1" * 5000, b"{} {}"])
+async def test_a_change_whose_body_is_no_json_is_refused(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "admin.sock"
+    async with serving(path):
+        assert await ask(path, "/v1/change", "POST", body) == (
+            400,
+            {"error": "the body is no JSON"},
+        )
 
 
 @pytest.fixture
@@ -111,14 +147,17 @@ def open_directory() -> Iterator[Path]:
 
 
 @pytest.mark.root
-async def test_another_user_is_refused_even_when_the_file_lets_him_in(open_directory: Path) -> None:
+@pytest.mark.parametrize("wanted", ["GET /v1/facts", "POST /v1/change"])
+async def test_another_user_is_refused_even_when_the_file_lets_him_in(
+    open_directory: Path, wanted: str
+) -> None:
     path = open_directory / "admin.sock"
     script = (
         "import os, socket, sys\n"
         "os.setresuid(65534, 65534, 65534)\n"
         "s = socket.socket(socket.AF_UNIX)\n"
         "s.connect(sys.argv[1])\n"
-        "s.sendall(b'GET /v1/facts HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n')\n"
+        f"s.sendall(b'{wanted} HTTP/1.0\\r\\nHost: x\\r\\n\\r\\n')\n"
         "print(s.makefile().read())\n"
     )
 
@@ -218,6 +257,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "fallbacks": [],
                 "also_sends_from": ["203.0.113.7"],
                 "reports": [],
+                "impaired": "",
                 "traffic": {
                     "sent_packets": 3,
                     "sent_bytes": 300,
@@ -234,6 +274,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "fallbacks": [],
                 "also_sends_from": [],
                 "reports": [],
+                "impaired": "",
                 "traffic": {
                     "sent_packets": 0,
                     "sent_bytes": 0,

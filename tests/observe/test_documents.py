@@ -9,6 +9,8 @@ from typing import Any, cast
 import pytest
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay.errors import OperatorError
+from udpoverlay.model.impairment import ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs, Subnet
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.traffic import PeerTraffic
@@ -28,12 +30,18 @@ def traffic() -> dict[str, PeerTraffic]:
 
 def documents() -> Documents:
     """Of a daemon that knows a peer, and a lease that it refuses a route."""
+    impaired: dict[str, ImpairmentState] = {}
     engine = SimpleNamespace(
         fallbacks=lambda: (),
         proved_senders=dict,
         traffic=traffic,
         path_reports=lambda: (),
         refused_senders=lambda: (),
+        impairments=lambda: list(impaired.values()),
+        impair=lambda wanted: impaired.update(
+            {wanted.peer: ImpairmentState(wanted, wanted.seconds)}
+        ),
+        end_impairment=lambda peer: impaired.pop(peer, None) is not None,
     )
     control = SimpleNamespace(peers=lambda: [(lease(1), None), (lease(2), Refusal.OVERLAP)])
     parts: Any = {"registry": None, "control": control, "engine": engine, "firewall": None}
@@ -68,3 +76,41 @@ def test_refused_lease_has_no_route() -> None:
     assert [(route["destination"], route["endpoint"]) for route in routes] == [
         ("10.5.1.0/24", "192.0.2.1:8285")
     ]
+
+
+WANTED: dict[str, object] = {
+    "peer": "192.0.2.1", "seconds": 60, "seed": 7, "loss_percent": 5.0,
+}  # fmt: skip
+
+
+def test_an_impairment_shows_with_its_peer_and_ends_when_asked() -> None:
+    made = documents()
+    actions = made.actions()
+    done = cast("Any", actions["/v1/impair"](WANTED))
+    assert done == made.impairments()
+    [one] = done["impairments"]
+    assert (one["peer"], one["seed"], one["what"], one["left_seconds"]) == (
+        "192.0.2.1", 7, "loss 5 %", 60,
+    )  # fmt: skip
+    first, second = cast("Any", made.peers()["peers"])
+    assert (first["impaired"], second["impaired"]) == ("loss 5 %", "")
+    done = cast("Any", actions["/v1/impair/off"]({"peer": "192.0.2.1"}))
+    assert done["impairments"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted", "says"),
+    [
+        ("/v1/impair", {**WANTED, "peer": "192.0.2.77"}, "no route leads to a peer 192.0.2.77"),
+        ("/v1/impair", {**WANTED, "peer": "192.0.2.2"}, "no route leads to a peer 192.0.2.2"),
+        ("/v1/impair", {**WANTED, "peer": 7}, "peer is no text"),
+        ("/v1/impair", [], "a JSON object"),
+        ("/v1/impair/off", {"peer": "192.0.2.1"}, "are not impaired"),
+        ("/v1/impair/off", {"peer": 1}, "its public IP"),
+        ("/v1/impair/off", {"peer": "192.0.2.1", "x": 1}, "its public IP"),
+        ("/v1/impair/off", None, "its public IP"),
+    ],
+)
+def test_a_change_that_cannot_be_made_says_why(path: str, wanted: object, says: str) -> None:
+    with pytest.raises(OperatorError, match=says):
+        documents().actions()[path](wanted)

@@ -204,3 +204,12 @@ def test_address_outside_the_overlay_is_no_business_of_it() -> None:
     [step] = world.explain("198.51.100.1")
     assert step.finding.level is Level.FAILURE
     assert "not in the overlay 10.5.0.0/16: the kernel sends it to eth0" in step.finding.fact
+
+
+def test_impaired_peer_is_a_warning_that_says_how_to_end_it() -> None:
+    world = World()
+    world.peer["impaired"] = "loss 5 %"
+    [step] = [step for step in world.explain() if step.finding.level is not Level.OK]
+    assert step.finding.level is Level.WARNING
+    assert "loss 5 %" in step.finding.fact
+    assert step.finding.fix == "udpoverlay impair 192.0.2.2 off"

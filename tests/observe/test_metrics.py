@@ -45,6 +45,7 @@ def engine(**changes: Any) -> SimpleNamespace:
         "repairs": {"repairs": 1, "rebuilds": 2},
         "route_count": 2,
         "alive": True,
+        "impairments": [object()],
         **changes,
     }
     return SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()})
@@ -81,6 +82,7 @@ def samples(made: Metrics) -> dict[tuple[str, ...], float]:
 def test_each_fact_has_its_sample() -> None:
     found = samples(metrics())
     expected = {
+        ("udpoverlay_impairments",): 1,
         ("udpoverlay_build_info", VERSION): 1,
         ("udpoverlay_workers_alive",): 1,
         ("udpoverlay_packets_total", "outbound", "sent"): 3,

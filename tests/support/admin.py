@@ -6,7 +6,7 @@ import asyncio
 import copy
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from udpoverlay.cli.main import udpoverlay
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.observe.admin import AdminServer
+from udpoverlay.observe.admin import Action, AdminServer
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -26,6 +26,7 @@ from udpoverlay.observe.status import (
     ReportFacts,
     RouteFacts,
     Status,
+    impairments_document,
     peers_document,
     routes_document,
     status_document,
@@ -97,15 +98,19 @@ def documents() -> Documents:
             "/v1/status": status_document(STATUS),
             "/v1/peers": peers_document(PEERS, [SENDER]),
             "/v1/routes": routes_document("10.5.0.0/16", ROUTES),
+            "/v1/impair": impairments_document([]),
         }
     )
 
 
 @contextmanager
-def daemon(path: Path, found: Documents) -> Iterator[None]:
+def daemon(
+    path: Path, found: Documents, actions: Mapping[str, Action] | None = None
+) -> Iterator[None]:
     """Serves `found` from a loop of its own, as the commands block."""
     loop = asyncio.new_event_loop()
-    server = AdminServer(str(path), {url: lambda url=url: found[url] for url in found})  # type: ignore[misc]
+    served = {url: lambda url=url: found[url] for url in found}
+    server = AdminServer(str(path), served, actions=actions)
     loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -19,6 +19,7 @@ from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.refusal import Refusal
@@ -153,3 +154,15 @@ class AllocNetwork:
     def proved_senders(self) -> Mapping[str, Sequence[str]]:
         """None."""
         return {}
+
+    def impairments(self) -> Sequence[ImpairmentState]:
+        """None."""
+        return ()
+
+    def impair(self, wanted: Impairment) -> None:
+        """Refused."""
+        raise OperatorError("this backend carries no packets that could be impaired")
+
+    def end_impairment(self, peer: str) -> bool:
+        """There is none."""
+        return False

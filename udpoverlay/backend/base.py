@@ -18,6 +18,7 @@ from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
@@ -146,3 +147,14 @@ class Network(Protocol):
 
     def proved_senders(self) -> Mapping[str, Sequence[str]]:
         """Public IP of a peer → other addresses that it was proved to send from."""
+
+    # What is done to it on purpose; see dataplane.impairments.
+
+    def impairments(self) -> Sequence[ImpairmentState]:
+        """Peers whose packets are made worse on purpose, now."""
+
+    def impair(self, wanted: Impairment) -> None:
+        """Make a peer's packets worse. Raises OperatorError where that is not allowed."""
+
+    def end_impairment(self, peer: str) -> bool:
+        """Let a peer's packets be again; False: nothing was done to them."""

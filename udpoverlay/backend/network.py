@@ -38,6 +38,7 @@ from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
 from udpoverlay.model.traffic import PeerTraffic
@@ -211,6 +212,18 @@ class TunnelNetwork:
     def path_reports(self) -> Sequence[PathReport]:
         """ICMP errors by peer."""
         return self._engine.path_reports()
+
+    def impairments(self) -> Sequence[ImpairmentState]:
+        """See backend.base."""
+        return self._engine.impairments.states()
+
+    def impair(self, wanted: Impairment) -> None:
+        """See backend.base; what is rebuilt has none any more."""
+        self._engine.impairments.set(wanted)
+
+    def end_impairment(self, peer: str) -> bool:
+        """See backend.base."""
+        return self._engine.impairments.end(peer)
 
     def refused_senders(self) -> Sequence[RefusedSender]:
         """Who sent what did not pass the source check."""

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "routes": ("udpoverlay.cli.admin.routes", "where packets into the overlay go"),
     "top": ("udpoverlay.cli.admin.top", "what flows and what is dropped right now, by peer"),
     "explain": ("udpoverlay.cli.admin.explain", "what would happen to a packet from here"),
+    "impair": ("udpoverlay.cli.admin.impair", "lose, delay, change packets to a peer, for a test"),
     "decode": ("udpoverlay.cli.decode", "take captured packets apart and name what is wrong"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (

@@ -358,6 +358,12 @@ OWN_FLAGS: tuple[Setting, ...] = (
         "no offload at all: one packet a system call, as flannel's own proxy works",
         sets="dataplane.per_packet",
     ),
+    _switch(
+        "allow-impair",
+        "let `udpoverlay impair` lose, delay, reorder, duplicate, corrupt or slow down packets to a"
+        " peer, for tests",
+        sets="dataplane.allow_impair",
+    ),
 )
 """What flanneld does not have; their variables are UDPOVERLAY_*."""
 

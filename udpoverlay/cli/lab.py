@@ -64,6 +64,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("--keep", action="store_true", help="leave the lab running")
+    parser.add_argument(
+        "--allow-impair",
+        action="store_true",
+        help="let `udpoverlay impair` lose and delay packets in a kept lab",
+    )
     actions = parser.add_subparsers(dest="action", metavar="{exec,down}")
     execute = actions.add_parser("exec", help="run a command in a node of a kept lab")
     execute.add_argument("node")
@@ -107,12 +112,13 @@ def _lab(args: argparse.Namespace, then: Callable[[Cluster, int], int]) -> int:
     progress = Console(stderr=True, highlight=False)
     names = [f"n{number + 1}" for number in range(args.nodes)]
     pairs_count = len(names) * (len(names) - 1)
+    flags = ["--allow-impair"] if args.allow_impair else []
     try:
         with report.progress(progress) as step:
             cluster = Cluster(*names, offload=args.link == "offload", report=step)
             with contextlib.ExitStack() as undo:
                 undo.enter_context(cluster)
-                overlay = cluster.overlay(udpoverlayd())
+                overlay = cluster.overlay(udpoverlayd(*flags))
                 undo.pop_all()
         with cluster:
             with report.progress(progress, pairs_count) as step:

@@ -19,6 +19,7 @@ from netaddr import IPNetwork
 from udpoverlay import _fastpath as fp
 from udpoverlay.dataplane.fallbacks import describe, read_fallbacks
 from udpoverlay.dataplane.features import Features
+from udpoverlay.dataplane.impairments import Impairments
 from udpoverlay.dataplane.kernel_drops import device_drops, socket_drops
 from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.dataplane.reports import Reports, open_reports
@@ -89,6 +90,7 @@ class Engine:
             source_check=settings.source_check,
             subnet=(tunnel.subnet.ip.packed, tunnel.subnet.prefixlen),
             own_addresses=_own_addresses(tunnel),
+            allow_impair=settings.allow_impair,
         )
         self._workers = [
             fp.Worker(
@@ -105,6 +107,7 @@ class Engine:
         ]
         self._threads = WorkerThreads(self._workers)
         self._senders = SenderWatch(self._pump, self._workers, self._publisher, udp, tunnel.address)
+        self.impairments = Impairments(self._pump, self._workers, allowed=settings.allow_impair)
         self._reports = Reports(sockets.reports, self._table.path_report)
         self._supervisor = Supervisor()
         self._ended: asyncio.Future[None] | None = None
@@ -193,6 +196,8 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
         self._supervisor.start("senders", self._senders.run)
+        if self.impairments.allowed:
+            self._supervisor.start("impairments", self.impairments.run)
         self._reports.start(loop)
         self._move_packets()
 
@@ -224,6 +229,7 @@ class Engine:
             self._reports.stop()
             await self._threads.stop()
             self._last_traffic = read_traffic(self._table)
+            self.impairments.stop()
             for worker in self._workers:
                 worker.close()
             if self._ended is not None and not self._ended.done():

@@ -60,6 +60,8 @@ class DataplaneSettings:
     it of those that were dropped; rounded up to a power of two. 0: none."""
     per_packet: bool = False
     """One packet a system call and no offload at all, as flannel's own proxy works."""
+    allow_impair: bool = False
+    """Packets to a peer may be made worse on purpose, by who may use the admin socket."""
 
     def __post_init__(self) -> None:
         unknown = sorted(self.offloads_off - OFFLOADS.keys())

@@ -1,9 +1,10 @@
 """The admin socket: HTTP and JSON on a Unix socket that only root can use.
 
-Owns: the socket file, who may ask, and the HTTP face of documents. Must not know: what is in them,
-or how HTTP is spoken (http.py).
+Owns: the socket file, who may ask, and the HTTP face of documents and actions. Must not know: what
+is in them, or how HTTP is spoken (http.py).
 
-    GET <path>   200 {"schema": 1, …} · 403 not root · 404 no such document · 405 not GET
+    GET <path>   200 {"schema": 1, …} · 403 not root · 404 no such document · 405 another method
+    POST <path>  the same, when it was done · 400 no JSON, or the reason why it was not done
 Errors are {"error": "…"}. The file is 0600 and the caller's uid is checked as well, since the
 directory's or a mount's permissions may have been loosened.
 """
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from udpoverlay.errors import OperatorError
+from udpoverlay.errors import OperatorError, UdpOverlayError
 from udpoverlay.log import get_logger
 from udpoverlay.observe.http import HttpError, HttpServer, Limits, Request, Response
 
@@ -28,19 +30,27 @@ _log = get_logger(__name__)
 
 Document = Callable[[], Mapping[str, object]]
 """Builds one JSON object; called in the event loop for each request."""
+Action = Callable[[object], Mapping[str, object]]
+"""Does what a JSON value asks for; what is so then. Raises UdpOverlayError."""
 
 _DIRECTORY_MODE = 0o755
 _PROBE_SECONDS = 1.0
 
 
 class AdminServer:
-    """Serves `documents` (URL path → Document) on the Unix socket `path`."""
+    """Serves `documents` and does `actions` (each by its URL's path) on the Unix socket `path`."""
 
     def __init__(
-        self, path: str, documents: Mapping[str, Document], limits: Limits | None = None
+        self,
+        path: str,
+        documents: Mapping[str, Document],
+        limits: Limits | None = None,
+        *,
+        actions: Mapping[str, Action] | None = None,
     ) -> None:
         self._path = path
         self._documents = dict(documents)
+        self._actions = dict(actions or {})
         self._limits = limits
         self._server: HttpServer | None = None
         self._inode: tuple[int, int] | None = None
@@ -66,11 +76,15 @@ class AdminServer:
         if request.uid not in {0, os.geteuid()}:
             raise HttpError(403, "only root may ask")
         document = self._documents.get(request.path)
-        if document is None:
+        action = self._actions.get(request.path)
+        if document is None and action is None:
             raise HttpError(404, "Not Found")
-        if request.method != "GET":
-            raise HttpError(405, "Method Not Allowed", ("Allow", "GET"))
-        return Response.json(document())
+        if request.method == "GET" and document is not None:
+            return Response.json(document())
+        if request.method == "POST" and action is not None:
+            return Response.json(_done(action, request.body))
+        allowed = [name for name, found in (("GET", document), ("POST", action)) if found]
+        raise HttpError(405, "Method Not Allowed", ("Allow", ", ".join(allowed)))
 
     def _listen(self) -> socket.socket:
         try:
@@ -125,14 +139,27 @@ def _identity(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _done(action: Action, body: bytes) -> Mapping[str, object]:
+    try:
+        wanted = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HttpError(400, "the body is no JSON") from None
+    try:
+        return action(wanted)
+    except UdpOverlayError as error:
+        raise HttpError(400, str(error)) from error
+
+
 def _error_page(status: int, reason: str) -> Response:
     return Response.json({"error": reason}, status)
 
 
 @contextlib.asynccontextmanager
-async def admin_socket(path: str, documents: Mapping[str, Document]) -> AsyncIterator[None]:
+async def admin_socket(
+    path: str, documents: Mapping[str, Document], actions: Mapping[str, Action]
+) -> AsyncIterator[None]:
     """Let others look in ("" for a path: do not); without its socket a daemon still works."""
-    server = AdminServer(path, documents)
+    server = AdminServer(path, documents, actions=actions)
     if path:
         try:
             await server.start()

@@ -10,6 +10,7 @@ import errno
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from udpoverlay.errors import OperatorError
@@ -47,7 +48,13 @@ class AdminClient:
 
     def get(self, url: str) -> dict[str, Any]:
         """The document under `url`, for example "/v1/status"."""
-        status, body = self._ask(url)
+        return self._document(url, *self._ask("GET", url))
+
+    def post(self, url: str, wanted: Mapping[str, object]) -> dict[str, Any]:
+        """Ask for something to be done; what is so then."""
+        return self._document(url, *self._ask("POST", url, json.dumps(wanted).encode()))
+
+    def _document(self, url: str, status: int, body: bytes) -> dict[str, Any]:
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -57,6 +64,8 @@ class AdminClient:
                 f"what answers on {self.path!r} is no udpoverlayd: no JSON object for {url}",
                 fix="name the daemon's socket with --admin-socket",
             )
+        if status == 400 and "error" in document:
+            raise OperatorError(str(document["error"]))
         if status != 200:
             raise OperatorError(
                 f"the daemon refused {url}: {document.get('error', f'HTTP {status}')}",
@@ -70,10 +79,10 @@ class AdminClient:
             )
         return document
 
-    def _ask(self, url: str) -> tuple[int, bytes]:
+    def _ask(self, method: str, url: str, sent: bytes | None = None) -> tuple[int, bytes]:
         connection = UnixConnection(self.path, self._seconds)
         try:
-            connection.request("GET", url)
+            connection.request(method, url, sent)
             response = connection.getresponse()
             body = response.read(_MOST_BYTES + 1)
         except (OSError, ValueError, http.client.HTTPException) as error:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from udpoverlay._version import VERSION
+from udpoverlay.errors import OperatorError
 from udpoverlay.log import lines_lost
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
@@ -32,6 +34,7 @@ from udpoverlay.observe.status import (
     Status,
     TrafficFacts,
     counters_document,
+    impairments_document,
     peers_document,
     routes_document,
     status_document,
@@ -79,6 +82,12 @@ class _Engine(_Counts, Protocol):
 
     def repairs(self) -> dict[str, int]: ...
 
+    def impairments(self) -> Sequence[ImpairmentState]: ...
+
+    def impair(self, wanted: Impairment) -> None: ...
+
+    def end_impairment(self, peer: str) -> bool: ...
+
 
 class _Firewall(Protocol):
     def facts(self) -> dict[str, object]: ...
@@ -123,7 +132,12 @@ class Documents:
             "/v1/peers": self.peers,
             "/v1/routes": self.routes,
             "/v1/counters": self.counters,
+            "/v1/impair": self.impairments,
         }
+
+    def actions(self) -> dict[str, Callable[[object], dict[str, object]]]:
+        """What can be asked for, under its path: from a JSON value to what is so then."""
+        return {"/v1/impair": self.impair, "/v1/impair/off": self.end_impairment}
 
     def status(self) -> dict[str, object]:
         """`GET /v1/status`."""
@@ -150,6 +164,7 @@ class Documents:
                     engine.sender_counters(),
                     self._fallbacks().get("", ()),
                     engine.report_counters(),
+                    tuple(each.as_json() for each in engine.impairments()),
                 ),
                 peers=control.peer_count(),
                 firewall=self._firewall.facts(),
@@ -167,6 +182,9 @@ class Documents:
         proved = self._engine.proved_senders()
         reports = self._reports()
         traffic = self._traffic()
+        impaired = {
+            each.impairment.peer: each.impairment.what() for each in self._engine.impairments()
+        }
         return peers_document(
             (
                 PeerFacts(
@@ -177,6 +195,7 @@ class Documents:
                     tuple(proved.get(str(lease.attrs.public_ip), ())),
                     reports.get(str(lease.attrs.public_ip), ()),
                     traffic.get(str(lease.attrs.public_ip), TrafficFacts()),
+                    impaired.get(str(lease.attrs.public_ip), ""),
                 )
                 for lease, refusal in self._control.peers()
             ),
@@ -194,6 +213,36 @@ class Documents:
                 if refusal is None
             ),
         )
+
+    def impairments(self) -> dict[str, object]:
+        """`GET /v1/impair`."""
+        return impairments_document(self._engine.impairments())
+
+    def impair(self, request: object) -> dict[str, object]:
+        """`POST /v1/impair`. Raises OperatorError."""
+        wanted = Impairment.from_json(request)
+        routed = {
+            str(lease.attrs.public_ip)
+            for lease, refusal in self._control.peers()
+            if refusal is None
+        }
+        if wanted.peer not in routed:
+            raise OperatorError(
+                f"no route leads to a peer {wanted.peer}", fix="udpoverlay peers lists them"
+            )
+        self._engine.impair(wanted)
+        return self.impairments()
+
+    def end_impairment(self, request: object) -> dict[str, object]:
+        """`POST /v1/impair/off`. Raises OperatorError."""
+        peer = request.get("peer") if isinstance(request, dict) and len(request) == 1 else None
+        if not isinstance(peer, str):
+            raise OperatorError('what is to end is {"peer": its public IP}')
+        if not self._engine.end_impairment(peer):
+            raise OperatorError(
+                f"packets to {peer[:60]} are not impaired", fix="udpoverlay impair list"
+            )
+        return self.impairments()
 
     def _fallbacks(self) -> dict[str, tuple[FallbackFacts, ...]]:
         """By peer; "" has those of our own device."""

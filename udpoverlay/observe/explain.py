@@ -80,7 +80,7 @@ def explain(address: str, facts: Facts) -> list[Step]:
     if peer is None or peer["refused"]:
         return steps
     steps += [*_route(wanted, peer, facts), _underlay(peer, facts)]
-    steps += [*_mtu(peer, facts), *_rules(facts)]
+    steps += [*_mtu(peer, facts), *_rules(facts), *_impaired(peer)]
     steps += [*_reports(peer), *_heard(peer), *_drops(peer), *_refused_senders(peer, facts)]
     return steps
 
@@ -220,6 +220,15 @@ def _mtu(peer: Document, facts: Facts) -> Iterator[Step]:
 def _rules(facts: Facts) -> Iterator[Step]:
     if error := facts.status["firewall"].get("error"):
         yield _bad("packet rules", error, "see the daemon's log")
+
+
+def _impaired(peer: Document) -> Iterator[Step]:
+    if peer["impaired"]:
+        yield _odd(
+            "impairment",
+            f"packets to {peer['public_ip']} are made worse on purpose: {peer['impaired']}",
+            f"udpoverlay impair {peer['public_ip']} off",
+        )
 
 
 def _reports(peer: Document) -> Iterator[Step]:

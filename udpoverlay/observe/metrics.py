@@ -15,6 +15,7 @@ from udpoverlay import _fastpath as fp
 from udpoverlay._version import VERSION
 from udpoverlay.log import lines_lost
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.impairment import ImpairmentState
 from udpoverlay.model.traffic import PeerTraffic
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class _Engine(Protocol):
     def route_count(self) -> int: ...
 
     def alive(self) -> bool: ...
+
+    def impairments(self) -> Sequence[ImpairmentState]: ...
 
 
 class _Control(Protocol):
@@ -112,6 +115,11 @@ class Metrics:
         yield _gauge("start_time_seconds", "When the daemon started, Unix time", self._started)
         yield _gauge("workers_alive", "Whether packets can flow", float(self._engine.alive()))
         yield _counter("log_lines_lost", "Log lines that standard error did not take", lines_lost())
+        yield _gauge(
+            "impairments",
+            "Peers whose packets are made worse on purpose right now: `udpoverlay impair`",
+            len(self._engine.impairments()),
+        )
         troubles = {**self._engine.troubles(), **self._registry.troubles()}
         yield _gauge(
             "trouble",

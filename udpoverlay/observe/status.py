@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
+from udpoverlay.model.impairment import ImpairmentState
 from udpoverlay.model.sender import RefusedSender
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Status",
     "TrafficFacts",
     "counters_document",
+    "impairments_document",
     "peers_document",
     "routes_document",
     "status_document",
@@ -132,6 +134,8 @@ class PeerFacts:
     """Other addresses that it was proved to send from: a NAT's, another interface's."""
     reports: tuple[ReportFacts, ...] = ()
     traffic: TrafficFacts = field(default_factory=TrafficFacts)
+    impaired: str = ""
+    """What is done to packets for it on purpose, in words; "": nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,8 @@ class DataplaneFacts:
     """Of our own TUN device; those towards a peer stand with the peer."""
     reports: Mapping[str, int] = field(default_factory=dict)
     """ICMP errors that came back for our datagrams, by kind; empty without CAP_NET_RAW."""
+    impairments: tuple[Mapping[str, object], ...] = ()
+    """Peers whose packets are made worse on purpose now (model/impairment.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +226,14 @@ def routes_document(network: str, routes: Iterable[RouteFacts]) -> dict[str, obj
         "schema": SCHEMA_VERSION,
         "network": network,
         "routes": [asdict(route) for route in routes],
+    }
+
+
+def impairments_document(impairments: Iterable[ImpairmentState]) -> dict[str, object]:
+    """The JSON object of `GET /v1/impair`."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "impairments": [each.as_json() for each in impairments],
     }
 
 

@@ -38,7 +38,8 @@ def test_status_names_reasons_of_drops_alone(found: Documents, command: Command)
     assert "ttl expired" not in command.out  # it has not happened
 
 
-TROUBLES = {
+IMPAIRED = {"peer": "192.0.2.2", "what": "loss 5 %", "left_seconds": 41.5}
+TROUBLES: dict[str, tuple[str, object, str]] = {
     "registry": ("registry.troubles", {"leases": "etcd does not answer"}, "etcd does not answer"),
     "subnet file": ("node.subnet_file_written", False, "/run/flannel/subnet.env"),
     "rules": ("firewall.error", "nft: Operation not permitted", "nft: Operation not permitted"),
@@ -46,6 +47,7 @@ TROUBLES = {
     "refused leases": ("control.leases_refused", 2, "udpoverlay peers"),
     "waiting leases": ("control.leases_waiting", 1, "udpoverlay peers"),
     "log": ("log_lines_lost", 9, "log lines"),
+    "impairment": ("dataplane.impairments", [IMPAIRED], "udpoverlay impair 192.0.2.2 off"),
 }
 
 

@@ -104,7 +104,7 @@ def _show(out: Console, document: dict[str, Any]) -> None:
 def _state(peer: dict[str, Any]) -> str:
     if peer["refused"]:
         return f"no route: {_words(peer['refused'])}"
-    facts = []
+    facts = [f"impaired on purpose: {peer['impaired']}"] if peer["impaired"] else []
     for report in peer["reports"]:
         facts.append(
             f"ICMP {_words(report['kind'])} from {report['reporter']}, {report['count']:,} times, "
@@ -125,7 +125,7 @@ def _style(peer: dict[str, Any]) -> str:
     if peer["refused"]:
         return "red"
     recent = any(report["seconds_ago"] < _RECENT_SECONDS for report in peer["reports"])
-    return "yellow" if recent else ""
+    return "yellow" if recent or peer["impaired"] else ""
 
 
 _RECENT_SECONDS = 60

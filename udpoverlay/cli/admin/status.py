@@ -60,6 +60,11 @@ def troubles(document: dict[str, Any]) -> Iterator[str]:
         yield f"{document['node']['subnet_file']} could not be written: no CNI plugin finds it"
     if document["firewall"].get("error"):
         yield f"packet rules: {document['firewall']['error']}"
+    for each in document["dataplane"]["impairments"]:
+        yield (
+            f"packets to {each['peer']} are made worse on purpose: {each['what']}, for another "
+            f"{ask.duration(each['left_seconds'])}; `udpoverlay impair {each['peer']} off` ends it"
+        )
     control = document["control"]
     if control.get("foreign_renewals"):
         yield (
