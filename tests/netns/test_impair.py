@@ -18,7 +18,8 @@ from udpoverlay import _fastpath as fp
 
 pytestmark = [pytest.mark.root, pytest.mark.etcd]
 
-PACKETS = 400
+PACKETS = 250
+"""As many as a socket's buffer takes, should they all come at once (277)."""
 PORT = 7000
 
 
@@ -161,3 +162,15 @@ def test_an_unknown_peer_is_answered_with_those_there_are(n1: Node, n2: Node) ->
     code, text = impair(n1, "203.0.113.9", "loss", "5%")
     assert code == 1
     assert f"the peers are {n2.public_ip} ({n2.subnet})" in text
+
+
+def test_a_tunnel_that_is_rebuilt_has_none_any_more_and_the_log_says_so(n1: Node, n2: Node) -> None:
+    assert impair(n1, n2.public_ip, "loss", "100%")[0] == 0
+    code, text = n1.host.run(["ip", "link", "del", n1.status()["node"]["tun"]])
+    assert code == 0, text
+    wait_until(
+        lambda: bool(n1.lines("impairment ended", "the tunnel stopped")), "the tunnel is rebuilt"
+    )
+    wait_until(lambda: n1.status()["network"]["rebuilds"] == 1, "packets can flow again")
+    assert n1.status()["dataplane"]["impairments"] == []
+    assert ping(n1.host, n1.address, n2.address) is not None
