@@ -25,6 +25,11 @@ async def test_daemon_that_is_well(tmp_path: Path) -> None:
         ({"registry": {"troubles": {"etcd-leases": "no answer"}}}, "failure", "no answer"),
         ({"firewall": {"error": "iptables-restore failed"}}, "failure", "iptables-restore"),
         ({"control": {"leases_refused": 2}}, "warning", "2 leases"),
+        (
+            {"dataplane": {"impairments": [{"peer": "192.0.2.2", "what": "loss 5 %"}]}},
+            "warning",
+            "192.0.2.2 are made worse on purpose: loss 5 %",
+        ),
     ],
 )
 async def test_each_trouble_is_told(

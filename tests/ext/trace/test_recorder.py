@@ -71,6 +71,21 @@ def test_packet_refused_for_its_peer_names_the_peer() -> None:
         assert read(made, dropped=True)[0][:3] == ("outbound_ttl_expired", TUN_IN, LOCALHOST)
 
 
+def test_packet_lost_on_purpose_is_recorded_as_it_would_have_left() -> None:
+    made = recorder()
+    with rig(recorder=made, allow_impair=True) as r:
+        r.pump.set_impairment(
+            0, LOCALHOST, time.monotonic_ns() + 60 * 10**9, loss=fp.IMPAIR_MILLIONTHS
+        )
+        assert r.worker.offer_impairment(0)
+        packet = to_peer(b"x" * 20)
+        r.device.send(packet)
+        r.step()
+        left = forwarded(packet)
+        expected = ("outbound_impaired", TUN_IN, LOCALHOST, 1, len(left), left)
+        assert read(made, dropped=True) == [expected]
+
+
 def test_datagram_of_a_stranger_names_the_stranger() -> None:
     made = recorder()
     with rig(recorder=made, **CHECKED) as r, socket.socket(type=socket.SOCK_DGRAM) as other:

@@ -66,6 +66,13 @@ def _troubles(patient: Patient, status: Mapping[str, Any]) -> list[Finding]:
                 f"{patient.config.admin_socket} http://admin/v1/peers (`refused`)",
             )
         )
+    findings += [
+        warning(
+            f"packets to {each['peer']} are made worse on purpose: {each['what']}",
+            f"udpoverlay impair {each['peer']} off",
+        )
+        for each in status.get("dataplane", {}).get("impairments", ())
+    ]
     return findings
 
 
