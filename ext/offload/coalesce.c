@@ -9,18 +9,15 @@
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void write_plain(struct coalescer *coalescer, uint8_t *packet, size_t length, uint16_t tag)
+static void write_plain(struct coalescer *coalescer, uint8_t *packet, size_t length)
 {
     static uint8_t nothing[VNET_HEADER_LENGTH]; /* GSO_NONE, no flags; never written to */
     const struct iovec iov[2] = {
         {.iov_base = nothing, .iov_len = VNET_HEADER_LENGTH},
         {.iov_base = packet, .iov_len = length},
     };
-    const struct coalesce_write write = {.iov = iov,
-                                         .iov_count = 2,
-                                         .packets = 1,
-                                         .length = VNET_HEADER_LENGTH + length,
-                                         .tag = tag};
+    const struct coalesce_write write = {
+        .iov = iov, .iov_count = 2, .packets = 1, .length = VNET_HEADER_LENGTH + length};
 
     coalescer->counters.plain++;
     coalescer->deliver(coalescer->context, &write);
@@ -69,10 +66,10 @@ static void finish_headers(struct coalesce_flow *flow)
     memcpy(transport + vnet.csum_offset, &sum, 2);
 }
 
-static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
+static void write_run(struct coalescer *coalescer, struct coalesce_flow *flow)
 {
     if (flow->packets == 1) {
-        write_plain(coalescer, flow->first, flow->header_length + flow->payload_length, flow->tag);
+        write_plain(coalescer, flow->first, flow->header_length + flow->payload_length);
         return;
     }
     finish_headers(flow);
@@ -80,15 +77,24 @@ static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
     flow->iov[0].iov_len = VNET_HEADER_LENGTH + (size_t)flow->header_length;
     const struct coalesce_write write = {
         .iov = flow->iov,
-        .iov_count = flow->packets + 1U,
+        .iov_count = (uint16_t)(flow->packets + 1U),
         .packets = flow->packets,
         .header_length = flow->header_length,
         .length = flow->iov[0].iov_len + flow->payload_length,
-        .tag = flow->tag,
     };
     coalescer->counters.supers++;
     coalescer->counters.coalesced += flow->packets;
     coalescer->deliver(coalescer->context, &write);
+}
+
+/* The packet at hand may have another tag than the run that has to go before it. */
+static void write_flow(struct coalescer *coalescer, struct coalesce_flow *flow)
+{
+    const uint16_t tag = coalescer->tag;
+
+    coalescer->tag = flow->tag;
+    write_run(coalescer, flow);
+    coalescer->tag = tag;
 }
 
 /* ---- the table of pending flows -------------------------------------------------------------- */
@@ -157,7 +163,7 @@ static void start_run(struct coalescer *coalescer, const struct view *view)
 {
     /* Nothing may follow PSH: waiting would gain nothing. */
     if (view->tcp && view->flags & TCP_PSH) {
-        write_plain(coalescer, view->packet, view->length, coalescer->tag);
+        write_plain(coalescer, view->packet, view->length);
         return;
     }
     if (coalescer->used == COALESCE_FLOWS) {
@@ -262,7 +268,7 @@ static void continue_run(struct coalescer *coalescer, unsigned position, const s
     if (!checksums_right(view->packet, view->length, view->transport, view->ipv6, view->tcp)) {
         coalescer->counters.bad_checksum++;
         write_and_remove(coalescer, position);
-        write_plain(coalescer, view->packet, view->length, coalescer->tag);
+        write_plain(coalescer, view->packet, view->length);
         return;
     }
     append(coalescer, position, view);
@@ -302,7 +308,7 @@ void coalesce_add(struct coalescer *coalescer, uint8_t *packet, size_t length, u
     }
     if (position < coalescer->used)
         write_and_remove(coalescer, position);
-    write_plain(coalescer, packet, length, tag);
+    write_plain(coalescer, packet, length);
 }
 
 void coalesce_flush(struct coalescer *coalescer)

@@ -186,7 +186,6 @@ struct coalesce_write {
     uint16_t iov_count;     /* at most COALESCE_MAX_SEGMENTS + 1 */
     uint16_t packets;       /* how many packets are in it; 1: untouched, as it came */
     uint16_t header_length; /* of each original packet; 0 when packets is 1 */
-    uint16_t tag;           /* with which they were added */
 };
 
 /* Packet `index` (0 … packets-1) as it was added, unchanged: for verdicts, and to write the packets
@@ -237,7 +236,7 @@ struct coalescer {
     unsigned max_segments;
     coalesce_deliver *deliver;
     void *context;
-    uint16_t tag;  /* of the packet at hand */
+    uint16_t tag;  /* of the packet at hand; while `deliver` runs, of what it gets */
     unsigned used; /* pending flows, oldest first in `order` */
     uint8_t order[COALESCE_FLOWS];
     uint32_t hashes[COALESCE_FLOWS]; /* by position in `order` */

@@ -103,7 +103,7 @@ static void write_one_by_one(struct delivery *delivery, const struct coalesce_wr
     stats_count(delivery->device->stats, COUNTER_COALESCED_REFUSED, 1);
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = coalesce_original(write, i);
-        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);
+        deliver(delivery, packet.iov_base, packet.iov_len, delivery->coalescer.tag);
     }
 }
 
@@ -126,7 +126,7 @@ static void write_coalesced(void *context, const struct coalesce_write *write)
     }
     for (unsigned i = 0; i < write->packets; i++) {
         const struct iovec packet = coalesce_original(write, i);
-        settle(delivery, &packet, write->tag, error, super, i ? 0 : write->packets);
+        settle(delivery, &packet, delivery->coalescer.tag, error, super, i ? 0 : write->packets);
     }
 }
 

@@ -33,7 +33,7 @@ echo >> "$MUTANTS_COMMANDS"
 exec $MUTANTS_CC "$@"
 """
 """Stands in the compiler's place: a line for each call, its words ended by NUL."""
-_SOURCES = {".c", ".h", ".pyx", ".pxd", ".py"}
+_SOURCES = {".c", ".h", ".pyx", ".pxd", ".pxi", ".py"}
 _PRODUCTS = ("udpoverlay/*.so", "ext/_*.c", "build/temp*/**/*.o")
 
 
@@ -82,7 +82,7 @@ class Extensions:
         Raises CatalogueError when it does not compile: a bug is one that the compiler lets pass.
         """
         try:
-            if changed.suffix in {".pyx", ".pxd"}:
+            if changed.suffix in {".pyx", ".pxd", ".pxi"}:
                 self._setup()
             else:
                 self._compile(changed)

@@ -334,8 +334,9 @@ MUTANTS = (
         name="refused-super-packet-lost",
         bug="a TUN that refuses a super-packet loses all packets in it but one",
         file=_DELIVERY,
-        old="        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);\n    }\n}",
-        new="        deliver(delivery, packet.iov_base, packet.iov_len, write->tag);\n"
+        old="        deliver(delivery, packet.iov_base, packet.iov_len, delivery->coalescer.tag);\n"
+        "    }\n}",
+        new="        deliver(delivery, packet.iov_base, packet.iov_len, delivery->coalescer.tag);\n"
         "        break;\n    }\n}",
         tests=_COALESCE,
     ),
