@@ -294,7 +294,7 @@ def test_missing_variable_is_named(runtime: Runtime, name: str) -> None:
     assert not runtime.data.exists()
 
 
-def test_configuration_without_a_name_is_refused_by_every_command_but_version(
+def test_configuration_without_a_name_is_refused_but_for_version(
     runtime: Runtime,
 ) -> None:
     del runtime.config["name"]

@@ -265,7 +265,7 @@ async def test_deletion_told_after_our_entry_was_written_again_ends_nothing() ->
         await w.task
 
 
-async def test_a_subnet_that_was_lost_to_another_host_meanwhile_ends_with_a_conflict() -> None:
+async def test_subnet_lost_to_another_host_ends_with_a_conflict() -> None:
     async with world() as w:
         taken = w.control.lease.subnet
         w.store.reachable = False

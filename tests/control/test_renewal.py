@@ -102,7 +102,7 @@ def foreign(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-async def test_renewal_by_a_host_with_our_public_ip_is_an_error_that_names_the_flags(
+async def test_renewal_by_another_host_with_our_public_ip_names_the_flags(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with world() as w:
@@ -123,7 +123,7 @@ async def test_renewal_by_a_host_with_our_public_ip_is_an_error_that_names_the_f
     assert "times=2" in second
 
 
-async def test_our_own_renewals_and_an_administrators_reservation_are_no_foreign_ones(
+async def test_own_renewal_and_reservation_are_no_foreign_ones(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with world() as w:

@@ -79,7 +79,7 @@ def forge_reports(o: EnginePair, mtu: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("mtu", [0, 552, 1499])
-def test_forged_report_costs_seconds_although_the_kernel_believes_it_for_minutes(mtu: int) -> None:
+def test_forged_report_costs_seconds_while_the_kernel_believes_it(mtu: int) -> None:
     with engine_pair() as o:
         assert fast_share(o) > 0.9
         forge_reports(o, mtu, 1)

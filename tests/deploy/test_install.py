@@ -137,7 +137,7 @@ def test_source_distribution_builds_the_same_wheel(dist: Path, tmp_path: Path) -
         assert sorted(one.namelist()) == sorted(other.namelist())
 
 
-def test_install_over_an_older_one_keeps_the_settings_and_uninstall_leaves_only_them(
+def test_install_over_an_older_one_and_uninstall_keep_the_settings(
     checkout: Path, tmp_path: Path
 ) -> None:
     prefix, etc = tmp_path / "prefix", tmp_path / "etc"

@@ -304,7 +304,7 @@ async def test_a_server_that_refuses_is_asked_less_and_less(
         assert plain <= pause <= 1.25 * plain, clock.pauses
 
 
-async def test_a_watch_that_breaks_after_each_event_is_opened_no_faster_than_a_pause(
+async def test_watch_that_breaks_after_each_event_is_opened_with_a_pause(
     double: Kube,
 ) -> None:
     class Counted(SystemClock):

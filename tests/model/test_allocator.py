@@ -231,7 +231,7 @@ def test_a_previous_subnet_that_cannot_be_had_is_passed_over(previous: str, note
     assert (decision.previous, decision.note) == (False, note)
 
 
-def test_the_previous_subnet_is_not_taken_from_under_a_longer_or_shorter_lease() -> None:
+def test_previous_subnet_is_not_taken_from_a_lease_of_other_length() -> None:
     decision = choose((lease("10.3.6.64/26"),), previous=v4("10.3.6.0/24"))
     assert isinstance(decision, Create)
     assert not decision.previous

@@ -51,7 +51,7 @@ def test_an_entry_that_became_a_reservation_is_left_alone() -> None:
     assert PLAN.renewed(later(5), None).due_in(later(99_999)) is None
 
 
-def test_a_term_within_the_margin_is_renewed_at_half_time_instead_of_in_a_loop() -> None:
+def test_term_within_the_margin_is_renewed_at_half_time() -> None:
     plan = Renewal(START, term=60, margin=3600)
     assert plan.due_in(START) == 30
     assert plan.due_in(later(30)) == 0

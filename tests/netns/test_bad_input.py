@@ -199,7 +199,7 @@ def test_no_privilege(cluster: Cluster) -> None:
     refused(cluster, cluster.spawn("n1", program=program), "CAP_NET_ADMIN")
 
 
-def test_a_subnet_file_that_cannot_be_written_is_a_warning_and_seen_in_the_status(
+def test_subnet_file_that_cannot_be_written_is_seen_in_the_status(
     cluster: Cluster,
 ) -> None:
     node = cluster.spawn("n1", "--subnet-file=/proc/nowhere/subnet.env")

@@ -173,7 +173,7 @@ def test_masqueraded_connection_outlives_a_restart_of_the_daemon(
     server.process.stop()
 
 
-def test_running_connection_outlives_a_restart_of_the_daemon_and_keeps_its_speed(
+def test_connection_outlives_a_restart_and_keeps_its_speed(
     pods: tuple[Cluster, Pod, Pod],
 ) -> None:
     """One TCP stream from a pod to the world. Without our forward rules it would stand still."""

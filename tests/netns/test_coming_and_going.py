@@ -48,7 +48,7 @@ def test_a_host_that_joins_late_is_reached_by_all_and_reaches_all(cluster: Clust
     assert len({n1.subnet, n2.subnet, n3.subnet}) == 3
 
 
-def test_a_lease_that_is_deleted_ends_its_daemon_with_0_and_leaves_the_others(
+def test_deleted_lease_ends_its_daemon_alone_with_0(
     cluster: Cluster,
 ) -> None:
     n1, n2, n3 = cluster.start("n1"), cluster.start("n2"), cluster.start("n3")

@@ -60,7 +60,7 @@ async def status_of(port: int) -> dict[str, Any]:
     return await asyncio.get_running_loop().run_in_executor(None, ask)
 
 
-async def test_ten_nodes_get_disjoint_ranges_while_the_leading_of_two_replicas_is_killed(
+async def test_ten_nodes_get_disjoint_ranges_while_the_leader_is_killed(
     kube: Kube,
 ) -> None:
     token, _ = await kube.user(CONTROLLER_RULES)

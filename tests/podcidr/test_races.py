@@ -141,7 +141,7 @@ async def test_a_promise_stays_in_the_lease_through_all_batches(double: Kube) ->
         assert found["z1"] == ["10.244.200.0/24"]
 
 
-async def test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts(
+async def test_leader_without_answers_stops_before_another_starts(
     kube: Kube,
 ) -> None:
     """Its Lease writes are carried out and its Node writes hang: both are cut off in time."""

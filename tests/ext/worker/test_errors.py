@@ -132,7 +132,7 @@ def device_gone_in_a_batch() -> None:
         assert r.verdicts() == {"outbound_sent": 2}
 
 
-def test_device_that_goes_in_the_middle_of_a_batch_costs_no_packet_that_was_read() -> None:
+def test_device_that_goes_within_a_batch_costs_no_packet_read() -> None:
     run_with_orders(device_gone_in_a_batch)
 
 

@@ -205,7 +205,7 @@ def test_rate_spreads_packets_and_drops_what_would_wait_too_long() -> None:
     assert len(came) == counts["outbound_sent"] == 300 - counts["outbound_impair_full"]
 
 
-def test_a_full_queue_drops_with_its_own_reason_and_the_rest_is_sent_in_the_end() -> None:
+def test_full_queue_drops_with_its_reason_and_the_rest_is_sent() -> None:
     with rig(**ALLOWED) as r:
         impair(r, delay_us=5_000_000)
         assert pass_through(r, numbered(5000)) == []

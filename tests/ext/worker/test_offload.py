@@ -207,7 +207,7 @@ def test_what_is_not_to_be_coalesced_is_written_packet_by_packet(off: str, tcp: 
         assert r.counts()["inbound_plain_packets"] == 5
 
 
-def test_a_packet_with_a_wrong_checksum_is_delivered_as_it_came_for_the_kernel_to_judge() -> None:
+def test_packet_with_a_wrong_checksum_is_delivered_as_it_came() -> None:
     packets = run_of(True, 5)
     packets[2] = packets[2][:-1] + bytes([packets[2][-1] ^ 1])
     with rig(**ON) as r:
@@ -229,7 +229,7 @@ def test_the_next_batch_starts_a_run_of_its_own() -> None:
         assert r.counts()["coalesced_super_packets"] == 2
 
 
-def test_an_expired_packet_ends_no_run_and_is_answered_behind_an_empty_header() -> None:
+def test_expired_packet_ends_no_run_and_is_answered() -> None:
     packets = run_of(False, 3)
     expired = Segment(noise(8), tcp=False, ttl=1).build()
     with rig(**ON, source_check="enforce", subnet=(bytes([10, 1, 1, 0]), 24)) as r:

@@ -28,7 +28,7 @@ SO_NO_CHECK = 11
 # ---- outbound
 
 
-def test_a_packet_from_the_device_reaches_the_peer_bare_and_with_one_hop_less() -> None:
+def test_packet_of_the_device_reaches_the_peer_with_one_hop_less() -> None:
     with rig() as r:
         r.device.send(to_peer())
         assert r.step() == 0
@@ -182,7 +182,7 @@ def test_a_run_ends_where_the_peer_changes() -> None:
         assert len(receive(r.peer, 2)) == 2
 
 
-def test_packets_to_a_peer_out_of_reach_are_counted_and_do_not_hold_up_the_others() -> None:
+def test_packets_to_a_peer_out_of_reach_hold_up_no_others() -> None:
     """From a loopback address no other host can be reached: the kernel refuses with EINVAL."""
     with rig() as r:
         address = socket.inet_aton("127.0.0.1")

@@ -86,7 +86,7 @@ def test_a_worker_that_was_stopped_before_it_runs_returns_at_once() -> None:
         r.worker.run()
 
 
-def test_a_thread_blocked_by_a_full_socket_goes_on_when_there_is_room_and_still_receives() -> None:
+def test_thread_blocked_by_a_full_socket_receives_and_goes_on() -> None:
     with rig(narrow=True) as r, Running(r):
         for i in range(100):
             r.device.send(to_peer(bytes([i]) * 200))

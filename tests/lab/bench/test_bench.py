@@ -329,7 +329,7 @@ class PretendedDaemon:
         self.places.append(cpus)
 
 
-def test_in_a_ping_pong_daemons_run_with_their_own_hosts_end_and_are_free_again(
+def test_daemons_of_a_ping_pong_share_their_hosts_cpu_and_are_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runner_module, "stream_trips", lambda *_, **__: {"p50": 1, "p99": 2})

@@ -104,7 +104,7 @@ MUTANTS = (
         new="        await self._renew()\n",
         tests=(
             "tests/podcidr/test_election.py::test_a_renewal_that_is_never_answered_keeps_no_leader_past_its_deadline",
-            "tests/podcidr/test_races.py::test_a_leader_whose_renewals_are_not_answered_stops_before_another_starts",
+            "tests/podcidr/test_races.py::test_leader_without_answers_stops_before_another_starts",
         ),
     ),
     Mutant(

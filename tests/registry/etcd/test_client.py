@@ -74,7 +74,7 @@ async def test_an_endpoint_that_was_left_is_not_asked_first(server: EtcdServer) 
     assert etcd.counters["endpoint_failures"] == 0
 
 
-async def test_a_connection_that_is_being_made_when_the_client_is_closed_is_closed_too(
+async def test_connection_that_is_being_made_is_closed_with_the_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = asyncio.get_running_loop()
