@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(
         name="counters-gone-after-stop",
         bug="the counts of a worker that ended are missing in the last status",
-        file="ext/_fastpath.pyx",
+        file="ext/worker.pxi",
         old="            self.last = self.counts()\n",
         new="            self.last = ([0] * VERDICT_COUNT, [0] * COUNTER_COUNT)\n",
         tests=("tests/ext/worker/test_threads.py",),
@@ -228,7 +228,7 @@ MUTANTS = (
     Mutant(
         name="worker-outlives-its-pump",
         bug="the daemon crashes when the collector finds a worker that nothing uses any more",
-        file="ext/_fastpath.pyx",
+        file="ext/worker.pxi",
         old="@cython.no_gc\ncdef class Worker:\n",
         new="cdef class Worker:\n",
         tests=("tests/ext/worker/test_lifetime.py",),
