@@ -41,6 +41,8 @@ FLOORS = {
     "doctor/checks": 8,
     "doctor": 9,
     "decode": 3,
+    "reach": 4,
+    "reach/live": 5,
     "backend": 5,
     "facts": 6,
     "podcidr": 5,
@@ -54,7 +56,7 @@ FLOORS = {
 }
 """A floor for each room: a module on the top level, a folder, a sub-folder. Imports point down;
 rooms of one floor do not import each other."""
-PURE = {"decode", "errors", "gocompat", "model", "peers", "redact"}
+PURE = {"decode", "errors", "gocompat", "model", "peers", "reach", "redact"}
 PURE_MUST_NOT_IMPORT = {"asyncio", "socket", "os", "time", "logging", "subprocess", "threading"}
 ONLY_IN = {
     "msgspec": {"kubernetes"},

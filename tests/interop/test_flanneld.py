@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -82,6 +85,25 @@ def test_the_devices_look_the_same(theirs: Node, ours: Node) -> None:
         [line.split() for line in lines if line.startswith("flannel0")] for lines in routes
     )
     assert mine == others
+
+
+def test_ping_and_traceroute_need_no_daemon_of_ours_there_or_here(theirs: Node, ours: Node) -> None:
+    """Each end takes a hop; theirs says nothing of it. From their host no daemon can be asked."""
+    for here, there in ((ours, theirs), (theirs, ours)):
+        found = _asked(here, "ping", there.address, "-i", "0.02")
+        assert found["loss"] == 0
+        assert found["size"]["largest"] == 1472
+        found = _asked(here, "traceroute", there.address)
+        hops = [hop["address"] for hop in found["hops"]]
+        ends = {ours.address: ours.address, theirs.address: ""}
+        assert hops == [ends[here.address], ends[there.address], there.address]
+        assert found["reached"]
+
+
+def _asked(node: Node, *words: str) -> dict[str, Any]:
+    _, text = node.host.run([sys.executable, "-m", "udpoverlay.cli", *words, "--json"])
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def test_a_foreign_key_costs_us_no_peer(cluster: Cluster, theirs: Node, ours: Node) -> None:

@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("udpoverlay.cli.admin.top", "what flows and what is dropped right now, by peer"),
     "explain": ("udpoverlay.cli.admin.explain", "what would happen to a packet from here"),
     "impair": ("udpoverlay.cli.admin.impair", "lose, delay, change packets to a peer, for a test"),
+    "ping": ("udpoverlay.cli.admin.ping", "round trip, loss and the largest size to a peer"),
+    "traceroute": ("udpoverlay.cli.admin.traceroute", "every hop to an address in the overlay"),
     "decode": ("udpoverlay.cli.decode", "take captured packets apart and name what is wrong"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),
     "podcidr-controller": (

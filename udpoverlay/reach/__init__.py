@@ -1,0 +1,1 @@
+"""Whether and how an inner address is reached: echo requests, sizes, hops, what was lost where."""

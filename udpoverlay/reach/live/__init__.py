@@ -1,0 +1,1 @@
+"""The sockets and the clock of reach/; see udpoverlay/reach/."""
