@@ -40,7 +40,8 @@ FLOORS = {
     "doctor/base": 7,
     "doctor/checks": 8,
     "doctor": 9,
-    "decode": 3,
+    "decode": 2,
+    "trace": 3,
     "reach": 4,
     "reach/live": 5,
     "backend": 5,
@@ -56,7 +57,7 @@ FLOORS = {
 }
 """A floor for each room: a module on the top level, a folder, a sub-folder. Imports point down;
 rooms of one floor do not import each other."""
-PURE = {"decode", "errors", "gocompat", "model", "peers", "reach", "redact"}
+PURE = {"decode", "errors", "gocompat", "model", "peers", "reach", "redact", "trace"}
 PURE_MUST_NOT_IMPORT = {"asyncio", "socket", "os", "time", "logging", "subprocess", "threading"}
 ONLY_IN = {
     "msgspec": {"kubernetes"},

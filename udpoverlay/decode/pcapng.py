@@ -10,17 +10,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from udpoverlay.decode.blocks import BYTE_ORDER, MAGIC, Block, InterfaceOption, PacketOption
 from udpoverlay.decode.frame import Frame
 from udpoverlay.decode.source import Source
 
 __all__ = ["MAGIC", "frames"]
 
-MAGIC = b"\x0a\x0d\x0d\x0a"
-"""The type of a section's header: the same in either byte order."""
-_INTERFACE, _PACKET, _SIMPLE, _ENHANCED = 1, 2, 3, 6
-_ORDER = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-_COMMENT, _TSRESOL, _TSOFFSET = 1, 9, 14
-"""Numbers of options."""
+_ORDER = {struct.pack(f"{order}I", BYTE_ORDER): order for order in "<>"}
 _LEAST_BLOCK = 12
 
 
@@ -58,10 +54,10 @@ class _Section:
         link, _, snap = self.unpack("HHI", body)
         ticks, offset = 10**6, 0
         for number, value in self.options(body[8:]):
-            if number == _TSRESOL and value:
+            if number == InterfaceOption.RESOLUTION and value:
                 base, exponent = (2, value[0] & 0x7F) if value[0] & 0x80 else (10, value[0])
                 ticks = base**exponent
-            elif number == _TSOFFSET and len(value) == 8:
+            elif number == InterfaceOption.OFFSET and len(value) == 8:
                 (offset,) = self.unpack("q", value)
         self.interfaces.append(_Interface(link, snap, ticks, offset))
 
@@ -104,16 +100,16 @@ class _DamagedError(Exception):
 
 def _frame(section: _Section, kind: int, body: bytes, number: int) -> Frame | None:
     """The packet in a block; None when it holds none."""
-    if kind == _INTERFACE:
+    if kind == Block.INTERFACE:
         section.add_interface(body)
-    if kind == _SIMPLE:
+    if kind == Block.SIMPLE:
         (length,) = section.unpack("I", body)
         interface = _interface(section, 0)
         captured = min(length, interface.snap or length, len(body) - 4)
         return Frame(number, body[4 : 4 + captured], length, interface.link)
-    if kind == _ENHANCED:
+    if kind == Block.ENHANCED:
         index, high, low, captured, length = section.unpack("IIIII", body)
-    elif kind == _PACKET:
+    elif kind == Block.PACKET:
         index, _, high, low, captured, length = section.unpack("HHIIII", body)
     else:
         return None
@@ -124,7 +120,7 @@ def _frame(section: _Section, kind: int, body: bytes, number: int) -> Frame | No
     comments = [
         value.decode(errors="replace")
         for option, value in section.options(body[20 + captured + -captured % 4 :])
-        if option == _COMMENT
+        if option == PacketOption.COMMENT
     ]
     seconds = (high << 32 | low) / interface.ticks + interface.offset
     return Frame(number, data, length, interface.link, seconds, "; ".join(comments))

@@ -1,0 +1,1 @@
+"""The packet trace: which packets, what is shown of them, capture files. Pure."""
