@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +30,7 @@ from udpoverlay.backend.base import Backend, Choose
 from udpoverlay.backend.kinds import backend_of
 from udpoverlay.control import Control
 from udpoverlay.dataplane.tun import check_tun
-from udpoverlay.errors import RegistryError
+from udpoverlay.errors import KernelError, RegistryError, UdpOverlayError
 from udpoverlay.facts import Facts, Moves
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
@@ -39,15 +41,17 @@ from udpoverlay.host.notify import ServiceManager
 from udpoverlay.host.underlay import find_interface, look_for_interface
 from udpoverlay.host.ways import Ways
 from udpoverlay.log import get_logger
-from udpoverlay.loop import run_until_signal
+from udpoverlay.loop import on_signal, run_until_signal
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.model.lease import Lease
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
+from udpoverlay.observe.dumps import Dumps
 from udpoverlay.observe.health import health_server
 from udpoverlay.observe.metrics import Metrics
+from udpoverlay.observe.trace import Traces
 from udpoverlay.peers.admission import Admission
 from udpoverlay.peers.peers import Peers
 from udpoverlay.registry.base import Registry
@@ -143,7 +147,15 @@ async def _start(
     health.metrics = Metrics(
         registry_kind=kind, registry=registry, control=control, engine=network
     ).text
-    await enter(admin_socket(config.admin_socket, documents.by_path(), documents.actions()))
+    traces = Traces(network.recorder, facts.origin)
+    await enter(
+        admin_socket(
+            config.admin_socket, documents.by_path(), documents.actions(), traces.by_path()
+        )
+    )
+    dumps = Dumps(_dump_directory(config), network.recorder, facts.origin)
+    stack.enter_context(on_signal(signal.SIGUSR1, dumps.request))
+    stack.enter_context(_dump_of_a_crash(dumps))
     _log.info("ready", **facts.ready(), seconds=time.monotonic() - started)
     manager.ready(facts.line())
     await first_to_end(
@@ -211,6 +223,24 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
         rejects=plan.backend.rejects,
         way=Ways(lease.subnet.v4.ip, plan.backend.port).to,
     )
+
+
+def _dump_directory(config: DaemonConfig) -> str:
+    """Beside the admin socket; "" where there is none."""
+    if not config.admin_socket:
+        return ""
+    return os.path.join(os.path.dirname(os.path.abspath(config.admin_socket)), "dumps")
+
+
+@contextlib.contextmanager
+def _dump_of_a_crash(dumps: Dumps) -> Iterator[None]:
+    """Keep the last packets when a defect, or the kernel, ends the daemon."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, UdpOverlayError) or isinstance(error, KernelError):
+            dumps.write("crash")
+        raise
 
 
 # --- while it runs -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ get, and when again. Must not know: how a fact comes about, the order of start (
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 from udpoverlay.backend.base import Backend, Network
@@ -20,6 +21,7 @@ from udpoverlay.model.lease import Lease
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.observe.status import NodeFacts
 from udpoverlay.peers.admission import Admission
+from udpoverlay.trace.origin import Origin
 
 __all__ = ["Facts", "Moves"]
 
@@ -72,6 +74,15 @@ class Facts:
             source_check=self._config.dataplane.source_check,
             subnet_file=self._config.subnet_file,
             subnet_file_written=self.written,
+        )
+
+    def origin(self) -> Origin:
+        """For captures."""
+        return Origin(
+            host=socket.gethostname(),
+            address=str(self._network.choice.address),
+            port=self.backend.port,
+            device=self._network.device,
         )
 
     def line(self) -> str:

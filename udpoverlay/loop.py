@@ -23,7 +23,7 @@ import uvloop
 
 from udpoverlay.aio import CANCEL_AGAIN_SECONDS
 
-__all__ = ["Loop", "run", "run_until_signal", "stacks"]
+__all__ = ["Loop", "on_signal", "run", "run_until_signal", "stacks"]
 
 _T = TypeVar("_T")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -177,6 +177,22 @@ def _stop_signals(
         if not signalled.done():
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def on_signal(number: signal.Signals, call: Callable[[], object]) -> Iterator[None]:
+    """Have `call` called in the running loop upon a signal; later it does what it did before."""
+    loop = asyncio.get_running_loop()
+
+    def called(_: int, __: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(call)
+
+    before = signal.signal(number, called)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def stacks() -> str:

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,21 @@ def test_a_failure_at_any_step_undoes_what_came_before(
         *STEPS[step],
         "close registry",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "dumps"),
+    [(RuntimeError("a defect"), 1), (KernelError("refused"), 1), (OperatorError("wrong"), 0)],
+)
+def test_defect_that_ends_the_daemon_leaves_the_last_packets(
+    world: World, tmp_path: Path, error: Exception, dumps: int
+) -> None:
+    world.fails["control"] = error
+    settings = replace(config(tmp_path), admin_socket=str(tmp_path / "run" / "admin.sock"))
+    with pytest.raises(type(error)):
+        daemon.run(settings)
+    found = list(tmp_path.glob("run/dumps/udpoverlay-*-crash.pcapng"))
+    assert len(found) == dumps
 
 
 def test_the_engine_is_told_address_port_and_mtu(world: World, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from udpoverlay.cli.main import udpoverlay
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.observe.admin import Action, AdminServer
+from udpoverlay.observe.admin import Action, AdminServer, Streams
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -105,12 +105,16 @@ def documents() -> Documents:
 
 @contextmanager
 def daemon(
-    path: Path, found: Documents, actions: Mapping[str, Action] | None = None
+    path: Path,
+    found: Documents,
+    actions: Mapping[str, Action] | None = None,
+    *,
+    streams: Streams | None = None,
 ) -> Iterator[None]:
     """Serves `found` from a loop of its own, as the commands block."""
     loop = asyncio.new_event_loop()
     served = {url: lambda url=url: found[url] for url in found}
-    server = AdminServer(str(path), served, actions=actions)
+    server = AdminServer(str(path), served, actions=actions, streams=streams)
     loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -14,6 +14,7 @@ from typing import ClassVar
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.backend.base import Choose, OnChange
+from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.errors import OperatorError
 from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
@@ -79,6 +80,7 @@ class AllocNetwork:
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
         self.on_change: OnChange = lambda _: None
+        self.recorder: Recorder | None = None
 
     @property
     def device(self) -> str:

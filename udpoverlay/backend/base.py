@@ -14,6 +14,7 @@ from typing import Protocol
 
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
@@ -76,6 +77,8 @@ class Network(Protocol):
     choice: Choice
     """What it goes by now."""
     on_change: OnChange
+    recorder: Recorder | None
+    """The last packets; it outlives what is rebuilt. None: there is none."""
 
     @property
     def device(self) -> str:

@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "routes": ("udpoverlay.cli.admin.routes", "where packets into the overlay go"),
     "top": ("udpoverlay.cli.admin.top", "what flows and what is dropped right now, by peer"),
     "explain": ("udpoverlay.cli.admin.explain", "what would happen to a packet from here"),
+    "trace": ("udpoverlay.cli.admin.trace", "packets as they pass, with their verdicts"),
+    "record": ("udpoverlay.cli.admin.record", "the last packets that the daemon remembers"),
     "impair": ("udpoverlay.cli.admin.impair", "lose, delay, change packets to a peer, for a test"),
     "ping": ("udpoverlay.cli.admin.ping", "round trip, loss and the largest size to a peer"),
     "traceroute": ("udpoverlay.cli.admin.traceroute", "every hop to an address in the overlay"),

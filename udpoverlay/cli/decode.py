@@ -19,6 +19,7 @@ from rich.console import Console
 
 from udpoverlay.cli.admin import ask
 from udpoverlay.cli.numbers import between
+from udpoverlay.cli.packet import ends
 from udpoverlay.decode.capture import read_capture
 from udpoverlay.decode.document import document
 from udpoverlay.decode.frame import Frame
@@ -223,17 +224,4 @@ class _Shown:
 
 
 def _packet(packet: Ip) -> str:
-    transport = packet.transport
-    source, destination, name = packet.source, packet.destination, f"protocol {packet.protocol}"
-    if transport is not None:
-        name = f"{transport.name} {transport.detail}".rstrip()
-        if transport.source_port is not None:
-            source = _with_port(packet, source, transport.source_port)
-            destination = _with_port(packet, destination, transport.destination_port or 0)
-    if packet.fragment_offset is not None:
-        name += f" fragment at {packet.fragment_offset}"
-    return f"{source} > {destination} {name}, TTL {packet.ttl}, {packet.length:,} bytes"
-
-
-def _with_port(packet: Ip, address: str, port: int) -> str:
-    return f"[{address}]:{port}" if packet.version == 6 else f"{address}:{port}"
+    return f"{ends(packet)}, TTL {packet.ttl}, {packet.length:,} bytes"

@@ -6,10 +6,12 @@ ends. Must not know: what a program does. It loads next to nothing, so that sign
     SIGINT, SIGTERM    exit 0 at once: nothing has begun; the event loop puts its own in their place
     SIGQUIT            the stack of every thread and task on standard error, exit 2
     SIGHUP             not touched: ends the process, unless it was started with nohup
-    SIGUSR1, SIGUSR2   ignored, as are those that tell of timers, I/O and limits
+    SIGUSR1            ignored; once the daemon carries packets: writes a dump of the last ones
+    SIGUSR2            ignored, as are those that tell of timers, I/O and limits
 
 That is what flanneld does (measured with 0.28), by Go's rules (os/signal, "Default behavior of
-signals in Go programs"), save that a SIGTERM in the middle of its start makes it hang.
+signals in Go programs"), save for the dump, and that a SIGTERM in the middle of its start makes it
+hang.
 """
 
 from __future__ import annotations

@@ -77,7 +77,10 @@ def _of_argparse(name: str, words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(parser)
-    code: int = module.run(parser.parse_args(words))
+    # Options may stand between the words of a filter.
+    mixed = getattr(module, "WORDS_AND_OPTIONS_MIX", False)
+    args = parser.parse_intermixed_args(words) if mixed else parser.parse_args(words)
+    code: int = module.run(args)
     return code
 
 

@@ -61,6 +61,8 @@ class Recorder:
         for a position of other rings.
         """
         count = 2 * self.rings.workers
+        # The first look begins with what is left: nothing before it was missed.
+        first = position is None
         if position is None:
             position = (0,) * count
         elif len(position) != count:
@@ -77,8 +79,7 @@ class Recorder:
             records, after[ring], missed = self.rings.read(
                 worker, bool(dropped), position[ring], max(1, most // count)
             )
-            # The first look begins with what is left: nothing before it was missed.
-            lost += missed if position[ring] else 0
+            lost += 0 if first else missed
             start = after[ring] - len(records)
             found.extend(
                 PacketRecord(

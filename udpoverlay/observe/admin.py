@@ -4,6 +4,7 @@ Owns: the socket file, who may ask, and the HTTP face of documents and actions. 
 is in them, or how HTTP is spoken (http.py).
 
     GET <path>   200 {"schema": 1, …} · 403 not root · 404 no such document · 405 another method
+                 200 a line of JSON after the other, where it is a stream · 400 a wrong query
     POST <path>  the same, when it was done · 400 no JSON, or the reason why it was not done
 Errors are {"error": "…"}. The file is 0600 and the caller's uid is checked as well, since the
 directory's or a mount's permissions may have been loosened.
@@ -17,14 +18,15 @@ import json
 import os
 import socket
 import stat
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from udpoverlay.errors import OperatorError, UdpOverlayError
 from udpoverlay.log import get_logger
-from udpoverlay.observe.http import HttpError, HttpServer, Limits, Request, Response
+from udpoverlay.observe.http import HttpError, HttpServer, Limits, Request, Response, Stream
 
-__all__ = ["AdminServer", "admin_socket"]
+__all__ = ["AdminServer", "Streams", "admin_socket"]
 
 _log = get_logger(__name__)
 
@@ -33,12 +35,16 @@ Document = Callable[[], Mapping[str, object]]
 Action = Callable[[object], Mapping[str, object]]
 """Does what a JSON value asks for; what is so then. Raises UdpOverlayError."""
 
+Streams = Mapping[str, Callable[[Mapping[str, str]], Stream]]
+"""URL path → what makes a stream of a query's parameters; it may raise HttpError."""
+
+_MOST_PARAMETERS = 8
 _DIRECTORY_MODE = 0o755
 _PROBE_SECONDS = 1.0
 
 
 class AdminServer:
-    """Serves `documents` and does `actions` (each by its URL's path) on the Unix socket `path`."""
+    """Serves `documents` and `streams`, does `actions`; each by its URL's path, on the socket."""
 
     def __init__(
         self,
@@ -47,10 +53,12 @@ class AdminServer:
         limits: Limits | None = None,
         *,
         actions: Mapping[str, Action] | None = None,
+        streams: Streams | None = None,
     ) -> None:
         self._path = path
         self._documents = dict(documents)
         self._actions = dict(actions or {})
+        self._streams = dict(streams or {})
         self._limits = limits
         self._server: HttpServer | None = None
         self._inode: tuple[int, int] | None = None
@@ -72,18 +80,22 @@ class AdminServer:
                 if _identity(self._path) == inode:
                     os.unlink(self._path)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response | Stream:
         if request.uid not in {0, os.geteuid()}:
             raise HttpError(403, "only root may ask")
         document = self._documents.get(request.path)
         action = self._actions.get(request.path)
-        if document is None and action is None:
+        stream = self._streams.get(request.path)
+        if document is None and action is None and stream is None:
             raise HttpError(404, "Not Found")
         if request.method == "GET" and document is not None:
             return Response.json(document())
+        if request.method == "GET" and stream is not None:
+            return stream(_parameters(request.query))
         if request.method == "POST" and action is not None:
             return Response.json(_done(action, request.body))
-        allowed = [name for name, found in (("GET", document), ("POST", action)) if found]
+        known = (("GET", document or stream), ("POST", action))
+        allowed = [name for name, found in known if found]
         raise HttpError(405, "Method Not Allowed", ("Allow", ", ".join(allowed)))
 
     def _listen(self) -> socket.socket:
@@ -150,16 +162,37 @@ def _done(action: Action, body: bytes) -> Mapping[str, object]:
         raise HttpError(400, str(error)) from error
 
 
+def _parameters(query: str) -> dict[str, str]:
+    """Of a query, each once. Raises HttpError."""
+    try:
+        pairs = urllib.parse.parse_qsl(
+            query,
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+            max_num_fields=_MOST_PARAMETERS,
+        )
+    except ValueError as error:
+        raise HttpError(400, f"no query: {error}") from error
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise HttpError(400, "a parameter may stand once")
+    return found
+
+
 def _error_page(status: int, reason: str) -> Response:
     return Response.json({"error": reason}, status)
 
 
 @contextlib.asynccontextmanager
 async def admin_socket(
-    path: str, documents: Mapping[str, Document], actions: Mapping[str, Action]
+    path: str,
+    documents: Mapping[str, Document],
+    actions: Mapping[str, Action],
+    streams: Streams,
 ) -> AsyncIterator[None]:
     """Let others look in ("" for a path: do not); without its socket a daemon still works."""
-    server = AdminServer(path, documents, actions=actions)
+    server = AdminServer(path, documents, actions=actions, streams=streams)
     if path:
         try:
             await server.start()

@@ -10,7 +10,8 @@ import errno
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from udpoverlay.errors import OperatorError
@@ -23,6 +24,8 @@ DEFAULT_SOCKET = "/run/udpoverlay/admin.sock"
 _SECONDS = 10.0
 _MOST_BYTES = 64 << 20
 """Of one document: 10,000 peers have 5 MB."""
+_MOST_LINE = 1 << 16
+"""Of a stream."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -54,7 +57,46 @@ class AdminClient:
         """Ask for something to be done; what is so then."""
         return self._document(url, *self._ask("POST", url, json.dumps(wanted).encode()))
 
-    def _document(self, url: str, status: int, body: bytes) -> dict[str, Any]:
+    def lines(self, url: str, until: float | None = None) -> Iterator[dict[str, Any]]:
+        """The objects of the stream under `url`, one by one.
+
+        It ends with the stream, or at `until` (time.monotonic). A daemon that says nothing for long
+        has ended, as has one that ends the stream in the middle of a line.
+        """
+        connection = UnixConnection(self.path, self._seconds)
+        try:
+            connection.request("GET", url)
+            sock = connection.sock
+            response = connection.getresponse()
+            if response.status != 200:
+                self._document(url, response.status, response.read(_MOST_BYTES))
+            first = True
+            while True:
+                if until is not None:
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        return
+                    sock.settimeout(min(left, self._seconds))
+                try:
+                    line = response.readline(_MOST_LINE)
+                except TimeoutError:
+                    if until is not None and time.monotonic() >= until:
+                        return
+                    raise
+                if not line:
+                    return
+                document = self._document(url, 200, line, schema=first)
+                first = False
+                yield document
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+
+    def _document(
+        self, url: str, status: int, body: bytes, *, schema: bool = True
+    ) -> dict[str, Any]:
+        """The object in `body`; its version is looked at where it has one."""
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
@@ -71,7 +113,7 @@ class AdminClient:
                 f"the daemon refused {url}: {document.get('error', f'HTTP {status}')}",
                 fix=_FIXES.get(status, ""),
             )
-        if document.get("schema") != SCHEMA_VERSION:
+        if schema and document.get("schema") != SCHEMA_VERSION:
             raise OperatorError(
                 f"the daemon speaks version {document.get('schema')!r} of the admin schema, "
                 f"this command {SCHEMA_VERSION}",
@@ -100,6 +142,8 @@ class AdminClient:
                 f"no daemon on this host has the admin socket {self.path!r}",
                 fix="start udpoverlayd; --admin-socket names another socket, --node a lab's node",
             )
+        if isinstance(error, http.client.IncompleteRead):
+            return OperatorError(f"the daemon behind {self.path!r} has ended", fix="see its log")
         if number == errno.ECONNREFUSED:
             return OperatorError(
                 f"nothing listens on the admin socket {self.path!r}: its daemon is gone",
@@ -116,4 +160,9 @@ class AdminClient:
         return OperatorError(f"cannot ask {self.path!r}: {reason}")
 
 
-_FIXES = {403: "sudo", 404: "the daemon is older than this command: use its own version's"}
+_FIXES = {
+    403: "sudo",
+    404: "the daemon is older than this command: use its own version's",
+    409: "start the daemon without --flight-recorder=0",
+    503: "end one of them",
+}

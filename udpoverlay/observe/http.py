@@ -21,7 +21,7 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -30,7 +30,7 @@ import h11
 
 from udpoverlay.log import RateLimited, get_logger
 
-__all__ = ["HttpError", "HttpServer", "Limits", "Request", "Response", "tcp_listener"]
+__all__ = ["HttpError", "HttpServer", "Limits", "Request", "Response", "Stream", "tcp_listener"]
 
 _log = get_logger(__name__)
 
@@ -94,6 +94,18 @@ class Response:
         return cls(status, json.dumps(document).encode(), "application/json; charset=utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response that goes on, piece by piece; the connection ends with it.
+
+    Each piece must be taken within `response_seconds`. `pieces` is closed when the client goes.
+    """
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+    status: int = 200
+
+
 class HttpError(Exception):
     """Answer with an error: `status`, and `reason` as a person reads it."""
 
@@ -104,7 +116,7 @@ class HttpError(Exception):
         self.headers = headers
 
 
-Answer = Callable[[Request], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response | Stream]]
 """May raise HttpError."""
 ErrorPage = Callable[[int, str], Response]
 """What an error looks like, from its status and reason."""
@@ -141,7 +153,7 @@ class HttpServer:
             listener.close()
         self._listeners.clear()
         for connection, task in self._connections.items():
-            if connection.waits:
+            if connection.waits or connection.streams:
                 task.cancel()
         tasks = set(self._connections.values())
         if tasks:
@@ -210,11 +222,14 @@ class HttpServer:
                     request = await connection.request()
                     if request is None:
                         return
-                    response = await self._response(request)
+                    response: Response | Stream = await self._response(request)
                 except h11.RemoteProtocolError as error:
                     response = self._error_page(error.error_status_hint, str(error))
                 except HttpError as error:
                     response = self._refusal(error)
+                if isinstance(response, Stream):
+                    await connection.stream(response)
+                    return
                 if not await connection.respond(response):
                     return
                 # Last in the order of those who wait.
@@ -224,7 +239,7 @@ class HttpServer:
         finally:
             connection.close()
 
-    async def _response(self, request: Request) -> Response:
+    async def _response(self, request: Request) -> Response | Stream:
         try:
             return await self._answer(request)
         except HttpError as error:
@@ -246,6 +261,7 @@ class _Connection:
         """For a request."""
         self.leaves = False
         """Told to."""
+        self.streams = False
         self._socket = sock
         self._limits = limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
@@ -303,6 +319,25 @@ class _Connection:
                 return True
         await self._linger()
         return False
+
+    async def stream(self, stream: Stream) -> None:
+        """Send a response piece by piece, until it or the client ends."""
+        self.waits, self.streams = False, True
+        events: list[Any] = [
+            h11.Response(
+                status_code=stream.status,
+                headers=[("Content-Type", stream.content_type), ("Connection", "close")],
+                reason=HTTPStatus(stream.status).phrase.encode(),
+            )
+        ]
+        async with contextlib.aclosing(stream.pieces) as pieces:
+            if not self._head_only:
+                async for piece in pieces:
+                    with _deadline(self._limits.response_seconds):
+                        await self._send(*events, h11.Data(data=piece))
+                    events.clear()
+        with _deadline(self._limits.response_seconds):
+            await self._send(*events, h11.EndOfMessage())
 
     async def _event(self) -> Any:
         """The parser's next event, from what the client sends."""
