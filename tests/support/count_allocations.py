@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import time
 import tracemalloc
 
 from tests.support.pumprig import Rig
@@ -32,6 +33,7 @@ def main() -> None:
         coalesce_tcp=True,
         coalesce_udp=True,
         icmp_burst=9,
+        allow_impair=True,
     )
     made.udp.setsockopt(fp.SOL_UDP, fp.UDP_GRO, 1)
     host, port = made.peer.getsockname()
@@ -77,6 +79,18 @@ def main() -> None:
     gc.disable()
     for _ in range(ROUNDS):
         counted += once()
+    # And with the peer impaired: what that takes is there before packets come.
+    half = fp.IMPAIR_MILLIONTHS // 2
+    made.pump.set_impairment(
+        0,
+        bytes(map(int, host.split("."))),
+        time.monotonic_ns() + 60 * 10**9,
+        **{"loss": half, "duplicate": half, "corrupt": half, "delay_us": 100, "jitter_us": 100},
+    )
+    assert made.worker.offer_impairment(0)
+    for _ in range(ROUNDS):
+        counted += once()
+    assert made.worker.impairment_counts(0)[1] > ROUNDS
     tracemalloc.start()  # only now: it allocates for what it traces
     before, _ = tracemalloc.get_traced_memory()
     for _ in range(ROUNDS):
