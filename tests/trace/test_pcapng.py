@@ -82,6 +82,12 @@ def test_packet_whose_bytes_are_gone_is_in_the_file() -> None:
         (0, GONE.length),
         (28, GONE.length + 28),
     ]
+    found = [dissect(frame) for frame in frames]
+    assert [each.problems for each in found] == [[], []]
+    assert [each.other for each in found] == [
+        "not one byte of it captured",
+        "inner packet: not one byte of it captured",
+    ]
 
 
 def test_packet_is_dropped_at_its_last_point_alone() -> None:

@@ -23,6 +23,7 @@ PORTS = {8285: "udp", 8472: "vxlan", 4789: "vxlan"}
 _VXLAN_HEADER = 8
 _VNI_IS_VALID = 0x08
 """RFC 7348 §5."""
+_NOT_CAPTURED = "not one byte of it captured"
 
 
 @dataclass(slots=True)
@@ -52,6 +53,9 @@ def dissect(frame: Frame, ports: Mapping[int, str] = PORTS, *, mtu: int | None =
     if isinstance(start, str):
         found.other = start
         return found
+    if len(frame.data) <= start < frame.length:
+        found.other = _NOT_CAPTURED
+        return found
     outer = read_ip(frame.data[start:], frame.length - start)
     if not isinstance(outer, Ip):
         found.add(Where.OUTER, [outer])
@@ -69,6 +73,8 @@ def dissect(frame: Frame, ports: Mapping[int, str] = PORTS, *, mtu: int | None =
     if found.tunnel == "vxlan":
         skipped = _vxlan(found, payload)
         payload, wire = payload[skipped:], wire - skipped
+    if not found.other and not payload and wire > 0:
+        found.other = f"inner packet: {_NOT_CAPTURED}"
     if not found.other:
         _inner(found, payload, wire, ports)
     return found
