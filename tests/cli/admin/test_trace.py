@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.support.admin import Command, daemon
 from tests.support.captures import tcp
 from tests.support.packets import ipv4
 from tests.support.records import NO_ROUTE, ORIGIN, SENT, record
-from udpoverlay.cli.admin.packets import line
+from udpoverlay.cli.admin.packets import Table, line
 from udpoverlay.cli.main import udpoverlay
 from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.decode.capture import read_capture
@@ -174,6 +175,21 @@ def test_older_daemon_is_named(path: Path, command: Command) -> None:
 )
 def test_line_of_an_odd_packet_says_what_is_known(changed: dict[str, object], words: str) -> None:
     assert words in line(SENT._replace(**changed))  # type: ignore[arg-type]
+
+
+def test_line_that_is_too_long_for_a_terminal_goes_on_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr("udpoverlay.cli.admin.ask.console", lambda: terminal)
+    Table().packet(NO_ROUTE)
+    Table().packet(SENT)
+    first, more, sent = screen.getvalue().splitlines()
+    assert max(len(first), len(more)) <= 80
+    assert f"{first} {more.strip()}" == line(NO_ROUTE)
+    assert more.startswith(" " * 13)
+    assert sent == line(SENT)
 
 
 @pytest.mark.parametrize("name", ["trace", "record"])
