@@ -33,6 +33,7 @@ def test_address_of_a_subnet_stays_itself() -> None:
     ("word", "words"),
     [
         ("10.5.72.9", "own subnet"),
+        ("192.0.2.1", "is this host"),
         ("203.0.113.1", "neither in the overlay 10.5.0.0/16 nor the public IP of a lease"),
         ("192.0.2.9", "the lease 10.0.0.0/8 of 192.0.2.9 gets no route: too wide"),
         ("2001:db8::1", "IPv6"),

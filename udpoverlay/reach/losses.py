@@ -73,7 +73,7 @@ def losses(
 ) -> list[Finding]:
     """What grew between two looks, the most first; else that all left this host.
 
-    `meanings`: of each counter of drops. `size_only`: short packets were answered, so that what
+    `meanings`: of each counter of drops. `size_only`: no request was lost in silence, so that what
     left this host needs no word.
     """
     then, now = before.peer(target), after.peer(target)
@@ -144,7 +144,8 @@ def _left(target: Target, then: Document, now: Document, after: Look) -> Finding
     if received <= 0:
         return warning(
             f"{sent:,} packets left this host for {where}, and nothing came back",
-            f"{fix}; there: does its daemon run, is UDP {port} open, do its packets leave?",
+            f"{fix}; there: does its daemon run, is UDP {port} open, does its packet filter take "
+            "ICMP echo, do its packets leave?",
         )
     return warning(
         f"{sent:,} packets left this host for {where}, {received:,} came from there",

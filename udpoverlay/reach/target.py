@@ -54,6 +54,11 @@ def find(word: str, status: Document, peers: Document) -> Target:
     leases = [peer for peer in peers["peers"] if IPNetwork(peer["subnet"]).version == 4]
     chosen = _named(word, wanted, leases)
     inner = IPNetwork(chosen["subnet"]).ip if chosen and _by_host(wanted, chosen) else wanted.ip
+    if str(inner) == node["public_ip"]:
+        raise OperatorError(
+            f"{inner} is this host: packets to it do not go through the tunnel",
+            fix="name another host's address; udpoverlay peers has them",
+        )
     if inner in IPNetwork(status["lease"]["subnet"]):
         raise OperatorError(
             f"{inner} is in this host's own subnet: packets to it do not go through the tunnel",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,34 @@ def test_router_that_reports_the_mtu_is_named(
         "reported_mtu": 1300,
     }
     assert "10.5.73.0 says fragmentation needed, at most 1,300" in document["findings"][0]["fact"]
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (
+            Event(0, Kind.UNREACHABLE, 0.0, "10.5.73.0", words="host unreachable"),
+            "10.5.73.0 says host unreachable, to 3 requests",
+        ),
+        (
+            Event(0, Kind.REFUSED_HERE, 0.0, words="a packet filter of this host forbids it"),
+            "3 requests not sent: a packet filter of this host forbids it",
+        ),
+        (
+            Event(0, Kind.TOO_BIG_HERE, 0.0, words="too big for this host"),
+            "3 requests not sent: 84 bytes are too big here",
+        ),
+    ],
+)
+def test_error_in_place_of_an_answer_is_the_finding(
+    found: Documents, command: Command, world: World, event: Event, words: str
+) -> None:
+    world.rule = lambda n, size, ttl: replace(event, sequence=n)
+    document = command.json("ping", "10.5.73.7", *QUICK)
+    [finding] = document["findings"]
+    assert finding["fact"] == words
+    assert finding["fix"]
+    assert document["answered"] == 0
 
 
 def test_json_has_the_figures_and_no_other_line(

@@ -19,6 +19,14 @@ MUTANTS = (
         tests=("tests/reach/test_echo.py",),
     ),
     Mutant(
+        name="refusal-blamed-on-the-way",
+        bug="this host's kernel refuses a packet, and ping says that all left",
+        file="udpoverlay/cli/admin/ping.py",
+        old="size_only=not found.silent)",
+        new="size_only=False)",
+        tests=("tests/cli/admin/test_ping.py",),
+    ),
+    Mutant(
         name="time-exceeded-is-the-target",
         bug="traceroute ends at the first hop and says that it is the target",
         file=_ECHO,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from udpoverlay.cli.admin import ask
@@ -21,7 +22,7 @@ from udpoverlay.cli.numbers import between
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.finding import Finding, warning
 from udpoverlay.observe.status import SCHEMA_VERSION
-from udpoverlay.reach.echo import SMALLEST
+from udpoverlay.reach.echo import SMALLEST, Event, Kind
 from udpoverlay.reach.live.exchange import Ping, Plan, pings, search
 from udpoverlay.reach.live.socket import EchoSocket
 from udpoverlay.reach.losses import losses
@@ -106,9 +107,18 @@ class _Found:
     way: Way
     source: str
     route_mtu: int
+    size: int
+    """Of the packets, in bytes."""
     summary: Summary
+    said: Counter[Event] = field(default_factory=Counter)
+    """Errors that came in place of answers, and how often; see `_said`."""
     sizes: Sizes | None = None
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def silent(self) -> int:
+        """Requests for which nothing came at all."""
+        return self.summary.sent - self.summary.answered - self.said.total()
 
     @property
     def status(self) -> int:
@@ -125,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     known = way(args)
     with EchoSocket(known.target.address, known.target.source) as sock:
         found = _measure(args, known, sock)
+    found.findings += _said_findings(found)
     found.findings += _size_findings(found)
     found.findings += _lost_findings(args, found)
     if args.json:
@@ -149,21 +160,42 @@ def _measure(args: argparse.Namespace, known: Way, sock: EchoSocket) -> _Found:
         _begin(args, known, sock)
     plan = Plan(args.count, args.interval, args.timeout, args.size)
     sent, trips = 0, []
+    said: Counter[Event] = Counter()
     interrupted = True
     with contextlib.suppress(KeyboardInterrupt):
         for ping in pings(sock, plan):
             sent += 1
             if ping.seconds is not None:
                 trips.append(ping.seconds)
+            elif ping.event is not None:
+                said[replace(ping.event, sequence=0, at=0.0)] += 1
             if not args.json:
                 _line(ping, plan)
         interrupted = False
-    found = _Found(known, sock.source, sock.mtu, summarize(sent, trips))
+    found = _Found(known, sock.source, sock.mtu, args.size, summarize(sent, trips), said)
     ceiling = known.target.mtu or found.route_mtu
     if args.size_search and trips and not interrupted and args.size < ceiling:
         with contextlib.suppress(KeyboardInterrupt):
             found.sizes = search(sock, args.count + 1, args.size, ceiling, max(trips))
     return found
+
+
+def _said_findings(found: _Found) -> list[Finding]:
+    """What came in place of answers."""
+    explain = f"udpoverlay explain {found.way.target.address}"
+    findings = []
+    for event, count in found.said.most_common():
+        times = ask.count(count, "request")
+        if event.kind is Kind.TOO_BIG_HERE:
+            fact = f"{times} not sent: {found.size:,} bytes are too big here"
+            fix = f"-s {found.route_mtu} is the most that the device takes"
+        elif event.kind is Kind.REFUSED_HERE:
+            fact, fix = f"{times} not sent: {event.words}", explain
+        else:
+            most = f", at most {event.mtu:,} bytes" if event.mtu else ""
+            fact, fix = f"{event.sender} says {event.words}{most}, to {times}", explain
+        findings.append(warning(fact, fix))
+    return findings
 
 
 def _size_findings(found: _Found) -> list[Finding]:
@@ -217,7 +249,7 @@ def _lost_findings(args: argparse.Namespace, found: _Found) -> list[Finding]:
     if not lost and not narrow:
         return []
     if before is None:
-        if not lost:
+        if not found.silent:
             return []
         return [
             warning(
@@ -229,7 +261,7 @@ def _lost_findings(args: argparse.Namespace, found: _Found) -> list[Finding]:
         after = look(ask.client(args))
     except OperatorError as error:
         return [warning(f"the daemon cannot be asked any more: {error.what}", error.fix)]
-    return losses(target, before, after, DROPS, size_only=not lost)
+    return losses(target, before, after, DROPS, size_only=not found.silent)
 
 
 # --- what people see ---------------------------------------------------------------------------
