@@ -51,6 +51,7 @@ cdef tuple _facts(const verdict_facts_t *facts):
 
 VERDICTS = tuple([_facts(&verdict_facts[i]) for i in range(VERDICT_COUNT)])
 COUNTERS = tuple([_facts(&counter_facts[i]) for i in range(COUNTER_COUNT)])
+HISTOGRAMS = tuple([_facts(&histogram_facts[i]) for i in range(HISTOGRAM_COUNT)])
 
 
 # ---- fallback.h

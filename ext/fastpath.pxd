@@ -29,6 +29,8 @@ cdef extern from "verdict.h" nogil:
 
     const verdict_facts_t verdict_facts[]
     const verdict_facts_t counter_facts[]
+    const verdict_facts_t histogram_facts[]
+    int HISTOGRAM_COUNT
 
 
 cdef extern from "packet/checksum.h" nogil:
@@ -500,6 +502,10 @@ cdef extern from "worker/delivery.h" nogil:
     int DELIVERY_UDP
 
 
+cdef extern from "worker/histogram.h" nogil:
+    int HISTOGRAM_BUCKETS
+
+
 cdef extern from "worker/worker.h" nogil:
     unsigned c_WORKER_OUTBOUND "WORKER_OUTBOUND"
     unsigned c_WORKER_INBOUND "WORKER_INBOUND"
@@ -530,3 +536,11 @@ cdef extern from "worker/worker.h" nogil:
     impair *worker_impair(const worker_t *worker)
     int worker_impair_offer(worker_t *worker, unsigned place)
     const refused_table *worker_refused(const worker_t *worker)
+
+    struct worker_times_t "worker_times":
+        uint64_t total
+        uint64_t asleep
+        uint64_t spinning
+
+    worker_times_t worker_times(const worker_t *worker)
+    uint64_t worker_histogram(const worker_t *worker, int which, uint64_t *buckets)

@@ -12,3 +12,9 @@ const struct verdict_facts counter_facts[COUNTER_COUNT] = {
     COUNTER_LIST(X)
 #undef X
 };
+
+const struct verdict_facts histogram_facts[HISTOGRAM_COUNT] = {
+#define X(name, direction, help) {#name, DIRECTION_##direction, VERDICT_KIND_OK, help},
+    HISTOGRAM_LIST(X)
+#undef X
+};

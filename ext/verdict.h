@@ -61,6 +61,16 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(INBOUND_DEVICE_DOWN, INBOUND, DROP, "the TUN device is down")                                \
     X(INBOUND_WRITE_FAILED, INBOUND, DROP, "the kernel refused the packet on the TUN device")
 
+/* X(name, direction, help): how often a value was up to a bound, by powers of two; a name that ends in
+ * NS has nanoseconds. */
+#define HISTOGRAM_LIST(X)                                                                      \
+    X(OUTBOUND_BATCH_PACKETS, OUTBOUND, "packets and super-packets read from the TUN at once") \
+    X(INBOUND_BATCH_PACKETS, INBOUND, "messages received from the UDP socket at once")         \
+    X(OUTBOUND_SUPER_PACKETS, OUTBOUND, "segments of a super-packet read from the TUN")        \
+    X(INBOUND_SUPER_PACKETS, INBOUND, "packets of a super-packet written to the TUN")          \
+    X(OUTBOUND_BATCH_NS, OUTBOUND, "from the first packet of a batch read until all are sent") \
+    X(INBOUND_BATCH_NS, INBOUND, "from the first message of a batch received until all are written")
+
 /* X(name, direction, help); NONE: belongs to no direction. */
 #define COUNTER_LIST(X)                                                                            \
     X(TUN_READ_CALLS, OUTBOUND, "read system calls on the TUN device")                             \
@@ -80,6 +90,9 @@ enum verdict_kind { VERDICT_KIND_OK, VERDICT_KIND_DROP };
     X(SLEEPS, NONE, "times a worker slept until there was something to do")                        \
     X(SPINS, NONE, "times a worker looked on for a while instead of sleeping")                     \
     X(SPIN_HITS, NONE, "of these, those in which something came")                                  \
+    X(OUTBOUND_TAKEN, OUTBOUND,                                                                    \
+      "packets read from the TUN device, those of super-packets counted")                          \
+    X(INBOUND_TAKEN, INBOUND, "datagrams received from the UDP socket, merged ones counted")       \
     X(OUTBOUND_BATCHES, OUTBOUND, "batches of packets read from the TUN device")                   \
     X(INBOUND_BATCHES, INBOUND, "batches of datagrams received")                                   \
     X(OUTBOUND_BYTES, OUTBOUND, "inner bytes sent")                                                \
@@ -116,14 +129,22 @@ enum counter {
         COUNTER_COUNT
 };
 
+enum histogram_kind {
+#define X(name, direction, help) HISTOGRAM_##name,
+    HISTOGRAM_LIST(X)
+#undef X
+        HISTOGRAM_COUNT
+};
+
 struct verdict_facts {
     const char *name; /* the enumerator without VERDICT_ or COUNTER_ */
     enum direction direction;
-    enum verdict_kind kind; /* OK for a counter */
+    enum verdict_kind kind; /* OK for a counter and a histogram */
     const char *help;
 };
 
 extern const struct verdict_facts verdict_facts[VERDICT_COUNT];
 extern const struct verdict_facts counter_facts[COUNTER_COUNT];
+extern const struct verdict_facts histogram_facts[HISTOGRAM_COUNT];
 
 #endif

@@ -185,7 +185,7 @@ cdef class Worker:
     cdef Pump pump
     cdef Recorder recorder
     cdef bint busy
-    cdef object last
+    cdef object last, last_histograms, last_times
 
     def __cinit__(
         self,
@@ -248,6 +248,8 @@ cdef class Worker:
             with nogil:
                 worker_finish(self.worker)
             self.last = self.counts()
+            self.last_histograms = self.histograms()
+            self.last_times = self.times()
             worker_destroy(self.worker)
             self.worker = NULL
             self.busy = False
@@ -302,6 +304,24 @@ cdef class Worker:
             [verdicts[i] for i in range(VERDICT_COUNT)],
             [counters[i] for i in range(COUNTER_COUNT)],
         )
+
+    def histograms(self):
+        cdef uint64_t buckets[16]
+        cdef uint64_t total
+        if self.worker == NULL:
+            return self.last_histograms
+        found = []
+        for which in range(HISTOGRAM_COUNT):
+            total = worker_histogram(self.worker, which, buckets)
+            found.append(([buckets[i] for i in range(HISTOGRAM_BUCKETS)], total))
+        return found
+
+    def times(self):
+        cdef worker_times_t times
+        if self.worker == NULL:
+            return self.last_times
+        times = worker_times(self.worker)
+        return times.total, times.asleep, times.spinning
 
     def refused(self):
         cdef refused one

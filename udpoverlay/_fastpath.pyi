@@ -27,6 +27,8 @@ is the number that the C code uses (ext/verdict.h).
 
 COUNTERS: tuple[_Facts, ...]
 """Everything else that is counted, laid out as VERDICTS; `direction` is "" where neither fits."""
+HISTOGRAMS: tuple[_Facts, ...]
+"""Of which values it is counted how large they are, laid out as VERDICTS."""
 
 @final
 class RouteTable:
@@ -343,6 +345,16 @@ class Worker:
 
     def counts(self) -> tuple[list[int], list[int]]:
         """(one number for each of VERDICTS, one for each of COUNTERS); also after close()."""
+
+    def histograms(self) -> list[tuple[list[int], int]]:
+        """(counts, sum of the values) for each of HISTOGRAMS; also after close().
+
+        counts[i] has the values up to 2**i and above 2**(i-1), the last one all that are larger.
+        Their unit is a microsecond where the name ends in _ns, and that of the sum a nanosecond.
+        """
+
+    def times(self) -> tuple[int, int, int]:
+        """Nanoseconds since run() began, of these asleep, and spinning; also after close()."""
 
     def refused(self) -> list[tuple[bytes, int, int, bytes, bytes, int]]:
         """Who sent what the source check refused; empty after close().

@@ -121,6 +121,8 @@ static void write_coalesced(void *context, const struct coalesce_write *write)
     }
     if (super && !error) {
         stats_count(delivery->device->stats, COUNTER_COALESCED_SUPER_PACKETS, 1);
+        histogram_count(&delivery->device->stats->histograms[HISTOGRAM_INBOUND_SUPER_PACKETS],
+                        write->packets);
         if (delivery->refusals_change)
             fallback_worked(fallback_of(delivery, write), 0, clock_ns());
     }

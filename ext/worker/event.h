@@ -54,11 +54,23 @@ static inline void packet_event(struct stats *stats, struct packet_event event)
         packet_probe(stats, &event);
 }
 
-/* A batch has packets: the time that they are recorded with. */
-static inline void packet_batch(struct stats *stats)
+/* A batch has packets: the time, also what they are recorded with. */
+static inline uint64_t packet_batch(struct stats *stats)
 {
+    const uint64_t now = clock_ns();
+
     if (recorder_is_on(stats->recorder))
-        stats->recorder->now_ns = clock_ns();
+        stats->recorder->now_ns = now;
+    return now;
+}
+
+/* So many packets of a direction were taken, and each that does not wait has its verdict. */
+static inline void packets_taken(struct stats *stats, enum counter taken, uint64_t packets)
+{
+    _Atomic uint64_t *count = &stats->counters[taken];
+
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + packets,
+                          memory_order_release);
 }
 
 /* Bytes of inner packets that a peer was sent, or that were delivered from it. */

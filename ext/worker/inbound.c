@@ -184,6 +184,7 @@ static void refuse_message(struct inbound *inbound, uint8_t *bytes, size_t lengt
 
     do {
         const size_t one = size < length ? size : length;
+        inbound->taken++;
         const struct iovec all = encap_inner(encap, bytes, one);
         const bool ours =
             encap_open(encap, &inbound->pump->encap_own, bytes, one) == VERDICT_INBOUND_DELIVERED;
@@ -219,11 +220,13 @@ static void take_apart(struct inbound *inbound, const struct mmsghdr *message)
         return;
     }
     if (header.msg_flags & MSG_TRUNC) {
+        inbound->taken++;
         end(inbound, VERDICT_INBOUND_OVERSIZE, bytes, length);
         return;
     }
     do { /* an empty datagram is one, too */
         size_t one = size < length ? size : length;
+        inbound->taken++;
         forward(inbound, bytes, one);
         bytes += one;
         length -= one;
@@ -234,6 +237,7 @@ int inbound_batch(struct inbound *inbound, const struct route_table *table)
 {
     size_t bytes = 0;
     uint32_t count = 0;
+    uint64_t began = 0;
 
     source_begin(&inbound->source, table);
     /* While these are looked at the rest of a burst arrives: it joins the batch, so that what was
@@ -245,7 +249,9 @@ int inbound_batch(struct inbound *inbound, const struct route_table *table)
         if (received <= 0) /* an error comes again, when these are delivered */
             break;
         inbound->stats->now_ns = clock_tick_ns();
-        packet_batch(inbound->stats);
+        const uint64_t now = packet_batch(inbound->stats);
+        if (count == 0)
+            began = now;
         for (uint32_t i = count; i < count + (uint32_t)received; i++) {
             bytes += inbound->headers[i].msg_len;
             take_apart(inbound, &inbound->headers[i]);
@@ -256,7 +262,11 @@ int inbound_batch(struct inbound *inbound, const struct route_table *table)
         return BATCH_IDLE;
     inbound->moved = true;
     stats_count(inbound->stats, COUNTER_INBOUND_BATCHES, 1);
+    histogram_count(&inbound->stats->histograms[HISTOGRAM_INBOUND_BATCH_PACKETS], count);
     delivery_flush(&inbound->delivery);
+    packets_taken(inbound->stats, COUNTER_INBOUND_TAKEN, inbound->taken);
+    inbound->taken = 0;
+    histogram_time(&inbound->stats->histograms[HISTOGRAM_INBOUND_BATCH_NS], clock_ns() - began);
     if (inbound->delivery.fatal)
         return inbound->delivery.fatal;
     bool full = count == inbound->wanted;

@@ -33,6 +33,7 @@ struct inbound {
     const struct device *device;
     int udp_fd;
     bool moved;        /* a batch had something; cleared by the caller */
+    uint64_t taken;    /* datagrams of the batch at hand, merged ones counted */
     uint8_t *slots;    /* PUMP_BATCH_MAX of INBOUND_SLOT bytes, touched when used */
     size_t slot_bytes; /* how many of them one receive may fill */
     uint32_t wanted;   /* messages of the next receive */

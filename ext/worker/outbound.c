@@ -107,6 +107,15 @@ static void continue_segmenting(struct outbound *outbound)
     }
 }
 
+/* It was taken as one packet, and is several. */
+static void count_super_packet(struct outbound *outbound, const struct segmenter *segmenter)
+{
+    outbound->taken += segmenter->segments - 1;
+    stats_count(outbound->stats, COUNTER_TUN_SUPER_PACKETS, 1);
+    histogram_count(&outbound->stats->histograms[HISTOGRAM_OUTBOUND_SUPER_PACKETS],
+                    segmenter->segments);
+}
+
 static enum verdict segment(struct outbound *outbound, const struct nexthop *hop,
                             const struct vnet *vnet, uint8_t *bytes, uint32_t length)
 {
@@ -116,7 +125,7 @@ static enum verdict segment(struct outbound *outbound, const struct nexthop *hop
         return VERDICT_OUTBOUND_TOO_BIG;
     outbound->hop = *hop;
     outbound->segmenting = true;
-    stats_count(outbound->stats, COUNTER_TUN_SUPER_PACKETS, 1);
+    count_super_packet(outbound, &outbound->segmenter);
     continue_segmenting(outbound);
     return VERDICT_OUTBOUND_SENT;
 }
@@ -145,7 +154,7 @@ static enum verdict impair(struct outbound *outbound, struct impair_lane *lane,
         impair_add(outbound->impair, lane, hop, length + hop->header.length, packet->header_length);
         return VERDICT_OUTBOUND_SENT;
     }
-    stats_count(outbound->stats, COUNTER_TUN_SUPER_PACKETS, 1);
+    count_super_packet(outbound, &segmenter);
     for (;;) {
         const struct segment_limits limits = {
             .segments = 1,
@@ -265,6 +274,21 @@ static int flush(struct outbound *outbound)
     }
 }
 
+/* The batch is over when nothing of it waits to be sent. */
+static void conclude(struct outbound *outbound)
+{
+    struct stats *stats = outbound->stats;
+
+    if (!tx_batch_empty(&outbound->batch) || outbound->segmenting)
+        return;
+    packets_taken(stats, COUNTER_OUTBOUND_TAKEN, outbound->taken);
+    outbound->taken = 0;
+    if (outbound->began_ns)
+        histogram_time(&stats->histograms[HISTOGRAM_OUTBOUND_BATCH_NS],
+                       clock_ns() - outbound->began_ns);
+    outbound->began_ns = 0;
+}
+
 /* Sends what an earlier batch left, and the next segments of its last packet: BATCH_MORE when all
  * that memory is free again, or is still needed for the segments after these. */
 static int go_on(struct outbound *outbound)
@@ -278,6 +302,7 @@ static int go_on(struct outbound *outbound)
         continue_segmenting(outbound);
         end = flush(outbound);
     }
+    conclude(outbound);
     return end == BATCH_IDLE ? BATCH_MORE : end;
 }
 
@@ -313,7 +338,8 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
             break;
         }
         if (packets == 0)
-            packet_batch(outbound->stats);
+            outbound->began_ns = packet_batch(outbound->stats);
+        outbound->taken++;
         if (forward(outbound, packet, (size_t)received))
             outbound->packets_used += (HEADROOM + (size_t)received + 7) & ~(size_t)7;
     }
@@ -327,10 +353,12 @@ int outbound_batch(struct outbound *outbound, const struct route_table *table)
     if (packets > 0) {
         outbound->moved = true;
         stats_count(outbound->stats, COUNTER_OUTBOUND_BATCHES, 1);
+        histogram_count(&outbound->stats->histograms[HISTOGRAM_OUTBOUND_BATCH_PACKETS], packets);
     }
     /* Also when the device is gone: what was read is sent, and what cannot be sent now forgets the
      * table that this batch ends with. */
     int sent = flush(outbound);
+    conclude(outbound);
     if (gone)
         return gone;
     if (sent != BATCH_IDLE)
@@ -346,9 +374,9 @@ void outbound_finish(struct outbound *outbound)
         if (outbound->impair && impair_begin(outbound->impair))
             add_due(outbound, true);
     } while (!tx_batch_empty(&outbound->batch));
-    if (!outbound->segmenting)
-        return;
+    if (outbound->segmenting)
+        for (unsigned i = outbound->segmenter.next; i < outbound->segmenter.segments; i++)
+            refuse(outbound, VERDICT_OUTBOUND_QUEUE_FULL, outbound->hop.slot, NULL);
     outbound->segmenting = false;
-    for (unsigned i = outbound->segmenter.next; i < outbound->segmenter.segments; i++)
-        refuse(outbound, VERDICT_OUTBOUND_QUEUE_FULL, outbound->hop.slot, NULL);
+    conclude(outbound);
 }

@@ -39,6 +39,8 @@ struct outbound {
         uint8_t address[4], port[2];
     } own; /* what the UDP socket sends from, in network order; zeros when it is no IPv4 socket */
     bool moved;            /* a batch had something; cleared by the caller */
+    uint64_t began_ns;     /* the batch at hand, or that waits; 0: none */
+    uint64_t taken;        /* packets in it, those of super-packets counted */
     struct impair *impair; /* NULL: not allowed */
     bool impaired;         /* within a batch: some peer is */
     uint8_t *packets;

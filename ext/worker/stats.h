@@ -16,6 +16,7 @@
 
 #include "routes/peer_counts.h"
 #include "verdict.h"
+#include "worker/histogram.h"
 
 enum { CACHE_LINE = 64 };
 
@@ -24,6 +25,7 @@ struct recorder;
 struct stats {
     _Alignas(CACHE_LINE) _Atomic uint64_t verdicts[VERDICT_COUNT];
     _Atomic uint64_t counters[COUNTER_COUNT];
+    struct histogram histograms[HISTOGRAM_COUNT];
     struct peer_counts *peers;       /* PEER_SLOTS rows */
     uint64_t now_ns;                 /* of this inbound batch, to the tick; the worker's own */
     struct recorder *recorder;       /* NULL: none */
@@ -42,7 +44,8 @@ static inline void stats_count(struct stats *stats, enum counter counter, uint64
     counter_add(&stats->counters[counter], amount);
 }
 
-/* Copies all of them: each is a true value of some recent moment. */
+/* Copies all of them: each is a true value of some recent moment, and no verdict is older than the
+ * counts of packets taken, so that these are never ahead. */
 void stats_read(const struct stats *stats, uint64_t verdicts[static VERDICT_COUNT],
                 uint64_t counters[static COUNTER_COUNT]);
 

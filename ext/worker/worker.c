@@ -47,6 +47,9 @@ struct worker {
     struct device device;
     struct outbound outbound;
     struct inbound inbound;
+    /* Of worker_run, on the monotonic clock; 0: not begun, awake. */
+    _Atomic uint64_t began_ns, asleep_since_ns;
+    _Atomic uint64_t asleep_ns, spinning_ns;
     size_t mapped; /* bytes of the mapping */
 };
 
@@ -223,8 +226,12 @@ static int sleep_until_ready(struct worker *worker, int state)
     if (held >= 0 && (timeout < 0 || held < timeout))
         timeout = held;
     route_reader_offline(&worker->reader);
+    const uint64_t since = clock_ns();
+    atomic_store_explicit(&worker->asleep_since_ns, since, memory_order_relaxed);
     int ready = poll(watched, DESCRIPTORS, timeout);
     int error = errno;
+    atomic_store_explicit(&worker->asleep_since_ns, 0, memory_order_relaxed);
+    counter_add(&worker->asleep_ns, clock_ns() - since);
     route_reader_online(&worker->reader);
     stats_count(&worker->stats, COUNTER_SLEEPS, 1);
     if (ready < 0)
@@ -292,6 +299,7 @@ static int spin(struct worker *worker)
         }
         left = clock_ns();
         spent += left - looked;
+        counter_add(&worker->spinning_ns, left - looked);
         if (spent >= worker->spin.window)
             break;
     }
@@ -340,6 +348,7 @@ static int loop(struct worker *worker)
 
 int worker_run(struct worker *worker)
 {
+    atomic_store_explicit(&worker->began_ns, clock_ns(), memory_order_relaxed);
     route_reader_online(&worker->reader);
     int result = loop(worker);
     route_reader_offline(&worker->reader);
@@ -384,4 +393,30 @@ int worker_impair_offer(struct worker *worker, unsigned place)
     const struct pump *pump = worker->pump;
 
     return impair_offer(worker->outbound.impair, place, pump->encap->header_length + pump->mtu);
+}
+
+struct worker_times worker_times(const struct worker *worker)
+{
+    const uint64_t began = atomic_load_explicit(&worker->began_ns, memory_order_relaxed);
+    const uint64_t since = atomic_load_explicit(&worker->asleep_since_ns, memory_order_relaxed);
+    const uint64_t now = clock_ns();
+    struct worker_times times = {
+        .total = began ? now - began : 0,
+        .asleep = atomic_load_explicit(&worker->asleep_ns, memory_order_relaxed),
+        .spinning = atomic_load_explicit(&worker->spinning_ns, memory_order_relaxed),
+    };
+
+    if (since && since < now)
+        times.asleep += now - since;
+    return times;
+}
+
+uint64_t worker_histogram(const struct worker *worker, enum histogram_kind which,
+                          uint64_t buckets[static HISTOGRAM_BUCKETS])
+{
+    const struct histogram *histogram = &worker->stats.histograms[which];
+
+    for (int i = 0; i < HISTOGRAM_BUCKETS; i++)
+        buckets[i] = atomic_load_explicit(&histogram->buckets[i], memory_order_relaxed);
+    return atomic_load_explicit(&histogram->sum, memory_order_relaxed);
 }

@@ -70,6 +70,19 @@ void worker_stop(struct worker *worker);
 void worker_counts(const struct worker *worker, uint64_t verdicts[static VERDICT_COUNT],
                    uint64_t counters[static COUNTER_COUNT]);
 
+/* What it spent its time on since worker_run began, in nanoseconds; zeros before. From any thread. */
+struct worker_times {
+    uint64_t total;
+    uint64_t asleep;   /* in poll */
+    uint64_t spinning; /* looking on without finding anything */
+};
+
+struct worker_times worker_times(const struct worker *worker);
+
+/* The counts of one histogram (histogram.h), and the sum of its values. From any thread. */
+uint64_t worker_histogram(const struct worker *worker, enum histogram_kind which,
+                          uint64_t buckets[static HISTOGRAM_BUCKETS]);
+
 /* What the TUN refused to take from this worker, by enum delivery_kind. From any thread. */
 void worker_coalesces(const struct worker *worker,
                       struct fallback_state coalesces[static DELIVERY_KINDS]);

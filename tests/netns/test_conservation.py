@@ -79,6 +79,9 @@ def test_flood_leaves_no_packet_unaccounted(cluster: Cluster) -> None:
         )
 
     wait_until(lambda: unaccounted() == (0, 0), f"each packet has its reason: {unaccounted()}")
+    for node in (n1, n2):
+        said = node.status()["dataplane"]["unaccounted"]
+        assert said == {"outbound": 0, "inbound": 0}, node.name
     full.close()
     one, two = n1.counters(), n2.counters()
     assert one["outbound_kernel_dropped"] + two["inbound_kernel_dropped"] > 0, "it was a flood"

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from udpoverlay import _fastpath as fp
 from udpoverlay._version import VERSION
 from udpoverlay.model.fallback import Fallback
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.histogram import Histogram
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 from udpoverlay.observe.metrics import MOST_PEERS, Metrics
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -31,7 +32,13 @@ TRAFFIC = {
 
 def engine(**changes: Any) -> SimpleNamespace:
     facts: dict[str, Any] = {
-        "counters": {"outbound_sent": 3, "inbound_too_short": 9, "inbound_bytes": 200, "sleeps": 4},
+        "counters": {
+            "outbound_sent": 3,
+            "outbound_taken": 9,
+            "inbound_too_short": 9,
+            "inbound_bytes": 200,
+            "sleeps": 4,
+        },
         "kernel_drops": {"outbound_kernel_dropped": 6, "inbound_kernel_dropped": 0},
         "sender_counters": {"probes_sent": 2},
         "report_counters": {"port_unreachable": 1},
@@ -45,7 +52,13 @@ def engine(**changes: Any) -> SimpleNamespace:
         "repairs": {"repairs": 1, "rebuilds": 2},
         "route_count": 2,
         "alive": True,
-        "impairments": [object()],
+        "impairments": [SimpleNamespace(waiting=4)],
+        "histograms": {
+            "outbound_batch_packets": Histogram((3, 1, 0, 2), 17.0),
+            "inbound_super_packets": Histogram((0, 0, 1), 4.0),
+            "inbound_batch_ns": Histogram((0, 5, 1), 0.000021, 1e-6),
+        },
+        "worker_times": [WorkerTimes(10.0, 6.0, 1.5), WorkerTimes(0.0, 0.0, 0.0)],
         **changes,
     }
     return SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()})
@@ -71,7 +84,7 @@ def samples(made: Metrics) -> dict[tuple[str, ...], float]:
     found: dict[tuple[str, ...], float] = {}
     for family in text_string_to_metric_families(made.text().decode()):
         assert family.documentation
-        assert family.type in {"counter", "gauge"}
+        assert family.type in {"counter", "gauge", "histogram"}
         for sample in family.samples:
             key = (sample.name, *(value for _, value in sorted(sample.labels.items())))
             assert key not in found
@@ -91,6 +104,20 @@ def test_each_fact_has_its_sample() -> None:
         ("udpoverlay_bytes_total", "inbound"): 200,
         ("udpoverlay_kernel_dropped_packets_total", "outbound"): 6,
         ("udpoverlay_sleeps_total",): 4,
+        ("udpoverlay_unaccounted_packets", "outbound"): 9 - 3 - 4,
+        ("udpoverlay_unaccounted_packets", "inbound"): 0,
+        ("udpoverlay_worker_seconds_total", "working", "0"): 2.5,
+        ("udpoverlay_worker_seconds_total", "spinning", "0"): 1.5,
+        ("udpoverlay_worker_seconds_total", "asleep", "0"): 6.0,
+        ("udpoverlay_worker_seconds_total", "working", "1"): 0.0,
+        ("udpoverlay_batch_packets_bucket", "outbound", "1"): 3,
+        ("udpoverlay_batch_packets_bucket", "outbound", "2"): 4,
+        ("udpoverlay_batch_packets_bucket", "outbound", "+Inf"): 6,
+        ("udpoverlay_batch_packets_sum", "outbound"): 17,
+        ("udpoverlay_batch_packets_count", "outbound"): 6,
+        ("udpoverlay_batch_duration_seconds_bucket", "inbound", "1e-06"): 0,
+        ("udpoverlay_batch_duration_seconds_bucket", "inbound", "2e-06"): 5,
+        ("udpoverlay_batch_duration_seconds_sum", "inbound"): 0.000021,
         ("udpoverlay_icmp_reports_total", "port_unreachable"): 1,
         ("udpoverlay_sender_verification_total", "probes_sent"): 2,
         ("udpoverlay_peer_packets_total", "outbound", "192.0.2.1"): 3,

@@ -20,13 +20,14 @@ from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.netconf import NetConf
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 
 __all__ = ["AllocBackend", "AllocNetwork"]
 
@@ -128,6 +129,14 @@ class AllocNetwork:
         return {}
 
     kernel_drops = sender_counters = report_counters = counters
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Nothing is measured."""
+        return {}
+
+    def worker_times(self) -> Sequence[WorkerTimes]:
+        """There is no worker."""
+        return ()
 
     def traffic(self) -> Mapping[str, PeerTraffic]:
         """None passes through us."""

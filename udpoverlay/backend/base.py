@@ -19,12 +19,13 @@ from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 
 __all__ = ["Backend", "Choose", "Network", "OnChange"]
 
@@ -120,6 +121,12 @@ class Network(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Verdicts and counters by name since start."""
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Sizes of batches and super-packets, and how long batches take, by name."""
+
+    def worker_times(self) -> Sequence[WorkerTimes]:
+        """What each worker spent its time on since it began."""
 
     def kernel_drops(self) -> dict[str, int]:
         """Packets that the kernel dropped in front of a worker, by direction."""

@@ -38,10 +38,11 @@ from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 
 __all__ = ["TunnelNetwork"]
 
@@ -176,6 +177,14 @@ class TunnelNetwork:
     def counters(self) -> dict[str, int]:
         """Verdicts and counters by name since start, whatever was rebuilt."""
         return self._totals.counters(self._engine)
+
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Sizes of batches and super-packets, and how long batches take."""
+        return self._totals.histograms(self._engine)
+
+    def worker_times(self) -> Sequence[WorkerTimes]:
+        """What each worker spent its time on since it began."""
+        return self._engine.worker_times()
 
     def kernel_drops(self) -> dict[str, int]:
         """Packets that the kernel dropped in front of a worker, by direction."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Container, Mapping
 
 from udpoverlay.dataplane.engine import Engine
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.traffic import PeerTraffic
 
 __all__ = ["Totals"]
@@ -28,6 +29,7 @@ class Totals:
         self._dropped: Counter[str] = Counter()
         """By queues of the kernel that are closed."""
         self._traffic: dict[str, PeerTraffic] = {}
+        self._histograms: dict[str, Histogram] = {}
 
     def end(self, engine: Engine, routed: Container[str]) -> None:
         """Keep what `engine` counted; it counts no more. Peers not `routed` are forgotten."""
@@ -37,6 +39,7 @@ class Totals:
         self._counters.update(engine.counters())
         self._senders.update(engine.sender_counters())
         self._reports.update(engine.report_counters())
+        self._histograms = _with(self._histograms, engine.histograms())
         traffic = _added(self._traffic, engine.traffic())
         self._traffic = {peer: each for peer, each in traffic.items() if peer in routed}
 
@@ -67,6 +70,12 @@ class Totals:
             return self._traffic
         return _added(self._traffic, engine.traffic())
 
+    def histograms(self, engine: Engine) -> Mapping[str, Histogram]:
+        """By name."""
+        if engine is self._ended:
+            return self._histograms
+        return _with(self._histograms, engine.histograms())
+
     def heard(self, engine: Engine, seconds: float | None) -> int:
         """How many peers sent a datagram in the last `seconds`; None: since start."""
         since = 1 if seconds is None else max(1, time.monotonic_ns() - int(seconds * 1e9))
@@ -86,3 +95,7 @@ def _added(
     before: Mapping[str, PeerTraffic], now: Mapping[str, PeerTraffic]
 ) -> dict[str, PeerTraffic]:
     return {peer: before.get(peer, _NONE) + now.get(peer, _NONE) for peer in {**before, **now}}
+
+
+def _with(before: Mapping[str, Histogram], now: Mapping[str, Histogram]) -> dict[str, Histogram]:
+    return {name: each + before[name] if name in before else each for name, each in now.items()}

@@ -34,9 +34,10 @@ from udpoverlay.errors import KernelError
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 from udpoverlay.supervisor import Supervisor
 
 __all__ = ["Engine", "make_recorder", "open_sockets"]
@@ -249,6 +250,22 @@ class Engine:
             for position, count in enumerate((*verdicts, *counters)):
                 sums[position] += count
         return dict(zip(names, sums, strict=True))
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Sizes of batches and super-packets, and how long batches take; also after stop()."""
+        found: dict[str, Histogram] = {}
+        for worker in self._workers:
+            for (name, *_), (counts, total) in zip(fp.HISTOGRAMS, worker.histograms(), strict=True):
+                timed = name.endswith("_ns")
+                made = Histogram(
+                    tuple(counts), total * 1e-9 if timed else total, 1e-6 if timed else 1
+                )
+                found[name] = found[name] + made if name in found else made
+        return found
+
+    def worker_times(self) -> list[WorkerTimes]:
+        """What each worker spent its time on since it began; also after stop()."""
+        return [WorkerTimes(*(part * 1e-9 for part in worker.times())) for worker in self._workers]
 
     def kernel_drops(self) -> dict[str, int]:
         """Packets that the kernel dropped in front of a worker, by direction; 0 after stop()."""

@@ -1,6 +1,6 @@
-"""What went to a peer and came from it: the value between engine and admin.
+"""What went to a peer and came from it, and what workers did: values between engine and admin.
 
-Owns: the value type and its sum. Must not know: who counts.
+Owns: the value types and their sums. Must not know: who counts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["PeerTraffic"]
+__all__ = ["PeerTraffic", "WorkerTimes"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerTimes:
+    """What one worker spent its time on since it began, in seconds."""
+
+    total: float
+    asleep: float
+    """Waiting for a packet."""
+    spinning: float
+    """Looking on without finding one."""
+
+    @property
+    def working(self) -> float:
+        """The rest: with packets."""
+        return max(0.0, self.total - self.asleep - self.spinning)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from udpoverlay.model.lease import Lease
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
+from udpoverlay.observe.accounts import unaccounted
 from udpoverlay.observe.status import (
     DataplaneFacts,
     FallbackFacts,
@@ -33,6 +34,7 @@ from udpoverlay.observe.status import (
     RouteFacts,
     Status,
     TrafficFacts,
+    WorkerFacts,
     counters_document,
     impairments_document,
     peers_document,
@@ -81,6 +83,8 @@ class _Engine(_Counts, Protocol):
     def troubles(self) -> dict[str, str]: ...
 
     def repairs(self) -> dict[str, int]: ...
+
+    def worker_times(self) -> Sequence[WorkerTimes]: ...
 
     def impairments(self) -> Sequence[ImpairmentState]: ...
 
@@ -142,6 +146,7 @@ class Documents:
     def status(self) -> dict[str, object]:
         """`GET /v1/status`."""
         control, engine = self._control, self._engine
+        impairments, packets = engine.impairments(), self._packets()
         return status_document(
             Status(
                 version=VERSION,
@@ -160,11 +165,13 @@ class Documents:
                 dataplane=DataplaneFacts(
                     engine.features(),
                     engine.route_count(),
-                    self._packets(),
+                    packets,
                     engine.sender_counters(),
                     self._fallbacks().get("", ()),
                     engine.report_counters(),
-                    tuple(each.as_json() for each in engine.impairments()),
+                    tuple(each.as_json() for each in impairments),
+                    unaccounted(packets, sum(each.waiting for each in impairments)),
+                    tuple(WorkerFacts.of(times) for times in engine.worker_times()),
                 ),
                 peers=control.peer_count(),
                 firewall=self._firewall.facts(),

@@ -15,11 +15,17 @@ from udpoverlay import _fastpath as fp
 from udpoverlay._version import VERSION
 from udpoverlay.log import lines_lost
 from udpoverlay.model.fallback import Fallback
+from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.impairment import ImpairmentState
-from udpoverlay.model.traffic import PeerTraffic
+from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
+from udpoverlay.observe.accounts import unaccounted
 
 if TYPE_CHECKING:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
 
     Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -31,6 +37,19 @@ MOST_PEERS = 256
 """Peers with series of their own: those with the most bytes. The others are added up as OTHERS."""
 OTHERS = "other"
 _BYTES = {"outbound_bytes", "inbound_bytes"}
+_HISTOGRAMS = {
+    "batch_packets": ("batch_packets", "Packets taken at once from the TUN, from the socket"),
+    "super_packets": (
+        "super_packet_packets",
+        "Packets in a super-packet read from the TUN, written to it",
+    ),
+    "batch_ns": (
+        "batch_duration_seconds",
+        "From the first packet of a batch taken until all are sent, written: no packet of it "
+        "takes longer",
+    ),
+}
+"""Name in C without its direction → name and help."""
 _CONTROL_GAUGES = {
     "peers_held": "Peers that a registry without its history forgot and that keep their routes",
     "leases_waiting": "Leases without a route because another lease has their subnet",
@@ -42,6 +61,10 @@ class _Engine(Protocol):
     def counters(self) -> dict[str, int]: ...
 
     def kernel_drops(self) -> dict[str, int]: ...
+
+    def histograms(self) -> Mapping[str, Histogram]: ...
+
+    def worker_times(self) -> Sequence[WorkerTimes]: ...
 
     def sender_counters(self) -> dict[str, int]: ...
 
@@ -100,10 +123,11 @@ class Metrics:
         registry.register(self)
         return generate_latest(registry)
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[Family | HistogramMetricFamily]:
         """What prometheus_client asks a collector for."""
         yield from self._program()
         yield from self._packets()
+        yield from self._work()
         yield from self._peers()
         yield from self._offloads()
         yield from self._registry_and_leases()
@@ -149,6 +173,15 @@ class Metrics:
             size.add_metric([direction], counters.get(f"{direction}_bytes", 0))
             dropped.add_metric([direction], drops.get(f"{direction}_kernel_dropped", 0))
         yield from (size, dropped)
+        held_back = sum(each.waiting for each in self._engine.impairments())
+        yield _gauge(
+            "unaccounted_packets",
+            "Packets taken that have no verdict: a defect of the daemon unless it is 0",
+            {
+                ("direction", direction): count
+                for direction, count in unaccounted(counters, held_back).items()
+            },
+        )
         for name, _, _, text in fp.COUNTERS:
             if name not in _BYTES:
                 yield _counter(name, text[0].upper() + text[1:], counters.get(name, 0))
@@ -164,6 +197,25 @@ class Metrics:
             "event",
             self._engine.sender_counters(),
         )
+
+    def _work(self) -> Iterator[Family | HistogramMetricFamily]:
+        seconds = _family(
+            "counter", "worker_seconds", "What a worker spent its time on", ["worker", "state"]
+        )
+        for number, times in enumerate(self._engine.worker_times()):
+            for state in ("working", "spinning", "asleep"):
+                seconds.add_metric([str(number), state], getattr(times, state))
+        yield seconds
+        made: dict[str, HistogramMetricFamily] = {}
+        measured = self._engine.histograms()
+        for name, direction, _, _ in fp.HISTOGRAMS:
+            if name not in measured:
+                continue
+            what = name.removeprefix(f"{direction}_")
+            if what not in made:
+                made[what] = _histogram(*_HISTOGRAMS[what])
+            made[what].add_metric([direction], measured[name].bounds(), measured[name].total)
+        yield from made.values()
 
     def _peers(self) -> Iterator[Family]:
         def size(peer: str) -> int:
@@ -253,6 +305,12 @@ def _family(kind: str, name: str, text: str, labels: Sequence[str]) -> Family:
 
     make = core.CounterMetricFamily if kind == "counter" else core.GaugeMetricFamily
     return make(f"udpoverlay_{name}", text, labels=labels)
+
+
+def _histogram(name: str, text: str) -> HistogramMetricFamily:
+    from prometheus_client import core  # noqa: PLC0415 - see Metrics.text
+
+    return core.HistogramMetricFamily(f"udpoverlay_{name}", text, labels=["direction"])
 
 
 def _counter(name: str, text: str, value: float) -> Family:

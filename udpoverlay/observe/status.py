@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from udpoverlay.model.impairment import ImpairmentState
 from udpoverlay.model.sender import RefusedSender
+from udpoverlay.model.traffic import WorkerTimes
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -164,6 +165,23 @@ class RegistryFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What one worker spent its time on since it began, in seconds."""
+
+    total_seconds: float
+    working_seconds: float
+    spinning_seconds: float
+    """Looking on without finding a packet."""
+    asleep_seconds: float
+
+    @classmethod
+    def of(cls, times: WorkerTimes) -> WorkerFacts:
+        """To the millisecond."""
+        parts = (times.total, times.working, times.spinning, times.asleep)
+        return cls(*(round(part, 3) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
 class DataplaneFacts:
     """The engine's side."""
 
@@ -179,6 +197,9 @@ class DataplaneFacts:
     """ICMP errors that came back for our datagrams, by kind; empty without CAP_NET_RAW."""
     impairments: tuple[Mapping[str, object], ...] = ()
     """Peers whose packets are made worse on purpose now (model/impairment.py)."""
+    unaccounted: Mapping[str, int] = field(default_factory=dict)
+    """By direction: packets taken that have no verdict (accounts.py)."""
+    workers: tuple[WorkerFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

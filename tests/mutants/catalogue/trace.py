@@ -49,8 +49,8 @@ MUTANTS = (
         name="record-of-an-old-batch",
         bug="packets out are recorded with the time of some earlier batch",
         file="ext/worker/outbound.c",
-        old="        if (packets == 0)\n            packet_batch(outbound->stats);\n",
-        new="",
+        old="outbound->began_ns = packet_batch(outbound->stats);\n",
+        new="outbound->began_ns = clock_ns();\n",
         tests=_EXT,
     ),
     Mutant(

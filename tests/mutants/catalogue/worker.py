@@ -77,8 +77,8 @@ MUTANTS = (
         name="sleeper-holds-its-table",
         bug="a worker without traffic keeps every route table since it fell asleep",
         file=_WORKER,
-        old="    route_reader_offline(&worker->reader);\n    int ready = poll(",
-        new="    int ready = poll(",
+        old="    route_reader_offline(&worker->reader);\n    const uint64_t since",
+        new="    const uint64_t since",
         tests=_LOADED,
     ),
     Mutant(

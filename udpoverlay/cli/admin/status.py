@@ -20,6 +20,7 @@ from udpoverlay.lab.tables import table
 __all__ = ["configure", "run"]
 
 _WRONG = 3
+_UNACCOUNTED = "taken, and no verdict: must be 0"
 
 _EPILOG = """\
 examples:
@@ -91,10 +92,11 @@ def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
         ("registry", f"{document['registry']['kind']}, {ask.count(document['peers'], 'peer')}, "
                      f"{ask.count(plane['routes'], 'route')}, {_age(document['registry'])}"),
         ("offloads", _offloads(plane["features"])),
+        ("workers", _workers(plane["workers"])),
     ):  # fmt: skip
         ask.sentence(out, label, text)
     out.print()
-    _packets(out, plane["counters"])
+    _packets(out, plane)
     for trouble in wrong or ["nothing is wrong"]:
         ask.sentence(out, "trouble" if wrong else "", trouble, wrong=bool(wrong))
 
@@ -104,13 +106,22 @@ def _age(registry: dict[str, Any]) -> str:
     return "not heard yet" if age is None else f"heard {ask.duration(age)} ago"
 
 
+def _workers(workers: list[dict[str, float]]) -> str:
+    if not workers:
+        return "none"
+    share = [f"{100 * each['working_seconds'] / max(each['total_seconds'], 1e-3):.1f} %"
+             for each in workers]  # fmt: skip
+    return f"{len(workers)}, with packets {', '.join(share)} of the time"
+
+
 def _offloads(features: dict[str, str]) -> str:
     on = [name for name, state in features.items() if state == "on"]
     others = [f"{name} {state}" for name, state in features.items() if state != "on"]
     return "; ".join([" ".join(on) + " on" if on else "none on", *others])
 
 
-def _packets(out: Console, counters: dict[str, int]) -> None:
+def _packets(out: Console, plane: dict[str, Any]) -> None:
+    counters = plane["counters"]
     shown = table("")
     shown.title = None
     shown.add_column("packets", no_wrap=True)
@@ -127,6 +138,9 @@ def _packets(out: Console, counters: dict[str, int]) -> None:
             shown.add_row(
                 f"{direction} {_short(name, direction)}", f"{count:,}", text, style="yellow"
             )
+    for direction, count in plane["unaccounted"].items():
+        style = "red" if count else ""
+        shown.add_row(f"{direction} unaccounted", f"{count:,}", _UNACCOUNTED, style=style)
     out.print(shown)
     out.print()
 
