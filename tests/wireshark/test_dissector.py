@@ -1,4 +1,4 @@
-"""deploy/wireshark/udpoverlay.lua in a real tshark, over captures of our making."""
+"""udpoverlay/wireshark/udpoverlay.lua in a real tshark, over captures of our making."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.support.captures import ethernet, pcap, tcp, tunnelled, udp
 from tests.support.packets import icmp, ipv4, ipv6
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "wireshark" / "udpoverlay.lua"
+SCRIPT = Path(__file__).parents[2] / "udpoverlay" / "wireshark" / "udpoverlay.lua"
 ECHO = ipv4(icmp(8, rest=bytes(8)), protocol=1)
 SEGMENT = ipv4(tcp(b"hello"), protocol=6)
 FIELDS = ("ip.src", "ipv6.src", "udpoverlay.packets", "_ws.expert.message")
