@@ -87,9 +87,19 @@ class Host:
 
     def close(self) -> None:
         self._pool.shutdown()
+        self.run(_end_all_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
         os.close(self.namespace)
+
+
+async def _end_all_tasks() -> None:
+    """Cancel what a test left running, and see its end: a child process of it has to be gone before
+    the loop closes."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class EnginePair:
