@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("udpoverlay.cli.admin.record", "the last packets that the daemon remembers"),
     "impair": ("udpoverlay.cli.admin.impair", "lose, delay, change packets to a peer, for a test"),
     "ping": ("udpoverlay.cli.admin.ping", "round trip, loss and the largest size to a peer"),
+    "where": ("udpoverlay.cli.admin.where", "where a flow ends, seen from both of its hosts"),
     "traceroute": ("udpoverlay.cli.admin.traceroute", "every hop to an address in the overlay"),
     "decode": ("udpoverlay.cli.decode", "take captured packets apart and name what is wrong"),
     "wireshark": ("udpoverlay.cli.wireshark", "give Wireshark our interfaces and dissector"),

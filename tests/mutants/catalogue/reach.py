@@ -11,6 +11,22 @@ _SOCKET = "udpoverlay/reach/live/socket.py"
 
 MUTANTS = (
     Mutant(
+        name="lost-on-the-way-counts-as-delivered",
+        bug="where says that packets arrived which a firewall between the hosts dropped",
+        file="udpoverlay/reach/follow.py",
+        old=") and ports in delivered_flows",
+        new=") or ports in delivered_flows or True",
+        tests=("tests/reach/test_follow.py",),
+    ),
+    Mutant(
+        name="words-behind-ssh-unquoted",
+        bug="a filter with parentheses is read by the other host's shell",
+        file="udpoverlay/cli/admin/ends.py",
+        old="map(shlex.quote, argv) if self.quoted else argv",
+        new="argv",
+        tests=("tests/cli/admin/test_where.py",),
+    ),
+    Mutant(
         name="answers-of-another-ping",
         bug="an answer to another program's ping counts as ours",
         file=_ECHO,

@@ -22,6 +22,7 @@ from udpoverlay.errors import OperatorError
 from udpoverlay.observe.client import DEFAULT_SOCKET, AdminClient
 
 __all__ = [
+    "DEFAULT_SOCKET",
     "add_arguments",
     "address",
     "client",

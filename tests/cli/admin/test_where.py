@@ -1,0 +1,113 @@
+"""cli/admin/where.py and ends.py: who is asked, how, and what of an answer is believed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from udpoverlay.cli.admin.ends import via
+from udpoverlay.cli.main import udpoverlay
+from udpoverlay.errors import OperatorError
+
+RECORD = (
+    '{"id": "1", "direction": "outbound", "point": "udp-out", "verdict": "outbound_sent",'
+    ' "meaning": "", "peer": "", "packets": 1, "length": 20, "time_ns": 1, "dropped": false,'
+    ' "source": null, "destination": null, "protocol": null, "source_port": null,'
+    ' "destination_port": null, "data": ""}'
+)
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `udpoverlay` on PATH: prints the file `says`, keeps its words."""
+    program = tmp_path / "udpoverlay"
+    program.write_text(
+        f'#!/bin/sh\nfor each in "$@"; do echo "$each"; done > {tmp_path}/words\n'
+        f"cat {tmp_path}/says\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def test_filter_reaches_the_other_host_word_by_word(remote: Path) -> None:
+    (remote / "says").write_text(RECORD + '\n{"seen": 1, "shown": 1, "lost": 2}\n')
+    packets, lost = via("env -u NOTHING").packets("( port 80 or icmp )", 1.5)
+    assert (len(packets), lost) == (1, 2)
+    words = (remote / "words").read_text().splitlines()
+    assert words == [
+        *["record", "dump", "--since=1.500s", "(", "port", "80", "or", "icmp", ")", "--json"]
+    ]
+
+
+def test_words_behind_ssh_survive_the_shell_that_reads_them_again(remote: Path) -> None:
+    ssh = remote / "ssh"
+    ssh.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
+    ssh.chmod(0o755)
+    (remote / "says").write_text('{"seen": 0, "shown": 0, "lost": 0}\n')
+    assert via("ssh root@n2").packets("( port 80 )", 1.0) == ([], 0)
+    assert "(" in (remote / "words").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "no JSON\n",
+        "[" * 100_000,
+        '{"id": 1}\n{"lost": 0}',
+        RECORD.replace('"packets": 1', '"packets": "1"') + '\n{"lost": 0}',
+        RECORD.replace('"packets": 1', '"packets": -1') + '\n{"lost": 0}',
+        RECORD.replace('"data": ""', '"data": "0"') + '\n{"lost": 0}',
+        RECORD.replace('"source": null', '"source": []') + '\n{"lost": 0}',
+    ],
+)
+def test_answer_that_is_no_dump_is_an_error_with_the_command_to_try(
+    remote: Path, text: str
+) -> None:
+    (remote / "says").write_text(text)
+    with pytest.raises(OperatorError, match="does this work: env udpoverlay status"):
+        via("env").packets("icmp", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        ("", "is empty"),
+        ("ssh 'n2", "is no command"),
+        ("/nosuch/ssh n2", "cannot run '/nosuch/ssh'"),
+    ],
+)
+def test_command_that_cannot_be_run_is_named(command: str, what: str) -> None:
+    with pytest.raises(OperatorError, match=what):
+        via(command).document("status")
+
+
+def test_control_characters_of_the_other_host_do_not_reach_the_terminal(remote: Path) -> None:
+    (remote / "udpoverlay").write_text("#!/bin/sh\nprintf 'no \\033[2J way\\n' >&2; exit 1\n")
+    with pytest.raises(OperatorError) as caught:
+        via("env").document("status")
+    assert "\033" not in str(caught.value)
+
+
+def test_filter_that_is_none_is_refused_before_anyone_is_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["udpoverlay", "where", "10.5.1.0", "10.5.2.0", "prot", "tcp"])
+    assert udpoverlay() == 1
+    assert "unknown word 'prot': did you mean proto?" in capsys.readouterr().err
+
+
+def test_lab_and_a_command_for_an_end_exclude_each_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["udpoverlay", "where", "n1", "n2", "--lab", "--src-via", "ssh n1"]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert udpoverlay() == 1
+    assert "--lab finds both ends" in capsys.readouterr().err
