@@ -30,7 +30,19 @@ from udpoverlay.trace.message import record_of
 from udpoverlay.trace.origin import Origin
 from udpoverlay.trace.pcapng import MEANINGS
 
-__all__ = ["Counts", "JsonLines", "Shown", "Stream", "Table", "add_filter", "document", "line"]
+__all__ = [
+    "STDOUT",
+    "Counts",
+    "JsonLines",
+    "Shown",
+    "Stream",
+    "Table",
+    "add_filter",
+    "document",
+    "filter_text",
+    "line",
+    "words",
+]
 
 STDOUT = "-"
 _INDENT = " " * 13
