@@ -22,7 +22,6 @@ from udpoverlay.errors import OperatorError
 from udpoverlay.observe.client import DEFAULT_SOCKET, AdminClient
 
 __all__ = [
-    "DEFAULT_SOCKET",
     "add_arguments",
     "address",
     "client",
@@ -40,8 +39,8 @@ WIDTH = 80
 """Columns of what does not go to a terminal."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what each of these commands takes."""
+def add_arguments(parser: argparse.ArgumentParser, *, node: bool = True) -> None:
+    """Add what each of these commands takes; no --node for one that asks two hosts."""
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     parser.add_argument(
         "--admin-socket",
@@ -49,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the daemon's admin socket (default %(default)s)",
     )
-    parser.add_argument("--node", metavar="NAME", help="ask a node of a kept lab, for example n1")
+    if node:
+        parser.add_argument(
+            "--node", metavar="NAME", help="ask a node of a kept lab, for example n1"
+        )
 
 
 def client(args: argparse.Namespace) -> AdminClient:

@@ -74,13 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="of the echo requests, with their IP header (default 84)",
     )
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
-    parser.add_argument(
-        "--admin-socket",
-        default=ask.DEFAULT_SOCKET,
-        metavar="PATH",
-        help="this host's admin socket (default %(default)s)",
-    )
+    ask.add_arguments(parser, node=False)
 
 
 @dataclass(frozen=True, slots=True)
