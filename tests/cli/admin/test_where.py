@@ -111,3 +111,14 @@ def test_lab_and_a_command_for_an_end_exclude_each_other(
     monkeypatch.setattr(sys, "argv", argv)
     assert udpoverlay() == 1
     assert "--lab finds both ends" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("says", ["{}", '{"node": 1}', '{"node": {}, "lease": {}}'])
+def test_document_of_another_version_is_an_error_and_no_traceback(
+    remote: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    (remote / "says").write_text(says)
+    ends = ["--src-via=env", "--dst-via=env"]
+    monkeypatch.setattr(sys, "argv", ["udpoverlay", "where", "10.5.1.0", "10.5.2.0", *ends])
+    assert udpoverlay() == 1
+    assert "has not what it should" in capsys.readouterr().err

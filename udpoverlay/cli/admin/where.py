@@ -96,7 +96,9 @@ class _Found:
     ends: _Ends
     there: Way
     back: Way
+    probing: bool
     probes: int
+    """Echo requests that were sent."""
     seconds: float
     lost: int
     said: str
@@ -108,7 +110,13 @@ class _Found:
 def run(args: argparse.Namespace) -> int:
     """Ask both ends, and say where it stops."""
     parse_filter(" ".join(args.filter))
-    found = _look(args, _ends(args))
+    try:
+        found = _look(args, _ends(args))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # other hosts wrote them
+        raise OperatorError(
+            f"a document of a daemon has not what it should: {type(error).__name__} {error}",
+            fix="use the command of the daemons' own version on both hosts",
+        ) from error
     code, answer = _answer(found)
     if args.json:
         ask.print_json(_document(found, answer))
@@ -223,6 +231,7 @@ def _look(args: argparse.Namespace, ends: _Ends) -> _Found:
         ends,
         follow(ends.source, ends.destination, sender, receiver),
         follow(ends.destination, ends.source, receiver, sender),
+        probe,
         probes,
         args.since or _RECORDED_SECONDS,
         lost + lost_there,
@@ -248,8 +257,8 @@ def _probe(ends: _Ends, size: int) -> tuple[int, str]:
     try:
         found = ends.sender.document("ping", ends.destination, *words)
     except OperatorError as error:
-        return _PROBES, error.what
-    return _PROBES, next((finding["fact"] for finding in found.get("findings", ())), "")
+        return 0, error.what
+    return int(found["sent"]), next((finding["fact"] for finding in found.get("findings", ())), "")
 
 
 # --- the answer ----------------------------------------------------------------------------------
@@ -263,13 +272,13 @@ def _answer(found: _Found) -> tuple[int, str]:
     if not there.seen:
         return _nothing(found)
     answers = f", and answers at {back.receiver}" if back.delivered else ""
-    if ends.receiver is None and not (found.probes and answers):
+    if ends.receiver is None and not (found.probing and answers):
         left = f"sent by {there.sender} from udp-out; {there.receiver} was not asked"
         return _UNKNOWN, f"{left}: add --dst-via"
     answer = f"delivered at {there.receiver}: tun-out"
     if back.stops:
         return _WRONG, f"{answer}; the way back: {_stopped(back, back.stops[0])}"
-    if found.probes and not back.seen and ends.receiver is not None:
+    if found.probing and not back.seen and ends.receiver is not None:
         return _WRONG, f"{answer}; its host answers nothing: do its firewall or routes drop ICMP?"
     return 0, answer + answers
 
@@ -279,7 +288,7 @@ def _nothing(found: _Found) -> tuple[int, str]:
     there = found.there
     if found.explained:
         return _WRONG, f"stopped at {there.sender}: before tun-in, {found.explained}"
-    if found.probes:
+    if found.probing:
         said = found.said or "no echo request came there; udpoverlay doctor says more"
         return _WRONG, f"stopped at {there.sender}: before tun-in, {said}"
     where, point = (there.sender, "tun-in") if found.ends.sender else (there.receiver, "udp-in")
@@ -301,7 +310,9 @@ def _stopped(way: Way, stop: Stop, explained: str = "") -> str:
 def _show(found: _Found, answer: str, code: int) -> None:
     out = ask.console()
     ends = found.ends
-    what = f"{_PROBES} echo requests" if found.probes else f"the last {ask.duration(found.seconds)}"
+    what = (
+        f"{_PROBES} echo requests" if found.probing else f"the last {ask.duration(found.seconds)}"
+    )
     ask.sentence(out, "flow", f"{ends.source} > {ends.destination}, {what}")
     for label, way in (("there", found.there), ("back", found.back)):
         ask.sentence(out, label, shown(_counts(way)), wrong=bool(way.stops))
