@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.kernel_drops import KERNEL_DROPS
+from udpoverlay.model.kernel_drops import KERNEL_DROPS
 
 _HEAD = """\
 # Counters of the data path

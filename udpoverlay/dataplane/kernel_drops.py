@@ -10,13 +10,7 @@ import socket
 import struct
 from pathlib import Path
 
-__all__ = ["KERNEL_DROPS", "device_drops", "socket_drops"]
-
-KERNEL_DROPS = {
-    "outbound_kernel_dropped": "dropped by the kernel: the TUN device's queue was full",
-    "inbound_kernel_dropped": "dropped by the kernel: the UDP socket's buffer was full",
-}
-"""Name of each count, and what it means."""
+__all__ = ["device_drops", "socket_drops"]
 
 _SO_MEMINFO = 55
 """asm-generic/socket.h (Linux 4.12)."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.admin import Command, Documents, daemon, documents
-from udpoverlay.cli.admin.rates import Look, rates
+from udpoverlay.observe.rates import Look, rates
 
 
 def look(found: dict[str, Any]) -> Look:

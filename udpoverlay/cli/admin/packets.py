@@ -24,8 +24,8 @@ from udpoverlay.errors import OperatorError
 from udpoverlay.model.packet_record import PacketRecord
 from udpoverlay.observe.client import AdminClient
 from udpoverlay.observe.status import SCHEMA_VERSION
+from udpoverlay.trace.document import document
 from udpoverlay.trace.filter import parse_filter
-from udpoverlay.trace.identity import packet_id
 from udpoverlay.trace.message import record_of
 from udpoverlay.trace.origin import Origin
 from udpoverlay.trace.pcapng import MEANINGS
@@ -38,7 +38,6 @@ __all__ = [
     "Stream",
     "Table",
     "add_filter",
-    "document",
     "filter_text",
     "line",
     "words",
@@ -228,31 +227,3 @@ def words(record: PacketRecord) -> str:
     if not record.dropped:
         return name
     return f"dropped, {name}: {MEANINGS.get(record.verdict, 'a reason of another version')}"
-
-
-def document(record: PacketRecord) -> dict[str, object]:
-    """A packet's object: docs/reference/trace.md."""
-    found = read_ip(record.data, max(record.length, len(record.data)))
-    packet = found if isinstance(found, Ip) else None
-    transport = packet.transport if packet else None
-    return {
-        "time_ns": record.time_ns,
-        "direction": "outbound" if record.outbound else "inbound",
-        "point": record.point,
-        "verdict": record.verdict,
-        "dropped": record.dropped,
-        "meaning": MEANINGS.get(record.verdict, ""),
-        "peer": record.remote,
-        "id": f"{packet_id(record.data):016x}",
-        "length": record.length,
-        "packets": record.packets,
-        "source": packet.source if packet else None,
-        "destination": packet.destination if packet else None,
-        "protocol": packet.protocol if packet else None,
-        "source_port": transport.source_port if transport else None,
-        "destination_port": transport.destination_port if transport else None,
-        "detail": transport.detail if transport else "",
-        "worker": record.worker,
-        "number": record.number,
-        "data": record.data.hex(),
-    }

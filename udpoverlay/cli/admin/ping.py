@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from udpoverlay.cli.admin import ask
-from udpoverlay.cli.admin.rates import DROPS
 from udpoverlay.cli.admin.way import Way, elsewhere, look, way
 from udpoverlay.cli.findings import shown
 from udpoverlay.cli.numbers import between
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.finding import Finding, warning
+from udpoverlay.observe.rates import DROPS
 from udpoverlay.observe.status import SCHEMA_VERSION
 from udpoverlay.reach.echo import SMALLEST, Event, Kind
 from udpoverlay.reach.live.exchange import Ping, Plan, pings, search

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.cli.admin import ask
-from udpoverlay.dataplane.kernel_drops import KERNEL_DROPS
 from udpoverlay.lab.tables import table
+from udpoverlay.model.kernel_drops import KERNEL_DROPS
 
 __all__ = ["configure", "run"]
 

@@ -21,11 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from udpoverlay.cli.admin import ask
-from udpoverlay.cli.admin.rates import DROPS, Look, rates
 from udpoverlay.cli.numbers import between
 from udpoverlay.errors import OperatorError
 from udpoverlay.lab.tables import table
 from udpoverlay.observe.client import AdminClient
+from udpoverlay.observe.rates import DROPS, Look, rates
 from udpoverlay.observe.status import SCHEMA_VERSION
 
 __all__ = ["configure", "run"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from udpoverlay import _fastpath as fp
-from udpoverlay.dataplane.kernel_drops import KERNEL_DROPS
+from udpoverlay.model.kernel_drops import KERNEL_DROPS
 from udpoverlay.observe.status import SCHEMA_VERSION
 
 __all__ = ["DROPS", "Look", "rates"]
