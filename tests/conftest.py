@@ -28,6 +28,7 @@ PARTS = {
     "etcd": need.etcd,
     "kube": need.kube_apiserver,
     "flanneld": need.flanneld,
+    "browser": need.browser,
 }
 OPTIONAL = {"kube", "flanneld"}
 

@@ -48,6 +48,7 @@ FLOORS = {
     "backend": 5,
     "facts": 6,
     "podcidr": 5,
+    "web": 5,
     "lab/message": 5,
     "lab/actions": 6,
     "lab": 7,

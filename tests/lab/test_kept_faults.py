@@ -255,3 +255,31 @@ def test_bad_inner_checksum_is_named_though_the_tunnel_delivers_it(kept: Kept) -
     )
     _, text = kept.nest.run([*CLI, "lab", "exec", "n2", "sh", "-c", decode])
     assert "UDP checksum 1234" in " ".join(text.split())
+
+
+PAGE = """
+import json, subprocess, sys, urllib.error, urllib.request
+words = [sys.executable, "-m", "udpoverlay.cli", "web", "--json", *sys.argv[1:]]
+web = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+try:
+    text = ""
+    while not text.endswith("}\\n"):
+        text += web.stdout.readline()
+    url = json.loads(text)["url"]
+    with urllib.request.urlopen(url + "live", timeout=20) as live:
+        for line in live:
+            hosts = json.loads(line)["hosts"]
+            if not any(host["error"] for host in hosts):
+                print(json.dumps([[host["name"], host["public_ip"]] for host in hosts]))
+                break
+finally:
+    web.terminate()
+    sys.exit(web.wait(20))
+"""
+
+
+def test_page_of_a_kept_lab_has_all_nodes_or_the_one_that_is_named(kept: Kept) -> None:
+    for words, names in ((["--lab"], ["n1", "n2"]), (["--node=n2"], ["n2"])):
+        status, text = kept.nest.run([sys.executable, "-c", PAGE, *words], DEADLINE)
+        assert (status, json.loads(text)) == (0, [[name, kept.public_ip[name]] for name in names])
+    assert "one of n1, n2" in kept.cli("web", node="n7")

@@ -113,7 +113,7 @@ async def test_dump_has_what_the_rings_hold_and_says_that_it_is_whole(tmp_path: 
         records = [record_of(line) for line in lines if "verdict" in line]
         held = [each._replace(time_ns=0) for each in recorder.read().records]
         assert sorted(each._replace(time_ns=0) for each in records) == sorted(held)
-        assert last == {"seen": 4, "matched": 4, "lost": 0, "end": True}
+        assert last == {"seen": 4, "matched": 4, "skipped": 0, "lost": 0, "end": True}
 
 
 async def test_dump_takes_a_filter_and_a_time(tmp_path: Path) -> None:
@@ -142,6 +142,27 @@ async def test_trace_begins_now_and_shows_what_comes(tmp_path: Path) -> None:
         send(recorder, 2)
         send(recorder, 1, ELSEWHERE)
         assert (await reader.until_record())["verdict"] == "outbound_no_route"
+
+
+async def test_trace_with_a_limit_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    recorder = Recorder(1, 64)
+    async with (
+        serving(tmp_path / "s", recorder),
+        asking(tmp_path / "s", "/v1/trace?most=5&filter=udp") as reader,
+    ):
+        assert await reader.line() is not None
+        send(recorder, 40)
+        records, counts = 0, {"matched": 0}
+        while counts["matched"] < 40 or records < 5:
+            found = await reader.line()
+            assert found is not None
+            records += "verdict" in found
+            counts = counts if "verdict" in found else found
+        assert (records, counts["skipped"], counts["lost"]) == (5, 35, 0)
+        found = None
+        while not found or "verdict" not in found:  # in the next second
+            send(recorder, 1)
+            found = await reader.line()
 
 
 async def test_trace_of_each_packet_asks_for_it_while_it_lasts(tmp_path: Path) -> None:
@@ -233,6 +254,9 @@ async def test_stopping_ends_a_trace_at_once(tmp_path: Path) -> None:
         ("/v1/trace?" + "&".join(f"a{n}=1" for n in range(20)), 400, "no query"),
         ("/v1/trace?since=5", 400, "unknown parameter"),
         ("/v1/trace?each=2", 400, "each is 0 or 1"),
+        ("/v1/trace?most=0", 400, "most is a number of records"),
+        ("/v1/trace?most=1e3", 400, "most is a number of records"),
+        ("/v1/records?most=1", 400, "unknown parameter"),
         ("/v1/records?since=-1", 400, "number of seconds"),
         ("/v1/records?since=nan", 400, "number of seconds"),
         ("/v1/records?since=1e300", 400, "number of seconds"),

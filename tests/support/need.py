@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["etcd", "flannel_source", "flanneld", "kube_apiserver", "root"]
+__all__ = ["browser", "chromium", "etcd", "flannel_source", "flanneld", "kube_apiserver", "root"]
 
 _PROBE = """
 import ctypes, os, sys
@@ -62,6 +62,24 @@ def kube_apiserver() -> str | None:
 def flanneld() -> str | None:
     """A real flanneld on PATH."""
     return None if shutil.which("flanneld") else "no flanneld on PATH"
+
+
+def chromium() -> str | None:
+    """The path of a Chromium; None: there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    return None
+
+
+@functools.cache
+def browser() -> str | None:
+    """A Chromium, and the package that drives it."""
+    try:
+        import playwright  # noqa: F401, PLC0415 - a test-only package that may be missing
+    except ImportError:
+        return "no playwright"
+    return None if chromium() else "no chromium on PATH"
 
 
 def flannel_source() -> Path | None:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ping": ("udpoverlay.cli.admin.ping", "round trip, loss and the largest size to a peer"),
     "where": ("udpoverlay.cli.admin.where", "where a flow ends, seen from both of its hosts"),
     "traceroute": ("udpoverlay.cli.admin.traceroute", "every hop to an address in the overlay"),
+    "web": ("udpoverlay.cli.admin.web", "a live page: hosts, rates, drops, and every packet"),
     "decode": ("udpoverlay.cli.decode", "take captured packets apart and name what is wrong"),
     "wireshark": ("udpoverlay.cli.wireshark", "give Wireshark our interfaces and dissector"),
     "lab": ("udpoverlay.cli.lab", "prove the overlay on hosts in namespaces of this machine"),

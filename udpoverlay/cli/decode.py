@@ -19,13 +19,13 @@ from rich.console import Console
 
 from udpoverlay.cli.admin import ask
 from udpoverlay.cli.numbers import between
-from udpoverlay.cli.packet import ends
 from udpoverlay.decode.capture import read_capture
 from udpoverlay.decode.document import document
 from udpoverlay.decode.frame import Frame
 from udpoverlay.decode.hexdump import frames_of_hex, looks_like_hex
 from udpoverlay.decode.ip import Ip
 from udpoverlay.decode.leases import KnownLease, lease_problems
+from udpoverlay.decode.line import ends
 from udpoverlay.decode.tunnel import PORTS, Dissected, dissect
 from udpoverlay.errors import OperatorError
 from udpoverlay.log import escape

@@ -14,7 +14,7 @@ from udpoverlay.decode.checksum import internet_sum
 from udpoverlay.decode.problem import Word
 from udpoverlay.decode.transport import Transport, first_fragment, read_transport
 
-__all__ = ["Fault", "Ip", "read_ip"]
+__all__ = ["Fault", "Ip", "checksum_fault", "read_ip"]
 
 Fault = tuple[Word, str]
 """A problem before it is known which packet of a tunnel it is in."""
@@ -23,6 +23,7 @@ _V4 = struct.Struct(">BBHHHBBH4s4s")
 _V6 = struct.Struct(">IHBB16s16s")
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 _MOST_EXTENSIONS = 8
+_CHECKSUMS = frozenset({Word.HEADER_CHECKSUM, Word.CHECKSUM, Word.OFFLOAD_CHECKSUM})
 
 
 @dataclass(slots=True)
@@ -57,6 +58,13 @@ def read_ip(data: bytes, wire: int) -> Ip | Fault:
     return Word.NOT_IP, (
         f"neither IPv4 nor IPv6: it begins with {data[:4].hex(' ')}" if data else "nothing in it"
     )
+
+
+def checksum_fault(data: bytes, wire: int) -> str:
+    """What is wrong with a packet's checksums; "": nothing, or it cannot be told."""
+    found = read_ip(data, max(wire, len(data)))
+    faults = found.faults if isinstance(found, Ip) else []
+    return next((text for word, text in faults if word in _CHECKSUMS), "")
 
 
 def _ipv4(data: bytes, wire: int) -> Ip | Fault:

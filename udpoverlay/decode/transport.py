@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from udpoverlay.decode.checksum import internet_sum, is_unfinished, pseudo_header
 from udpoverlay.decode.problem import Word
 
-__all__ = ["Transport", "first_fragment", "read_transport"]
+__all__ = [
+    "ICMP",
+    "ICMPV6",
+    "TCP",
+    "UDP",
+    "Transport",
+    "first_fragment",
+    "icmp_words",
+    "read_transport",
+]
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 _CHECKSUM_AT = {ICMP: 2, TCP: 16, UDP: 6, ICMPV6: 2}
@@ -64,7 +73,7 @@ def read_transport(
         flags = " ".join(name for name, bit in _FLAGS if data[13] & bit)
         found = Transport("TCP", source, destination, flags)
     else:
-        found = Transport(name, detail=_icmp(protocol, data))
+        found = Transport(name, detail=icmp_words(protocol, data))
     return found, _checksum(name, protocol, data, addresses, wire)
 
 
@@ -113,7 +122,8 @@ def _checksum(
     return [(Word.CHECKSUM, f"{name} checksum {found:04x}, {right:04x} is right")]
 
 
-def _icmp(protocol: int, data: bytes) -> str:
+def icmp_words(protocol: int, data: bytes) -> str:
+    """Type and code of an ICMP message of 8 bytes at least, in words."""
     kind, code = data[0], data[1]
     words = (_ICMP if protocol == ICMP else _ICMPV6).get((kind, code), f"type {kind} code {code}")
     if protocol == ICMP and (kind, code) == (3, 4):

@@ -269,6 +269,11 @@ class Host:
         _, descriptors = self._result(self._start(sockets.open_socket, (), args, {}), "socket")
         return socket.socket(fileno=descriptors[0])
 
+    def folder(self, path: str) -> int:
+        """A descriptor (O_PATH) of a folder as the host sees it; the caller's. Raises OSError."""
+        self._result(self._hello, "start", _START_SECONDS)
+        return os.open(f"/proc/{self._agent.pid}/root{path}", os.O_PATH | os.O_DIRECTORY)
+
     def netns_fd(self) -> int:
         """A descriptor of the host's network namespace; ours to close, not the caller's."""
         self._result(self._hello, "start", _START_SECONDS)

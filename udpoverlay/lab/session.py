@@ -4,6 +4,7 @@
     udpoverlay lab exec n1 CMD     {"exec": "n1", "argv": […]} + stdin, stdout, stderr
                                    {"signal": 2} …                ← {"status": 0}
     udpoverlay lab down            {"down": true}                 ← end of the connection
+    udpoverlay web --lab           {"folder": "/run/…"}           ← {"nodes": […]} and descriptors
 
 The meeting point is an abstract Unix socket: no file to leave behind, and it goes with the keeper.
 Both ends check that the other belongs to the same user. Owns: this protocol. Must not know: what
@@ -28,11 +29,12 @@ from typing import Any
 from udpoverlay.errors import LabError, OperatorError, UdpOverlayError
 from udpoverlay.lab.hosts import Host, Process
 
-__all__ = ["Keeper", "bring_down", "detached", "execute"]
+__all__ = ["Keeper", "bring_down", "detached", "execute", "folders"]
 
 _MESSAGE = 1 << 16
 _UCRED = struct.Struct("iII")
 _POLL_SECONDS = 0.5
+_MOST_NODES = 100
 
 
 def _address(uid: int) -> str:
@@ -134,12 +136,29 @@ class Keeper:
             if "down" in request:
                 down.set()
                 return
+            if "folder" in request:
+                _open(connection, hosts, request["folder"])
+                connection.close()
+                return
             status = _run(connection, hosts, request, stdio)
             connection.send(json.dumps({"status": status}).encode())
         except (OSError, UdpOverlayError, ValueError) as error:
             with contextlib.suppress(OSError):
                 connection.send(json.dumps({"error": str(error)}).encode())
         connection.close()
+
+
+def _open(connection: socket.socket, hosts: Mapping[str, Host], folder: str) -> None:
+    """Send a descriptor of that folder in each node: it leads there from any namespace."""
+    found: dict[str, int] = {}
+    try:
+        for name, host in hosts.items():
+            found[name] = host.folder(folder)
+        reply = json.dumps({"nodes": list(found)}).encode()
+        socket.send_fds(connection, [reply], list(found.values()))
+    finally:
+        for descriptor in found.values():
+            os.close(descriptor)
 
 
 def _run(
@@ -213,6 +232,19 @@ def execute(node: str, argv: Sequence[str]) -> int:
     status: int = reply["status"]
     # As a shell: 128 and the number of the signal.
     return 128 - status if status < 0 else status
+
+
+def folders(path: str) -> dict[str, int]:
+    """A descriptor (O_PATH) of the folder `path` in each node of the kept lab; the caller's."""
+    with _connect() as connection:
+        connection.send(json.dumps({"folder": path}).encode())
+        data, descriptors, _, _ = socket.recv_fds(connection, _MESSAGE, _MOST_NODES)
+    if not data:
+        raise LabError("the lab was brought down")
+    reply: dict[str, Any] = json.loads(data)
+    if "error" in reply:
+        raise LabError(reply["error"])
+    return dict(zip(reply["nodes"], descriptors, strict=True))
 
 
 def bring_down() -> None:

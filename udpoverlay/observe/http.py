@@ -72,6 +72,8 @@ class Request:
     body: bytes = b""
     uid: int | None = None
     """The user at the other end of a Unix socket; None over TCP."""
+    host: str = ""
+    """As the client wrote it in its Host header: hostile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Stream:
     content_type: str
     pieces: AsyncGenerator[bytes, None]
     status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class HttpError(Exception):
@@ -293,7 +296,9 @@ class _Connection:
                     raise HttpError(413, f"a body may have {self._limits.body_bytes} bytes")
         self.waits = False
         path, _, query = head.target.decode("ascii", "replace").partition("?")
-        return Request(head.method.decode("ascii"), path, query, bytes(body), self._uid)
+        host = dict(head.headers).get(b"host", b"").decode("latin-1")
+        method = head.method.decode("ascii")
+        return Request(method, path, query, bytes(body), self._uid, host)
 
     async def respond(self, response: Response) -> bool:
         """Send a response; whether the connection is good for another request."""
@@ -326,7 +331,11 @@ class _Connection:
         events: list[Any] = [
             h11.Response(
                 status_code=stream.status,
-                headers=[("Content-Type", stream.content_type), ("Connection", "close")],
+                headers=[
+                    ("Content-Type", stream.content_type),
+                    ("Connection", "close"),
+                    *stream.headers,
+                ],
                 reason=HTTPStatus(stream.status).phrase.encode(),
             )
         ]

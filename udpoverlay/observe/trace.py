@@ -3,8 +3,8 @@
 Owns: what a request may ask, how many streams there are at once, how much of the event loop's time
 each takes. Must not know: how records are made (dataplane/recorder.py), who reads them.
 
-    GET /v1/trace?filter=…&each=1      from now on, until the reader goes
-    GET /v1/records?filter=…&since=30  what is held, of the last seconds
+    GET /v1/trace?filter=…&each=1&most=100   from now on, until the reader goes
+    GET /v1/records?filter=…&since=30        what is held, of the last seconds
 
 A reader that is slow is not waited for: the rings go on, and it is told how many records it lost.
 """
@@ -103,12 +103,13 @@ class Traces:
 
     def live(self, query: Mapping[str, str]) -> Stream:
         """`GET /v1/trace`. Raises HttpError."""
-        wanted = _filter(query, "filter", "each")
+        wanted = _filter(query, "filter", "each", "most")
         each = query.get("each", "0")
         if each not in {"0", "1"}:
             raise HttpError(400, f"each is 0 or 1, not {each[:20]!r}")
+        budget = _Budget(_most(query["most"]) if "most" in query else None)
         recorder = self._begin()
-        return Stream(_CONTENT_TYPE, self._live(recorder, wanted, each == "1"))
+        return Stream(_CONTENT_TYPE, self._live(recorder, wanted, each == "1", budget))
 
     def held(self, query: Mapping[str, str]) -> Stream:
         """`GET /v1/records`. Raises HttpError."""
@@ -127,7 +128,7 @@ class Traces:
             raise HttpError(503, f"{MOST_STREAMS} streams are open, which is the most at once")
         return self._recorder
 
-    async def _live(self, recorder: Reader, wanted: Filter, each: bool) -> _Lines:
+    async def _live(self, recorder: Reader, wanted: Filter, each: bool, budget: _Budget) -> _Lines:
         counts = _Counts()
         position = recorder.end()
         with self._counted(recorder, each):
@@ -137,7 +138,8 @@ class Traces:
                 reading = recorder.read(position, drops_only=wanted.drops_only)
                 position = reading.position
                 counts.lost += reading.lost
-                async for lines in _lines(reading.records, wanted, counts):
+                budget.refill(time.monotonic())
+                async for lines in _lines(reading.records, wanted, counts, budget):
                     yield lines
                     told = time.monotonic()
                 if reading.lost or time.monotonic() - told >= _TELL_SECONDS:
@@ -152,7 +154,7 @@ class Traces:
             for reading in held(recorder, drops_only=wanted.drops_only):
                 counts.lost += reading.lost
                 records = [record for record in reading.records if record.time_ns >= first]
-                async for lines in _lines(records, wanted, counts):
+                async for lines in _lines(records, wanted, counts, _Budget(None)):
                     yield lines
             yield counts.line(end=True)
 
@@ -177,19 +179,47 @@ class _Counts:
     """Of one stream."""
 
     def __init__(self) -> None:
-        self.seen = self.matched = self.lost = 0
+        self.seen = self.matched = self.skipped = self.lost = 0
 
     def line(self, **more: object) -> bytes:
-        return _line({"seen": self.seen, "matched": self.matched, "lost": self.lost, **more})
+        counts = {"seen": self.seen, "matched": self.matched, "skipped": self.skipped}
+        return _line({**counts, "lost": self.lost, **more})
 
 
-async def _lines(records: Sequence[PacketRecord], wanted: Filter, counts: _Counts) -> _Lines:
+class _Budget:
+    """How many records a second one stream sends; `most` None: all."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._left = 0
+        self._since = float("-inf")
+
+    def refill(self, now: float) -> None:
+        """Once a second."""
+        if self._most is not None and now - self._since >= 1:
+            self._left, self._since = self._most, now
+
+    def take(self, count: int) -> int:
+        """So many of `count` may be sent."""
+        if self._most is None:
+            return count
+        taken = min(count, self._left)
+        self._left -= taken
+        return taken
+
+
+async def _lines(
+    records: Sequence[PacketRecord], wanted: Filter, counts: _Counts, budget: _Budget
+) -> _Lines:
     """The lines of the records that are wanted, behind the counts with them."""
     for start in range(0, len(records), _BATCH):
         batch = records[start : start + _BATCH]
         found = [record for record in batch if wanted.wants(record)]
         counts.seen += len(batch)
         counts.matched += len(found)
+        sent = budget.take(len(found))
+        counts.skipped += len(found) - sent
+        del found[sent:]
         if found:
             yield counts.line() + b"".join(_line(record_document(record)) for record in found)
         await asyncio.sleep(0)
@@ -207,6 +237,12 @@ def _filter(query: Mapping[str, str], *known: str) -> Filter:
         return parse_filter(query.get("filter", ""))
     except FilterError as error:
         raise HttpError(400, str(error)) from error
+
+
+def _most(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0):
+        raise HttpError(400, f"most is a number of records a second, not {text[:40]!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -12,14 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from udpoverlay.decode.ip import Ip, read_ip
-from udpoverlay.decode.problem import Word
+from udpoverlay.decode.ip import checksum_fault
 
 __all__ = ["End", "Stop", "Way", "follow"]
 
 Packet = Mapping[str, Any]
 """As `udpoverlay record dump --json` writes it: docs/reference/trace.md."""
-_CHECKSUMS = frozenset({Word.HEADER_CHECKSUM, Word.CHECKSUM, Word.OFFLOAD_CHECKSUM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +134,9 @@ def _stop_of(host: str, packet: Packet) -> tuple[str, str, str, str] | None:
         return _stop(host, packet)
     if packet["packets"] > 1:
         return None  # the kernel gets them as one, and their checksum is to be made
-    for word, text in _faults(bytes.fromhex(packet["data"]), packet["length"]):
-        if word in _CHECKSUMS:
-            return host, "tun-out", "", f"bad inner checksum, the kernel drops it: {text}"
+    if fault := checksum_fault(bytes.fromhex(packet["data"]), packet["length"]):
+        return host, "tun-out", "", f"bad inner checksum, the kernel drops it: {fault}"
     return None
-
-
-def _faults(data: bytes, length: int) -> list[tuple[Word, str]]:
-    found = read_ip(data, max(length, len(data)))
-    return found.faults if isinstance(found, Ip) else []
 
 
 def _stops(found: Counter[tuple[str, str, str, str]]) -> tuple[Stop, ...]:

@@ -34,7 +34,7 @@ from udpoverlay.model.packet_record import POINTS, PacketRecord
 from udpoverlay.trace.identity import packet_id
 from udpoverlay.trace.origin import Origin
 
-__all__ = ["MEANINGS", "CaptureWriter", "capture", "passed"]
+__all__ = ["MEANINGS", "OUTER_POINTS", "CaptureWriter", "capture", "outer_header", "passed"]
 
 MEANINGS = {name: text for name, _, _, text in fp.VERDICTS}
 """Each verdict in words (ext/verdict.h)."""
@@ -45,7 +45,8 @@ _OUTER_TTL = 64
 _UDP = 17
 _IN, _OUT = 1, 2
 """epb_flags: seen coming in, or going out."""
-_OUTER = {"udp-out", "udp-in"}
+OUTER_POINTS = frozenset({"udp-out", "udp-in"})
+"""Where a packet is inside a datagram."""
 _DESCRIPTIONS = {
     "tun-in": "inner packets read from {device} of {host}",
     "udp-out": "datagrams that {host} sent; outer header made again from what is known",
@@ -65,7 +66,6 @@ class CaptureWriter:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
-        self._address = _address(origin.address)
         self._lost = 0
 
     def head(self) -> bytes:
@@ -99,7 +99,7 @@ class CaptureWriter:
         return b"".join(self._at(point, record, identity, point == points[-1]) for point in points)
 
     def _at(self, point: str, record: PacketRecord, identity: bytes, last: bool) -> bytes:
-        header = self._outer(record) if point in _OUTER else b""
+        header = outer_header(self._origin, record) if point in OUTER_POINTS else b""
         data = header + record.data
         options = []
         if last:
@@ -122,19 +122,19 @@ class CaptureWriter:
         )
         return _block(Block.ENHANCED, body + _padded(data) + _options(*options))
 
-    def _outer(self, record: PacketRecord) -> bytes:
-        """IPv4 and UDP; 0.0.0.0 stands for a host that is not known."""
-        ends = self._address, _address(record.remote)
-        source, destination = ends if record.outbound else ends[::-1]
-        length = min(record.length + _OUTER_HEADER, 0xFFFF)
-        form = ">BBHHHBBH4s4s"
-        fields = (0x45, 0, length, 0, 0, _OUTER_TTL, _UDP)
-        whole = struct.pack(form, *fields, 0, source, destination)
-        checksum = internet_sum(whole) ^ 0xFFFF
-        port = self._origin.port
-        return struct.pack(form, *fields, checksum, source, destination) + struct.pack(
-            ">4H", port, port, length - 20, 0
-        )
+
+def outer_header(origin: Origin, record: PacketRecord) -> bytes:
+    """IPv4 and UDP, made again; 0.0.0.0 stands for a host that is not known."""
+    ends = _address(origin.address), _address(record.remote)
+    source, destination = ends if record.outbound else ends[::-1]
+    length = min(record.length + _OUTER_HEADER, 0xFFFF)
+    form = ">BBHHHBBH4s4s"
+    fields = (0x45, 0, length, 0, 0, _OUTER_TTL, _UDP)
+    whole = struct.pack(form, *fields, 0, source, destination)
+    checksum = internet_sum(whole) ^ 0xFFFF
+    return struct.pack(form, *fields, checksum, source, destination) + struct.pack(
+        ">4H", origin.port, origin.port, length - 20, 0
+    )
 
 
 def _comment(record: PacketRecord) -> str:

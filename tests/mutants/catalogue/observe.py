@@ -14,6 +14,30 @@ _HTTP_TESTS = ("tests/observe/test_http.py",)
 
 MUTANTS = (
     Mutant(
+        name="page-for-any-name",
+        bug="a site whose name is made to lead to 127.0.0.1 reads the page by a visitor's browser",
+        file="udpoverlay/web/server.py",
+        old="        if request.host not in self._authorities:\n",
+        new="        if not request.host:\n",
+        tests=("tests/web/test_server.py",),
+    ),
+    Mutant(
+        name="page-floods-the-browser",
+        bug="a page that is left open under load takes all memory of the browser",
+        file="udpoverlay/observe/trace.py",
+        old="        sent = budget.take(len(found))\n",
+        new="        sent = len(found)\n",
+        tests=("tests/observe/test_trace.py", "tests/web/test_server.py"),
+    ),
+    Mutant(
+        name="way-by-any-equal-packet",
+        bug="of packets that are equal byte for byte the page shows another one's way",
+        file="udpoverlay/web/way.py",
+        old="key=lambda other: abs(other.time_ns - record.time_ns)",
+        new="key=lambda other: -other.time_ns",
+        tests=("tests/web/test_way.py",),
+    ),
+    Mutant(
         name="series-without-bound",
         bug="each peer of a cluster of thousands has series of its own in Prometheus",
         file="udpoverlay/observe/metrics.py",

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 from rich.text import Text
 
 from udpoverlay.cli.admin import ask
-from udpoverlay.cli.packet import ends
 from udpoverlay.decode.ip import Ip, read_ip
+from udpoverlay.decode.line import ends
 from udpoverlay.errors import OperatorError
 from udpoverlay.model.packet_record import PacketRecord
 from udpoverlay.observe.client import AdminClient

@@ -1,6 +1,6 @@
 """How an IP packet is shown in a line: between whom it is, and what.
 
-Owns: this form. Must not know: which command shows it.
+Owns: this form. Must not know: who shows it.
 """
 
 from __future__ import annotations
