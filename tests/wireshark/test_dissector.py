@@ -20,11 +20,15 @@ pytestmark = pytest.mark.skipif(not shutil.which("tshark"), reason="no tshark on
 
 
 def shown(
-    tmp_path: Path, *packets: bytes, link: int = 101, options: tuple[str, ...] = ()
+    tmp_path: Path,
+    *packets: bytes,
+    link: int = 101,
+    snap: int = 65535,
+    options: tuple[str, ...] = (),
 ) -> list[list[str]]:
     """What tshark says of each packet, by FIELDS."""
     file = tmp_path / "t.pcap"
-    file.write_bytes(pcap(*packets, link=link))
+    file.write_bytes(pcap(*packets, link=link, snap=snap))
     fields = [word for name in FIELDS for word in ("-e", name)]
     done = subprocess.run(
         [
@@ -75,6 +79,13 @@ def test_packet_that_the_capture_cut_is_shown_as_far_as_it_goes(tmp_path: Path, 
     [found] = shown(tmp_path, tunnelled(SEGMENT[:size]))
     assert found[0] == "192.0.2.1,10.1.0.2"
     assert found[2] == "1"
+
+
+def test_packet_that_was_longer_than_the_capture_keeps_is_not_called_malformed(
+    tmp_path: Path,
+) -> None:
+    [found] = shown(tmp_path, tunnelled(ipv4(udp(bytes(900), 9))), snap=100)
+    assert found == ["192.0.2.1,10.1.0.2", "", "1", ""]
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,12 @@ function tunnel.dissector(buffer, pinfo, tree)
         subtree:add_proto_expert_info(several)
     end
     for _, packet in ipairs(found) do
+        -- One packet is given on as it is: a part of a buffer forgets that the capture cut it, and
+        -- would look malformed.
+        local alone = #found == 1 and at == buffer:len()
+        local inner = alone and buffer or packet.range:tvb()
         -- Wireshark has marked a malformed one by itself; the next one is shown all the same.
-        pcall(packet.dissector.call, packet.dissector, packet.range:tvb(), pinfo, tree)
+        pcall(packet.dissector.call, packet.dissector, inner, pinfo, tree)
     end
     return buffer:len()
 end
