@@ -47,6 +47,7 @@ FLOORS = {
     "reach/live": 5,
     "backend": 5,
     "facts": 6,
+    "handover": 6,
     "podcidr": 5,
     "web": 5,
     "lab/message": 5,

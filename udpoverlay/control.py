@@ -53,6 +53,8 @@ _JUMP_SECONDS = 5.0
 """A wall clock that ran ahead or behind by more than this is worth a line."""
 _EVENTS_A_TURN = 100
 """Events taken in before the event loop gets a turn, when the registry has more at once."""
+_SUCCESSOR_SECONDS = 60.0
+"""From the offer of our tunnel to its end: the other waits for its registry in between."""
 _REPUBLISH_SECONDS = 2.0
 """Between two attempts to publish another address."""
 _COUNTERS = (
@@ -109,6 +111,7 @@ class Control:
         self._renewal = Renewal(now, _term(lease, now), renew_margin)
         self._moving: LeaseAttrs | None = None
         """What our lease is to tell, and does not tell yet."""
+        self._successor_until = float("-inf")
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
         self._limited = RateLimited(_log, clock.monotonic)
@@ -144,6 +147,10 @@ class Control:
             "leases_waiting": self._peers.waiting,
             "leases_refused": self._peers.refused,
         }
+
+    def expect_successor(self, seconds: float = _SUCCESSOR_SECONDS) -> None:
+        """For so long another daemon of this host may renew our lease: it takes over from us."""
+        self._successor_until = self._clock.monotonic() + seconds
 
     def move(self, attrs: LeaseAttrs) -> None:
         """Have our lease tell `attrs` to the others, as soon as the registry can be written."""
@@ -253,6 +260,8 @@ class Control:
 
     def _foreign_renewal(self, lease: Lease) -> None:
         """An entry with our public IP and a term that we did not give it."""
+        if self._clock.monotonic() < self._successor_until:
+            return
         self._counters["foreign_renewals"] += 1
         self._limited.error(
             "foreign renewal",

@@ -4,10 +4,11 @@ Owns: the order below, what is fatal. Must not know: flags' spelling (cli/), and
 done: each step is one call into a part. The order is flanneld's (flannel main.go), because
 supervisors, CNI plugins and probes observe it; only our rights are looked at before all else:
 
-    rights ► registry ► health server ► network configuration (waited for) ► interface, public IP
-      ► backend ► is the host able? ► lease ► UDP socket, TUN, address, MTU, link up, route
-      ► packet rules, blackhole route ► subnet file: ready ► packets ► admin socket ► READY=1
-      ► lease watch, complete, renew until a signal
+    rights ► the tunnel of the last run (handover/) ► registry ► health server
+      ► network configuration (waited for) ► interface, public IP ► backend ► is the host able?
+      ► lease ► UDP socket, TUN, address, MTU, link up, route ► packet rules, blackhole route
+      ► subnet file: ready ► packets ► admin socket ► READY=1
+      ► lease watch, complete, renew until a signal, or until another daemon has taken over
 
 A step that starts something is a context manager: it is undone in reverse, on every way out. The
 TUN vanishes with its address and route when its descriptor closes. The lease and the subnet file
@@ -35,6 +36,10 @@ from udpoverlay.facts import Facts, Moves
 from udpoverlay.firewall.blackhole import keep_blackhole
 from udpoverlay.firewall.manager import install, prepare
 from udpoverlay.firewall.policy import look_at_forwarding
+from udpoverlay.handover.former import former_daemon, runs
+from udpoverlay.handover.keeper import keeping
+from udpoverlay.handover.offer import Offer
+from udpoverlay.handover.statefile import StateFile
 from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted
 from udpoverlay.host.notify import ServiceManager
@@ -49,7 +54,7 @@ from udpoverlay.model.place import Places
 from udpoverlay.observe.admin import admin_socket
 from udpoverlay.observe.documents import Documents
 from udpoverlay.observe.dumps import Dumps
-from udpoverlay.observe.health import health_server
+from udpoverlay.observe.health import Health, health_server
 from udpoverlay.observe.metrics import Metrics
 from udpoverlay.observe.trace import Traces
 from udpoverlay.peers.admission import Admission
@@ -100,8 +105,13 @@ async def _start(
     # What is wrong here must not wait for a registry that may never come.
     check_tun()
     subnetfile.check(config.subnet_file)
+    # From here packets flow, where a service manager kept the tunnel of the last run.
+    former = await enter(former_daemon(config, manager))
     registry = await enter(_registry(config))
-    health = await enter(health_server(config.health.ip, config.health.port))
+    health = Health()
+    serve_health = partial(health_server, config.health.ip, config.health.port, health)
+    if not runs(former):
+        await enter(serve_health())
     manager.status("waiting for the network configuration")
     netconf = await network_config(registry)
     if not netconf.enable_nftables:
@@ -112,18 +122,21 @@ async def _start(
         )
     plan = await _plan(config, netconf, registry)
     # Before the lease: no peer shall learn of a host that cannot carry packets.
-    plan.backend.check(plan.choice)
+    plan.backend.check(plan.choice, None if former is None else former.bound)
     tools = await prepare(netconf, config.firewall)
     attrs = plan.backend.lease_attrs(plan.choice.public_ip)
     lease = await registry.acquire(attrs, ownsubnet.remembered(config.subnet_file), netconf)
     network = await enter(
-        plan.backend.open(lease, plan.choice, config.dataplane, choose=plan.choose)
+        plan.backend.open(lease, plan.choice, config.dataplane, choose=plan.choose, former=former)
     )
     firewall = await install(netconf, lease.subnet, config.firewall, tools)
     facts = Facts(config, plan.backend, netconf, lease, network)
     facts.publish()
     health.ready = facts.written
     await network.start()
+    if runs(former):  # it has ended by now
+        await enter(serve_health())
+    await enter(keeping(network.leaving, manager, StateFile.beside(config.admin_socket)))
     admission = _admission(plan, netconf, lease)
     control = Control(
         registry,
@@ -142,15 +155,21 @@ async def _start(
         control=control,
         engine=network,
         firewall=firewall,
+        since=network.counting_since,
     )
     health.details = documents.health
     health.metrics = Metrics(
         registry_kind=kind, registry=registry, control=control, engine=network
     ).text
     traces = Traces(network.recorder, facts.origin)
+    offer = Offer(network.leaving, managed=manager.keeps, on_offer=control.expect_successor)
     await enter(
         admin_socket(
-            config.admin_socket, documents.by_path(), documents.actions(), traces.by_path()
+            config.admin_socket,
+            documents.by_path(),
+            documents.actions(),
+            traces.by_path(),
+            offer.handlers(),
         )
     )
     dumps = Dumps(_dump_directory(config), network.recorder, facts.origin)
@@ -164,6 +183,7 @@ async def _start(
         firewall.run(),
         keep_blackhole(lease.subnet, config.firewall),
         manager.watch(network.alive),
+        offer.taken(),
         _forever(_complete(registry, lease)),
         _forever(look_at_forwarding(plan.backend.network, network.device)),
     )

@@ -126,6 +126,9 @@ class World:
 
     # the rest
 
+    def expect_successor(self) -> None:
+        """Of the control."""
+
     def control(self, *_: object, on_first_routes: Callable[[], None], **__: object) -> World:
         self.on_first_routes = on_first_routes
         return self
@@ -156,7 +159,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     def write(path: str, text: str) -> None:
         world.note("write subnet file")
 
-    def send(address: str, message: str) -> bool:
+    def send(address: str, message: str, *_: object) -> bool:
         world.note(message.partition("\n")[0])
         return True
 

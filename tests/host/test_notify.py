@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from udpoverlay.errors import OperatorError
-from udpoverlay.host.notify import ServiceManager, send
+from udpoverlay.host.notify import ServiceManager, kept_descriptors, send
 
 READY = "READY=1"
 
@@ -104,3 +104,34 @@ def test_manager_that_does_not_listen_is_logged_once(
     manager.status("a")
     manager.stopping()
     assert caplog.messages == ["the service manager cannot be notified"]
+
+
+def test_descriptors_are_kept_under_a_name_in_place_of_the_old(heard: socket.socket) -> None:
+    address = heard.getsockname()
+    ServiceManager(address).keep("tun", [0])
+    assert heard.recv(200) == b"FDSTOREREMOVE=1\nFDNAME=tun"
+    data, descriptors, _, _ = socket.recv_fds(heard, 200, 4)
+    assert data == b"FDSTORE=1\nFDNAME=tun\nFDPOLL=0"
+    assert os.fstat(descriptors[0]) == os.fstat(0)
+    os.close(descriptors[0])
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({}, {}),
+        ({"LISTEN_PID": "5", "LISTEN_FDS": "0"}, {}),
+        ({"LISTEN_PID": "6", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "tun"}, {}),
+        ({"LISTEN_PID": "5", "LISTEN_FDS": "-1"}, {}),
+        ({"LISTEN_PID": "5", "LISTEN_FDS": "9" * 20}, {}),
+        ({"LISTEN_PID": "5", "LISTEN_FDS": "1"}, {"": [3]}),
+        (
+            {"LISTEN_PID": "5", "LISTEN_FDS": "4", "LISTEN_FDNAMES": "tun:udp:tun"},
+            {"tun": [3, 5], "udp": [4], "unknown": [6]},
+        ),
+    ],
+)
+def test_kept_descriptors_are_those_that_are_meant_for_us(
+    environ: dict[str, str], found: dict[str, list[int]]
+) -> None:
+    assert kept_descriptors(environ, 5) == found

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from netaddr import IPAddress, IPNetwork
 
-from udpoverlay.backend.base import Choose, OnChange
+from udpoverlay.backend.base import Choose, Former, Leaving, OnChange
 from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.errors import OperatorError
 from udpoverlay.host.interfaces import Choice
@@ -51,7 +52,7 @@ class AllocBackend:
             )
         return cls(netconf.network)
 
-    def check(self, choice: Choice) -> None:
+    def check(self, choice: Choice, held: tuple[str, int] | None = None) -> None:
         """Nothing is opened."""
 
     def lease_attrs(self, public_ip: IPAddress | None) -> LeaseAttrs:
@@ -69,7 +70,13 @@ class AllocBackend:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, lease: Lease, choice: Choice, settings: DataplaneSettings, *, choose: Choose
+        self,
+        lease: Lease,
+        choice: Choice,
+        settings: DataplaneSettings,
+        *,
+        choose: Choose,
+        former: Former | None = None,
     ) -> AsyncIterator[AllocNetwork]:
         """See backend.base.Backend."""
         yield AllocNetwork(choice)
@@ -82,6 +89,8 @@ class AllocNetwork:
         self.choice = choice
         self.on_change: OnChange = lambda _: None
         self.recorder: Recorder | None = None
+        self.leaving: Leaving | None = None
+        self.counting_since = time.monotonic()
 
     @property
     def device(self) -> str:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from netaddr import IPAddress, IPNetwork
 
 from udpoverlay.dataplane.recorder import Recorder
+from udpoverlay.dataplane.tun import Tun
+from udpoverlay.dataplane.tunnel import Tunnel
+from udpoverlay.dataplane.udp import Sockets
 from udpoverlay.host.interfaces import Choice
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
@@ -22,17 +26,74 @@ from udpoverlay.model.fallback import Fallback
 from udpoverlay.model.histogram import Histogram
 from udpoverlay.model.impairment import Impairment, ImpairmentState
 from udpoverlay.model.lease import Lease, LeaseAttrs
+from udpoverlay.model.legacy import Legacy
 from udpoverlay.model.refusal import Refusal
 from udpoverlay.model.report import PathReport
 from udpoverlay.model.sender import RefusedSender
 from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 
-__all__ = ["Backend", "Choose", "Network", "OnChange"]
+__all__ = ["Backend", "Choose", "Former", "Leaving", "Network", "Offered", "OnChange"]
 
 Choose = Callable[[], Awaitable[Choice]]
 """Looks at the host again."""
 OnChange = Callable[[Choice], None]
 """Hears of another public IP, interface or MTU, when packets flow by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a former daemon leaves open for us."""
+
+    tun: Tun
+    sockets: Sockets | None
+    """None: ours has another address or port."""
+
+
+class Former(Protocol):
+    """A daemon that ran before us, or still runs, and whose tunnel we go on with (handover/).
+
+    offer ─► we are able ─► release: it stops, we begin ─► commit: it ends
+    """
+
+    @property
+    def bound(self) -> tuple[str, int] | None:
+        """Address and port that its socket holds."""
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Its flight recorder, when it is in this process."""
+
+    async def offer(self, tunnel: Tunnel, network: IPNetwork) -> Offered | None:
+        """Its open device and socket, while it goes on; None: they do not fit and are closed.
+
+        Raises OperatorError where it must go on and cannot be followed.
+        """
+
+    async def release(self) -> Legacy:
+        """Stop moving packets; routes and counts at that moment."""
+
+    async def commit(self) -> None:
+        """We move packets now: it may end."""
+
+
+class Leaving(Protocol):
+    """A network whose tunnel another daemon can go on with."""
+
+    def legacy(self) -> Legacy:
+        """What it needs to know, now."""
+
+    @property
+    def publications(self) -> int:
+        """How often routes were published: with each, `legacy` has others."""
+
+    def descriptors(self) -> tuple[list[int], int]:
+        """Of the device's queues and of the UDP socket; ours."""
+
+    async def suspend(self) -> Legacy:
+        """Let no packet move, and keep all open; what has been counted by then."""
+
+    async def resume(self) -> None:
+        """As before: nothing has come of it."""
 
 
 class Backend(Protocol):
@@ -54,8 +115,11 @@ class Backend(Protocol):
     def overhead(self) -> int:
         """Bytes on the underlay around each packet."""
 
-    def check(self, choice: Choice) -> None:
-        """Raise the UdpOverlayError with which `open` would end, as far as that can be foreseen."""
+    def check(self, choice: Choice, held: tuple[str, int] | None = None) -> None:
+        """Raise the UdpOverlayError with which `open` would end, as far as that can be foreseen.
+
+        `held`: address and port that a former daemon's socket has for us.
+        """
 
     def lease_attrs(self, public_ip: IPAddress | None) -> LeaseAttrs:
         """What our lease tells the others."""
@@ -67,9 +131,15 @@ class Backend(Protocol):
         """Where packets for a peer that is not rejected go."""
 
     def open(
-        self, lease: Lease, choice: Choice, settings: DataplaneSettings, *, choose: Choose
+        self,
+        lease: Lease,
+        choice: Choice,
+        settings: DataplaneSettings,
+        *,
+        choose: Choose,
+        former: Former | None = None,
     ) -> AbstractAsyncContextManager[Network]:
-        """The data path; no packet moves yet. Raises KernelError."""
+        """The data path; no packet moves by it yet. Raises KernelError."""
 
 
 class Network(Protocol):
@@ -80,6 +150,14 @@ class Network(Protocol):
     on_change: OnChange
     recorder: Recorder | None
     """The last packets; it outlives what is rebuilt. None: there is none."""
+
+    @property
+    def leaving(self) -> Leaving | None:
+        """How another daemon goes on with it; None: there is nothing to go on with."""
+
+    @property
+    def counting_since(self) -> float:
+        """When its counts began, on the monotonic clock."""
 
     @property
     def device(self) -> str:

@@ -23,8 +23,10 @@ from typing import Protocol
 
 from netaddr import IPAddress, IPNetwork
 
+from udpoverlay._version import VERSION
 from udpoverlay.aio import Backoff, event_or_sleep, first_to_end
-from udpoverlay.backend.base import Choose, OnChange
+from udpoverlay.backend.base import Choose, Former, OnChange
+from udpoverlay.backend.seen import Seen
 from udpoverlay.backend.totals import Totals
 from udpoverlay.clock import SYSTEM_CLOCK, Clock
 from udpoverlay.dataplane.engine import Engine, make_recorder, open_sockets
@@ -37,12 +39,7 @@ from udpoverlay.host.notices import ADDRESS, LINK, Notice, Notices
 from udpoverlay.log import RateLimited, get_logger
 from udpoverlay.model.dataplane import DataplaneSettings
 from udpoverlay.model.endpoint import Endpoint
-from udpoverlay.model.fallback import Fallback
-from udpoverlay.model.histogram import Histogram
-from udpoverlay.model.impairment import Impairment, ImpairmentState
-from udpoverlay.model.report import PathReport
-from udpoverlay.model.sender import RefusedSender
-from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
+from udpoverlay.model.legacy import Legacy
 
 __all__ = ["TunnelNetwork"]
 
@@ -72,7 +69,7 @@ class _Carried(Protocol):
     def overhead(self) -> int: ...
 
 
-class TunnelNetwork:
+class TunnelNetwork(Seen):
     """See backend.base.Network. `async with TunnelNetwork.open(...)`, then `start`, then `run`."""
 
     def __init__(  # noqa: PLR0913 - its surroundings are its parameters
@@ -83,9 +80,13 @@ class TunnelNetwork:
         backend: _Carried,
         *,
         choose: Choose,
+        engine: Engine | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`tunnel` is what `choice` led to; `choose` looks at the host again."""
+        """`tunnel` is what `choice` led to; `choose` looks at the host again.
+
+        `engine` has what a former daemon offered; None: a device is made.
+        """
         self.choice = choice
         self.on_change: OnChange = lambda _: None
         self._tunnel = tunnel
@@ -95,7 +96,7 @@ class TunnelNetwork:
         self._choose = choose
         self._clock = clock
         self.recorder = make_recorder(settings)
-        self._engine = Engine.open(tunnel, settings, recorder=self.recorder)
+        self._engine = engine or Engine.open(tunnel, settings, recorder=self.recorder)
         self._name = self._engine.tun_name
         self._routes: Mapping[IPNetwork, Endpoint] | None = None
         self._started = False
@@ -109,10 +110,13 @@ class TunnelNetwork:
         self._totals = Totals()
         self._counters: Counter[str] = Counter()
         self._looked = clock.monotonic() - HOST_SECONDS
+        self._former: Former | None = None
+        self._suspended = False
+        """Another daemon may be moving our packets: nothing is repaired."""
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(
+    async def open(  # noqa: PLR0913 - as backend.base.Backend.open
         cls,
         tunnel: Tunnel,
         settings: DataplaneSettings,
@@ -120,11 +124,24 @@ class TunnelNetwork:
         backend: _Carried,
         *,
         choose: Choose,
+        former: Former | None = None,
     ) -> AsyncIterator[TunnelNetwork]:
-        """Device, up and routed, and socket; no packet moves yet. Raises KernelError."""
-        made = cls(tunnel, settings, choice, backend, choose=choose)
+        """Device, up and routed, and socket; no packet moves by us yet. Raises KernelError."""
+        engine = recorder = None
+        if former is not None:
+            offered = await former.offer(tunnel, backend.network)
+            if offered is None:
+                former = None
+            else:
+                recorder = former.recorder or make_recorder(settings)
+                sockets = offered.sockets or open_sockets(tunnel.bind)
+                engine = Engine.adopt(tunnel, settings, offered.tun, sockets, recorder=recorder)
+        made = cls(tunnel, settings, choice, backend, choose=choose, engine=engine)
+        made._former, made.recorder = former, recorder or made.recorder
         try:
-            if not await made._configure():
+            if engine is not None:
+                await restore_tunnel(made._engine.tun_index, made.address, made.mtu, made._network)
+            elif not await made._configure():
                 _log.warning(
                     "a route to the network exists already and is kept", network=backend.network
                 )
@@ -158,91 +175,87 @@ class TunnelNetwork:
         """See backend.base."""
         self._engine.replace(routes)
         self._routes = routes
+        self._counters["publications"] += 1
 
     async def start(self) -> None:
-        """Packets flow from here, or from the first routes."""
+        """Packets flow from the first routes on; at once where a former daemon had some."""
+        former, self._former = self._former, None
+        if former is not None:
+            legacy = await former.release()
+            self._totals.begin(legacy.counts, self._engine)
+            if legacy.routes:
+                self.replace(legacy.routes)
         await self._engine.start()
         self._started = True
+        if former is not None:
+            await former.commit()
 
-    # ------------------------------------------------------------------ what is seen of it
+    # ------------------------------------------------------------------ who comes after us
 
-    def alive(self) -> bool:
-        """Whether workers move packets."""
-        return self._engine.alive()
+    @property
+    def leaving(self) -> TunnelNetwork:
+        """See backend.base."""
+        return self
+
+    @property
+    def counting_since(self) -> float:
+        """See backend.base."""
+        return self._totals.since
+
+    def legacy(self) -> Legacy:
+        """See backend.base.Leaving."""
+        tunnel = self._tunnel
+        return Legacy(
+            version=VERSION,
+            device=self._name,
+            index=self._engine.tun_index,
+            mtu=tunnel.mtu,
+            address=tunnel.address,
+            subnet=tunnel.subnet,
+            network=self._network,
+            bind=tunnel.bind,
+            public_ip=tunnel.public_ip,
+            routes=self._routes or {},
+            counts=self._totals.state(self._engine),
+        )
+
+    @property
+    def publications(self) -> int:
+        """See backend.base.Leaving."""
+        return self._counters["publications"]
+
+    def descriptors(self) -> tuple[list[int], int]:
+        """See backend.base.Leaving."""
+        return self._engine.descriptors()
+
+    async def suspend(self) -> Legacy:
+        """See backend.base.Leaving."""
+        self._suspended = True
+        await self._engine.release()
+        self._totals.end(
+            self._engine, {str(each.address) for each in (self._routes or {}).values()}
+        )
+        return self.legacy()
+
+    async def resume(self) -> None:
+        """See backend.base.Leaving."""
+        if not self._suspended:
+            return
+        tun, sockets = await self._engine.release()
+        engine = Engine.adopt(self._tunnel, self._settings, tun, sockets, recorder=self.recorder)
+        self._engine = engine
+        if self._routes is not None:
+            engine.replace(self._routes)
+        await engine.start()
+        self._suspended = False
+        self._rebuilt.set()
+        self._noticed(None)  # whatever changed meanwhile
+
+    # ------------------------------------------------------------------ healing
 
     def repairs(self) -> dict[str, int]:
         """How often the device was restored, and device or socket were made again."""
         return {name: self._counters[name] for name in ("repairs", "rebuilds")}
-
-    def counters(self) -> dict[str, int]:
-        """Verdicts and counters by name since start, whatever was rebuilt."""
-        return self._totals.counters(self._engine)
-
-    def histograms(self) -> Mapping[str, Histogram]:
-        """Sizes of batches and super-packets, and how long batches take."""
-        return self._totals.histograms(self._engine)
-
-    def worker_times(self) -> Sequence[WorkerTimes]:
-        """What each worker spent its time on since it began."""
-        return self._engine.worker_times()
-
-    def kernel_drops(self) -> dict[str, int]:
-        """Packets that the kernel dropped in front of a worker, by direction."""
-        return self._totals.kernel_drops(self._engine)
-
-    def sender_counters(self) -> dict[str, int]:
-        """What was done to find out from where peers send."""
-        return self._totals.sender_counters(self._engine)
-
-    def report_counters(self) -> dict[str, int]:
-        """ICMP errors that came back for our datagrams, by kind."""
-        return self._totals.report_counters(self._engine)
-
-    def traffic(self) -> Mapping[str, PeerTraffic]:
-        """See backend.base; a peer is forgotten with its last route."""
-        return self._totals.traffic(self._engine)
-
-    def heard(self, seconds: float | None) -> int:
-        """See backend.base."""
-        return self._totals.heard(self._engine, seconds)
-
-    def route_count(self) -> int:
-        """Routes in the current table."""
-        return self._engine.route_count()
-
-    def features(self) -> dict[str, str]:
-        """State of each offload."""
-        return self._engine.features()
-
-    def fallbacks(self) -> Sequence[Fallback]:
-        """Offloads that the kernel refused."""
-        return self._engine.fallbacks()
-
-    def path_reports(self) -> Sequence[PathReport]:
-        """ICMP errors by peer."""
-        return self._engine.path_reports()
-
-    def impairments(self) -> Sequence[ImpairmentState]:
-        """See backend.base."""
-        return self._engine.impairments.states()
-
-    def impair(self, wanted: Impairment) -> None:
-        """See backend.base; what is rebuilt has none any more."""
-        self._engine.impairments.set(wanted)
-
-    def end_impairment(self, peer: str) -> bool:
-        """See backend.base."""
-        return self._engine.impairments.end(peer)
-
-    def refused_senders(self) -> Sequence[RefusedSender]:
-        """Who sent what did not pass the source check."""
-        return self._engine.refused_senders()
-
-    def proved_senders(self) -> Mapping[str, Sequence[str]]:
-        """Public IP of a peer → other addresses that it was proved to send from."""
-        return self._engine.proved_senders()
-
-    # ------------------------------------------------------------------ healing
 
     async def run(self) -> None:
         """See backend.base."""
@@ -305,7 +318,7 @@ class TunnelNetwork:
             calm = self._looked + HOST_SECONDS - self._clock.monotonic()
             await self._clock.sleep(max(settle.next(), calm if self._host_changed else 0.0))
             self._wake.clear()
-            before = self._counters.total()
+            before = self._repaired()
             try:
                 await self.look()
             except UdpOverlayError as error:
@@ -315,14 +328,19 @@ class TunnelNetwork:
                 self._trouble("tunnel", "")
                 retry.reset()
                 pause = LOOK_SECONDS
-            if self._counters.total() == before:
+            if self._repaired() == before:
                 settle.reset()
             else:
                 repaired = self._clock.monotonic()
             self._limited.flush()
 
+    def _repaired(self) -> int:
+        return sum(self.repairs().values())
+
     async def look(self) -> None:
         """Compare with what has to be, once, and repair. Raises UdpOverlayError where it cannot."""
+        if self._suspended:
+            return
         choice = self.choice
         if self._host_changed:
             self._host_changed, self._looked = False, self._clock.monotonic()

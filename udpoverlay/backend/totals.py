@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping
 
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.model.histogram import Histogram
+from udpoverlay.model.legacy import Counts
 from udpoverlay.model.traffic import PeerTraffic
 
 __all__ = ["Totals"]
@@ -30,6 +31,40 @@ class Totals:
         """By queues of the kernel that are closed."""
         self._traffic: dict[str, PeerTraffic] = {}
         self._histograms: dict[str, Histogram] = {}
+        self.since = time.monotonic()
+        """When counting began, on the monotonic clock."""
+
+    def begin(self, counts: Counts, engine: Engine) -> None:
+        """Go on from what a former daemon counted; of names that `engine` does not have, nothing.
+
+        The kernel's own counts go on in its queues.
+        """
+        known = engine.counters()
+        self._counters.update({n: count for n, count in counts.counters.items() if n in known})
+        known = engine.sender_counters()
+        self._senders.update({n: count for n, count in counts.senders.items() if n in known})
+        self._reports.update(counts.reports)
+        self._dropped.update(counts.dropped)
+        self._traffic = dict(counts.traffic)
+        sizes = {name: len(each.counts) for name, each in engine.histograms().items()}
+        self._histograms = {
+            name: each
+            for name, each in counts.histograms.items()
+            if sizes.get(name) == len(each.counts)
+        }
+        self.since = min(self.since, counts.since)
+
+    def state(self, engine: Engine) -> Counts:
+        """All of it, for the next daemon."""
+        return Counts(
+            self.since,
+            self.counters(engine),
+            self.sender_counters(engine),
+            self.report_counters(engine),
+            dict(self._dropped),
+            self.traffic(engine),
+            self.histograms(engine),
+        )
 
     def end(self, engine: Engine, routed: Container[str]) -> None:
         """Keep what `engine` counted; it counts no more. Peers not `routed` are forgotten."""

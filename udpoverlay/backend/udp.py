@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from netaddr import IPAddress, IPNetwork
 
-from udpoverlay.backend.base import Choose
+from udpoverlay.backend.base import Choose, Former
 from udpoverlay.backend.network import TunnelNetwork
 from udpoverlay.dataplane.engine import Engine
 from udpoverlay.dataplane.tunnel import Tunnel
@@ -73,14 +73,22 @@ class UdpBackend:
         """The peer's public IP and the network's port."""
         return Endpoint(peer.attrs.public_ip, self.port)
 
-    def check(self, choice: Choice) -> None:
+    def check(self, choice: Choice, held: tuple[str, int] | None = None) -> None:
         """See backend.base.Backend; also say what an address inside the overlay leads to."""
         self.warn_of_overlap(choice.address)
         tunnel_mtu(choice, self.overhead)  # raises where the interface is too small
-        Engine.check((str(choice.address), self.port))
+        bind = (str(choice.address), self.port)
+        if bind != held:
+            Engine.check(bind)
 
     def open(
-        self, lease: Lease, choice: Choice, settings: DataplaneSettings, *, choose: Choose
+        self,
+        lease: Lease,
+        choice: Choice,
+        settings: DataplaneSettings,
+        *,
+        choose: Choose,
+        former: Former | None = None,
     ) -> AbstractAsyncContextManager[TunnelNetwork]:
         """The TUN device, up and routed, and the UDP socket."""
         assert lease.subnet.v4 is not None  # `of` has refused IPv6 alone
@@ -91,7 +99,7 @@ class UdpBackend:
             bind=(str(choice.address), self.port),
             public_ip=choice.public_ip,
         )
-        return TunnelNetwork.open(tunnel, settings, choice, self, choose=choose)
+        return TunnelNetwork.open(tunnel, settings, choice, self, choose=choose, former=former)
 
     def warn_of_overlap(self, address: IPAddress | None) -> None:
         """Say what an interface whose own address lies in the overlay leads to."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ from udpoverlay.cli import daemon_flags, entry, extra_words
 from udpoverlay.cli.daemon_flags import Options
 from udpoverlay.errors import UdpOverlayError
 from udpoverlay.gocompat import flags as goflags
-from udpoverlay.host.notify import ServiceManager
+from udpoverlay.host.notify import ServiceManager, kept_descriptors
 from udpoverlay.log import get_logger
 from udpoverlay.model.config import DaemonConfig
 from udpoverlay.redact import redact
@@ -88,7 +89,13 @@ def _start(options: Options, environ: Mapping[str, str]) -> int:
     )
     try:
         config = options.config(environ)
-        manager = ServiceManager(environ.get("NOTIFY_SOCKET", ""), environ.get("WATCHDOG_USEC", ""))
+        manager = ServiceManager(
+            environ.get("NOTIFY_SOCKET", ""),
+            environ.get("WATCHDOG_USEC", ""),
+            kept_descriptors(environ, os.getpid()),
+            # systemd sets one or both; others that listen for READY=1, neither.
+            keeps=bool(environ.get("FDSTORE") or environ.get("INVOCATION_ID")),
+        )
         return _run_daemon(config, manager)
     except UdpOverlayError as error:
         log.error(str(error))

@@ -304,6 +304,12 @@ OWN_FLAGS: tuple[Setting, ...] = (
         _DEFAULT.admin_socket,
         sets="admin_socket",
     ),
+    _switch(
+        "replace",
+        "go on with the tunnel of the daemon that has the admin socket, which ends once this one"
+        " is able: no packet is lost",
+        sets="replace",
+    ),
     Setting(
         "workers",
         f"worker threads that move packets: auto or a number up to {MAX_WORKERS}",

@@ -40,7 +40,7 @@ from udpoverlay.model.sender import RefusedSender
 from udpoverlay.model.traffic import PeerTraffic, WorkerTimes
 from udpoverlay.supervisor import Supervisor
 
-__all__ = ["Engine", "make_recorder", "open_sockets"]
+__all__ = ["Engine", "make_recorder", "open_sockets", "wanted_queues"]
 
 DEFAULT_THREADS = 1
 DEFAULT_BUSY_POLL_US = 50
@@ -164,6 +164,10 @@ class Engine:
         if sockets.reports is None or sockets.reports.fileno() < 0:
             sockets.reports = open_reports(*tunnel.bind)
         return cls(tunnel, settings, tun, sockets, recorder=recorder)
+
+    def descriptors(self) -> tuple[list[int], int]:
+        """Of the device's queues and of the UDP socket: ours, for others to duplicate."""
+        return list(self._tun.queues), self._udp.fileno()
 
     @property
     def tun_name(self) -> str:
@@ -354,6 +358,11 @@ def make_recorder(settings: DataplaneSettings) -> Recorder | None:
 
 def _thread_count(settings: DataplaneSettings) -> int:
     return DEFAULT_THREADS if settings.workers == "auto" else int(settings.workers)
+
+
+def wanted_queues(settings: DataplaneSettings) -> int:
+    """How many queues a device made for these settings has."""
+    return _queue_count(settings, Features.wanted(settings))
 
 
 def _queue_count(settings: DataplaneSettings, features: Features) -> int:

@@ -23,15 +23,20 @@ from pathlib import Path
 import pytun
 
 from udpoverlay import _fastpath as fp
+from udpoverlay.dataplane.features import Features
 from udpoverlay.errors import KernelError
 
-__all__ = ["Tun", "check_tun", "open_tun"]
+__all__ = ["Tun", "adopt_tun", "check_tun", "open_tun"]
 
 TUN_PATH = "/dev/net/tun"
 _DEVICE = os.makedev(10, 200)
 """Major and minor number of the TUN driver (Linux Documentation/admin-guide/devices.txt)."""
 _FIRST_DESCRIPTOR = 3
 """Behind standard input, output and error, which may be closed."""
+_TUNGETIFF = fp.TUNGETFEATURES + 3
+"""linux/if_tun.h: _IOR('T', 210, unsigned int), where the other is 207; the rest differs by CPU."""
+_IFREQ = struct.Struct("=16sH22x")
+"""struct ifreq: the link's name, then a union, here of flags."""
 _CAP_NET_ADMIN = 12
 """linux/capability.h."""
 
@@ -100,6 +105,37 @@ def open_tun(pattern: str, *, vnet_header: bool = False, uso: bool = False, queu
         tun.close()
         raise
     return tun
+
+
+def adopt_tun(queues: list[int], features: Features) -> Tun:
+    """The device that these descriptors of its queues belong to, from another process.
+
+    Raises KernelError when it is gone, or was made with other properties than are wanted.
+    """
+    try:
+        name, flags = _asked(queues[0])
+        for fd in queues:
+            if _asked(fd) != (name, flags):
+                raise KernelError("its queues belong to several devices")
+            os.set_inheritable(fd, False)
+            os.set_blocking(fd, False)
+    except OSError as error:
+        raise _refused("the device of the last run", error.errno or 0, str(error.strerror)) from (
+            error
+        )
+    tun = Tun(name, _index_of(name), list(queues))
+    vnet_header = bool(flags & pytun.IFF_VNET_HDR)
+    if vnet_header != (features.on("vnet-hdr") and bool(_known_flags() & pytun.IFF_VNET_HDR)):
+        raise KernelError(f"{name} was made with other offloads than are wanted now")
+    if vnet_header:
+        _set_offload(tun, features.on("uso"))
+    return tun
+
+
+def _asked(fd: int) -> tuple[str, int]:
+    """Name and IFF_* flags of a queue's device (TUNGETIFF). Raises OSError, EBADFD: it is gone."""
+    name, flags = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
+    return name.rstrip(b"\0").decode(errors="replace"), flags
 
 
 @contextlib.contextmanager

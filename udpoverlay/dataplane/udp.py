@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from udpoverlay import _fastpath as fp
 from udpoverlay.errors import KernelError
 
-__all__ = ["Sockets", "fit_send_buffer", "open_icmp", "open_udp"]
+__all__ = ["Sockets", "adopt_udp", "fit_send_buffer", "open_icmp", "open_udp"]
 
 BUFFER_BYTES = 8 << 20
 """Asked for in each direction; a burst of 64 super-packets waits here rather than being lost."""
@@ -68,6 +69,25 @@ def open_udp(address: str, port: int) -> socket.socket:
             fix=fix,
             errno=error.errno or 0,
         ) from error
+    return udp
+
+
+def adopt_udp(fd: int, bind: tuple[str, int]) -> socket.socket:
+    """A socket from another process, which has bound it to `bind`; `fd` stays the caller's.
+
+    Raises KernelError.
+    """
+    try:
+        udp = socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        raise KernelError(f"no socket: {error.strerror}", errno=error.errno or 0) from error
+    try:
+        if udp.type != socket.SOCK_DGRAM or udp.getsockname()[:2] != bind:
+            raise KernelError(f"the socket is not bound to {bind[0]} port {bind[1]}")
+        udp.setblocking(False)
+    except BaseException:
+        udp.close()
+        raise
     return udp
 
 

@@ -51,7 +51,7 @@ _NO_NAMESPACE = {
     "user.max_pid_namespaces=10000 user.max_uts_namespaces=10000",
 }
 """What makes unshare(2) refuse, and the way out."""
-_FOREIGN = ("FLANNELD_", "UDPOVERLAY_", "ETCD_")
+_FOREIGN = ("FLANNELD_", "UDPOVERLAY_", "ETCD_", "INVOCATION_ID", "FDSTORE", "LISTEN_")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -122,5 +122,7 @@ class DaemonConfig:
     log: LogSettings = field(default_factory=LogSettings)
 
     # udpoverlay's own; flanneld has none of these.
+    replace: bool = False
+    """--replace: take over from the daemon that has the admin socket."""
     admin_socket: str = "/run/udpoverlay/admin.sock"
     """"" turns it off."""

@@ -19,14 +19,14 @@ import os
 import socket
 import stat
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from udpoverlay.errors import OperatorError, UdpOverlayError
 from udpoverlay.log import get_logger
 from udpoverlay.observe.http import HttpError, HttpServer, Limits, Request, Response, Stream
 
-__all__ = ["AdminServer", "Streams", "admin_socket"]
+__all__ = ["AdminServer", "Handlers", "Streams", "admin_socket"]
 
 _log = get_logger(__name__)
 
@@ -34,6 +34,9 @@ Document = Callable[[], Mapping[str, object]]
 """Builds one JSON object; called in the event loop for each request."""
 Action = Callable[[object], Mapping[str, object]]
 """Does what a JSON value asks for; what is so then. Raises UdpOverlayError."""
+
+Handlers = Mapping[str, Callable[[Request], Awaitable[Response]]]
+"""URL path → what answers a POST with more than a document; it may raise HttpError."""
 
 Streams = Mapping[str, Callable[[Mapping[str, str]], Stream]]
 """URL path → what makes a stream of a query's parameters; it may raise HttpError."""
@@ -46,7 +49,7 @@ _PROBE_SECONDS = 1.0
 class AdminServer:
     """Serves `documents` and `streams`, does `actions`; each by its URL's path, on the socket."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each kind of answer
         self,
         path: str,
         documents: Mapping[str, Document],
@@ -54,11 +57,13 @@ class AdminServer:
         *,
         actions: Mapping[str, Action] | None = None,
         streams: Streams | None = None,
+        handlers: Handlers | None = None,
     ) -> None:
         self._path = path
         self._documents = dict(documents)
         self._actions = dict(actions or {})
         self._streams = dict(streams or {})
+        self._handlers = dict(handlers or {})
         self._limits = limits
         self._server: HttpServer | None = None
         self._inode: tuple[int, int] | None = None
@@ -83,6 +88,10 @@ class AdminServer:
     async def _answer(self, request: Request) -> Response | Stream:
         if request.uid not in {0, os.geteuid()}:
             raise HttpError(403, "only root may ask")
+        if (handler := self._handlers.get(request.path)) is not None:
+            if request.method != "POST":
+                raise HttpError(405, "Method Not Allowed", ("Allow", "POST"))
+            return await handler(request)
         document = self._documents.get(request.path)
         action = self._actions.get(request.path)
         stream = self._streams.get(request.path)
@@ -190,9 +199,10 @@ async def admin_socket(
     documents: Mapping[str, Document],
     actions: Mapping[str, Action],
     streams: Streams,
+    handlers: Handlers | None = None,
 ) -> AsyncIterator[None]:
     """Let others look in ("" for a path: do not); without its socket a daemon still works."""
-    server = AdminServer(path, documents, actions=actions, streams=streams)
+    server = AdminServer(path, documents, actions=actions, streams=streams, handlers=handlers)
     if path:
         try:
             await server.start()

@@ -120,14 +120,16 @@ class Documents:
         control: _Control,
         engine: _Engine,
         firewall: _Firewall,
+        since: float | None = None,
     ) -> None:
+        """`since`: when counting began, on the monotonic clock; None: now."""
         self._node = node
         self._registry_kind = registry_kind
         self._registry = registry
         self._control = control
         self._engine = engine
         self._firewall = firewall
-        self._started = time.monotonic()
+        self._since = time.monotonic() if since is None else since
 
     def by_path(self) -> dict[str, Callable[[], dict[str, object]]]:
         """Each document under the path that it is asked for by."""
@@ -151,7 +153,7 @@ class Documents:
             Status(
                 version=VERSION,
                 pid=os.getpid(),
-                uptime_seconds=round(time.monotonic() - self._started, 3),
+                uptime_seconds=round(time.monotonic() - self._since, 3),
                 node=self._node(),
                 network=NetworkFacts(engine.troubles(), **engine.repairs()),
                 lease=LeaseFacts(str(control.lease.subnet), control.expires_in()),
@@ -294,7 +296,7 @@ class Documents:
         control, engine = self._control, self._engine
         return {
             "version": VERSION,
-            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "uptime_seconds": round(time.monotonic() - self._since, 3),
             "subnet": str(control.lease.subnet),
             "lease_expires_in_seconds": control.expires_in(),
             "peers": control.peer_count(),

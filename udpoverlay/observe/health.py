@@ -67,9 +67,9 @@ class Health:
 
 
 @contextlib.asynccontextmanager
-async def health_server(ip: str, port: int) -> AsyncIterator[Health]:
+async def health_server(ip: str, port: int, health: Health | None = None) -> AsyncIterator[Health]:
     """Answer probes while the block runs; port 0: do not. Raises OperatorError."""
-    health = Health()
+    health = health if health is not None else Health()
     if not port:
         yield health
         return

@@ -84,6 +84,8 @@ class Response:
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
+    descriptors: tuple[int, ...] = ()
+    """Sent along over a Unix socket (SCM_RIGHTS); they stay the caller's."""
 
     @classmethod
     def text(cls, status: int, text: str) -> Response:
@@ -317,6 +319,7 @@ class _Connection:
                 ),
                 h11.Data(data=b"" if self._head_only else response.body),
                 h11.EndOfMessage(),
+                descriptors=response.descriptors,
             )
             if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                 self._http.start_next_cycle()
@@ -357,8 +360,11 @@ class _Connection:
             loop = asyncio.get_running_loop()
             self._http.receive_data(await loop.sock_recv(self._socket, _RECEIVE_BYTES))
 
-    async def _send(self, *events: Any) -> None:
+    async def _send(self, *events: Any, descriptors: tuple[int, ...] = ()) -> None:
         data = b"".join(self._http.send(event) or b"" for event in events)
+        if descriptors and self._socket.family == socket.AF_UNIX:
+            # The buffer is empty: an answer is the first thing that is sent after a request.
+            data = data[socket.send_fds(self._socket, [data], descriptors) :]
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def _linger(self) -> None:

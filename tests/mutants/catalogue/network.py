@@ -12,6 +12,30 @@ _MOVED = (f"{_HEALING}::test_another_address_of_the_underlay_is_published",)
 
 MUTANTS = (
     Mutant(
+        name="routes-forgotten-at-a-restart",
+        bug="after a restart nothing flows until the registry has answered",
+        file="udpoverlay/handover/bridge.py",
+        old="            self._engine.replace(self._legacy.routes)\n",
+        new="            pass\n",
+        tests=("tests/handover/test_bridge.py", "tests/netns/test_handover.py"),
+    ),
+    Mutant(
+        name="old-daemon-does-not-come-back",
+        bug="a new daemon that dies while it takes over takes the tunnel with it",
+        file="udpoverlay/handover/offer.py",
+        old="        await leaving.resume()\n",
+        new="",
+        tests=("tests/handover/test_offer.py", "tests/netns/test_handover.py"),
+    ),
+    Mutant(
+        name="any-note-is-believed",
+        bug="routes of another device's last run are published",
+        file="udpoverlay/handover/bridge.py",
+        old="    if (tun.index, tun.name) != (legacy.index, legacy.device):\n",
+        new="    if tun.index == 0:\n",
+        tests=("tests/handover/test_bridge.py",),
+    ),
+    Mutant(
         name="route-of-the-tunnel-stays-gone",
         bug="a TUN that goes down and up once carries nothing for ever",
         file="udpoverlay/host/device.py",
