@@ -70,6 +70,9 @@ def test_status_names_what_is_wrong_and_ends_with_3(
 def test_json_is_the_daemons_document(found: Documents, command: Command) -> None:
     sent = json.loads(json.dumps(found))
     assert command.json("status") == {**sent["/v1/status"], "troubles": []}
+    # Whose tunnel this is cannot be asked from here: no address of ours.
+    for peer in sent["/v1/peers"]["peers"]:
+        peer["rtt_ms"] = None
     assert command.json("peers") == sent["/v1/peers"]
     assert command.json("routes") == sent["/v1/routes"]
 
@@ -101,6 +104,15 @@ def test_peers_of_an_address(
     document = command.json("peers", address)
     assert [peer["subnet"] for peer in document["peers"]] == subnets
     assert bool(document["refused_senders"]) == (address == SENDER.address)
+
+
+def test_round_trips_that_cannot_be_measured_are_an_error_where_they_are_asked_for(
+    found: Documents, command: Command
+) -> None:
+    assert found
+    assert command("peers", "--rtt") == 1
+    assert "round trips cannot be measured: cannot send from 10.5.72.0" in command.err
+    assert command("peers", "--no-rtt") == 0
 
 
 def test_peers_of_an_unknown_address_ends_with_1(found: Documents, command: Command) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from udpoverlay.cli.admin import ask
+from udpoverlay.errors import OperatorError, UdpOverlayError
 from udpoverlay.lab.tables import table
+from udpoverlay.observe.client import AdminClient
+from udpoverlay.reach.live.round_trips import MOST, round_trips
 
 __all__ = ["configure", "run"]
 
@@ -17,7 +20,11 @@ examples:
   udpoverlay peers
   udpoverlay peers 10.244.3.7          the peer that has this address, or sends from it
   udpoverlay peers --json | jq '.peers[] | select(.refused != "")'
-  udpoverlay peers --node n1           as a node of `udpoverlay lab --keep` sees them"""
+  udpoverlay peers --node n1           as a node of `udpoverlay lab --keep` sees them
+
+RTT is measured now, by an echo request from this host's tunnel address to each
+peer's, through the tunnel; - stands for no answer within a second. --no-rtt
+sends nothing."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +33,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "address", nargs="*", help="only peers with this public IP, or this address in their subnet"
     )
+    parser.add_argument(
+        "--rtt",
+        action=argparse.BooleanOptionalAction,
+        help=f"measure round trips (default: up to {MOST:,} peers)",
+    )
     ask.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and show."""
     wanted = [ask.address(text) for text in args.address]
-    code = ask.in_node(args, "peers", args.address)
+    words = [] if args.rtt is None else ["--rtt" if args.rtt else "--no-rtt"]
+    code = ask.in_node(args, "peers", [*args.address, *words])
     if code is not None:
         return code
-    document = ask.client(args).get("/v1/peers")
+    client = ask.client(args)
+    document = client.get("/v1/peers")
     if wanted:
         document["peers"] = [
             peer
@@ -51,11 +65,31 @@ def run(args: argparse.Namespace) -> int:
         document["refused_senders"] = [
             sender for sender in document["refused_senders"] if sender["address"] in names
         ]
+    _measure(args, client, document["peers"])
     if args.json:
         ask.print_json(document)
     else:
         _show(ask.console(), document)
     return 0 if not wanted or document["peers"] or document["refused_senders"] else 1
+
+
+def _measure(args: argparse.Namespace, client: AdminClient, peers: list[dict[str, Any]]) -> None:
+    """Add the round trip to each peer that has a route; None: no answer, or not measured."""
+    for peer in peers:
+        peer["rtt_ms"] = None
+    asked = {peer["subnet"].partition("/")[0]: peer for peer in peers if not peer["refused"]}
+    if args.rtt is False or not asked or (args.rtt is None and len(asked) > MOST):
+        return
+    addresses = list(asked)
+    try:
+        source = str(client.get("/v1/status")["node"]["tun_address"])
+        for start in range(0, len(addresses), MOST):
+            for address, seconds in round_trips(source, addresses[start : start + MOST]).items():
+                asked[address]["rtt_ms"] = round(seconds * 1000, 3)
+    except (KeyError, UdpOverlayError) as error:
+        # The daemon may be another host's, behind a forwarded socket; all else can be shown.
+        if args.rtt:
+            raise OperatorError(f"round trips cannot be measured: {error}") from error
 
 
 def _show(out: Console, document: dict[str, Any]) -> None:
@@ -67,7 +101,7 @@ def _show(out: Console, document: dict[str, Any]) -> None:
         shown.title = None
         for heading in ("subnet", "public IP"):
             shown.add_column(heading, no_wrap=True)
-        for heading in ("sent", "received", "heard"):
+        for heading in ("sent", "received", "heard", "RTT"):
             shown.add_column(heading, justify="right", no_wrap=True)
         shown.add_column("state")
         for peer in peers:
@@ -79,6 +113,7 @@ def _show(out: Console, document: dict[str, Any]) -> None:
                 ask.size(traffic["sent_bytes"]),
                 ask.size(traffic["delivered_bytes"]),
                 "never" if heard is None else f"{ask.duration(heard, parts=1)} ago",
+                "-" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.3g} ms",
                 _state(peer),
                 style=_style(peer),
             )

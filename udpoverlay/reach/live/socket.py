@@ -30,7 +30,7 @@ from udpoverlay.reach.echo import (
     without_ip_header,
 )
 
-__all__ = ["EchoSocket"]
+__all__ = ["EchoSocket", "open_icmp"]
 
 # linux/in.h
 _IP_RECVTTL, _IP_RECVERR, _IP_MTU_DISCOVER, _IP_MTU = 12, 11, 10, 14
@@ -51,7 +51,7 @@ class EchoSocket:
     def __init__(self, target: str, source: str = "") -> None:
         self.target = target
         self._nonce = secrets.token_bytes(NONCE_BYTES)
-        self._socket, self._raw = _open()
+        self._socket, self._raw = open_icmp()
         try:
             self._configure(source)
         except OSError as error:
@@ -147,8 +147,8 @@ class EchoSocket:
         self.close()
 
 
-def _open() -> tuple[socket.socket, bool]:
-    """A socket, and whether it is a raw one."""
+def open_icmp() -> tuple[socket.socket, bool]:
+    """A socket for ICMP, and whether it is a raw one. Raises OperatorError, KernelError."""
     for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM):
         try:
             return socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP), kind == socket.SOCK_RAW
