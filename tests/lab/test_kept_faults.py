@@ -167,6 +167,23 @@ def test_packet_that_is_too_long_is_named(kept: Kept) -> None:
     assert "2,000 bytes are too big here" in answer
 
 
+def test_mtu_on_the_way_is_named_where_short_packets_pass(kept: Kept) -> None:
+    """The other host's interface takes less than ours, and nothing on the way says so."""
+    size = "--size=1472"
+    kept.wait_for(WHOLE, size)
+    kept.inside("n2", "ip", "link", "set", "eth0", "mtu", "1400")
+    try:
+        answer = kept.wait_for("stopped between n1 and n2", size)["answer"]
+        assert "an MTU on the way: 1,372 bytes pass" in answer
+        assert "a black hole" in answer
+        said = " ".join(kept.cli("ping", kept.address["n2"], "--count=2", node="n1").split())
+        assert "1,372 bytes pass, of 1,472" in said
+        assert "ip link set eth0 mtu 1400" in said
+    finally:
+        kept.inside("n2", "ip", "link", "set", "eth0", "mtu", "1500")
+    kept.wait_for(WHOLE, size)
+
+
 def test_firewall_that_refuses_is_named(kept: Kept) -> None:
     refuse = "udp dport 8285 reject with icmpx type admin-prohibited"
     with kept.rule("n2", refuse):

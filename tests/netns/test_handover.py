@@ -83,7 +83,10 @@ class Pairs:
     def until_ready(self, count: int) -> None:
         assert self.manager is not None
         log = self.manager.log
-        wait_until(lambda: f"ready {count}\n" in log(), f"start {count} is ready")
+        try:
+            wait_until(lambda: f"ready {count}\n" in log(), f"start {count} is ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log ends with {log()[-4000:]}") from None
 
     def restart(self, number: int, count: int) -> None:
         assert self.manager is not None

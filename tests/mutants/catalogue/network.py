@@ -47,8 +47,8 @@ MUTANTS = (
         name="rebuilt-without-routes",
         bug="a device that was made again has no peers until the registry changes",
         file=_NETWORK,
-        old="            engine.replace(self._routes)\n        await",
-        new="            pass\n        await",
+        old="            engine.replace(self._routes)\n        await engine.start()\n        if ",
+        new="            pass\n        await engine.start()\n        if ",
         tests=_DELETED,
     ),
     Mutant(

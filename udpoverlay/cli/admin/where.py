@@ -241,7 +241,21 @@ def _look(args: argparse.Namespace, ends: _Ends) -> _Found:
     if ends.sender is not None and astray:
         answer = ends.sender.document("explain", ends.destination)["answer"]
         found.explained = "" if answer.startswith("nothing is wrong") else answer
+        if not found.explained and found.there.seen and probes and args.size:
+            found.explained = _by_size(ends, args.size)
     return found
+
+
+def _by_size(ends: _Ends, size: int) -> str:
+    """What keeps packets of that size from arriving, where shorter ones do; "": something else."""
+    assert ends.sender is not None
+    words = (f"--count={_PROBES}", "--interval=0.05")
+    document = ends.sender.document("ping", ends.destination, *words)
+    sizes = document["size"]
+    if not document["answered"] or sizes is None or sizes["largest"] >= size:
+        return ""
+    fact = next((finding["fact"] for finding in document["findings"]), "")
+    return f"an MTU on the way: {sizes['largest']:,} bytes pass; {fact}"
 
 
 def _both_ways(source: str, destination: str, only: str) -> str:
