@@ -121,6 +121,7 @@ WORKER = tuple(
     )
 )
 TRACE = ("trace/ring", "trace/recorder", "trace/usdt")
+PROCESS = ("process/process",)
 TRAFFIC = tuple(
     f"traffic/{unit}" for unit in ("stream", "samples", "wire", "datagram", "echo", "icmp_flood")
 )
@@ -129,7 +130,7 @@ setup(
     cmdclass={"build_ext": BuildExt},
     ext_modules=cythonize(
         [
-            extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *TRACE, *WORKER),
+            extension("_fastpath", *PACKET, *OFFLOAD, *ROUTES, *TRACE, *PROCESS, *WORKER),
             extension("_pure", *PACKET, *OFFLOAD),
             extension("_traffic", *TRAFFIC),
         ],

@@ -88,14 +88,25 @@ UDP_SEGMENT = c_UDP_SEGMENT
 UDP_GRO = c_UDP_GRO
 
 
-def attach_filter(int fd, bytes instructions not None):
-    cdef sock_fprog program
+cdef int _program(sock_fprog *program, bytes instructions) except -1:
+    """`instructions` must outlive it."""
     if len(instructions) % sizeof(sock_filter) != 0:
         raise ValueError(f"an instruction takes {sizeof(sock_filter)} bytes")
     program.len = len(instructions) // sizeof(sock_filter)
     program.filter = <sock_filter *><const uint8_t *>instructions
+    return 0
+
+
+def attach_filter(int fd, bytes instructions not None):
+    cdef sock_fprog program
+    _program(&program, instructions)
     if setsockopt(fd, c_SOL_SOCKET, c_SO_ATTACH_FILTER, &program, sizeof(program)) != 0:
         _check(-errno)
+
+
+# ---- process/
+
+include "process.pxi"
 
 
 # ---- trace/

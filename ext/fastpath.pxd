@@ -492,6 +492,20 @@ cdef extern from "trace/recorder.h" nogil:
     bint recorder_each(const recorder_t *recorder)
 
 
+cdef extern from "process/process.h" nogil:
+    struct process_capabilities_t "process_capabilities":
+        uint64_t effective
+        uint64_t permitted
+        uint64_t inheritable
+
+    int process_capabilities_get(process_capabilities_t *out)
+    int process_capabilities_set(const process_capabilities_t *wanted)
+    int process_bounding_drop(unsigned capability)
+    int process_ambient_raise(unsigned capability)
+    int process_no_new_privileges()
+    int process_filter(const sock_fprog *program)
+
+
 cdef extern from "worker/device.h" nogil:
     int DEVICE_QUEUES_MAX
 

@@ -128,6 +128,34 @@ def attach_filter(fd: int, instructions: bytes) -> None:
     machine's byte order. ValueError for another length or a program that the kernel refuses.
     """
 
+def capabilities() -> tuple[int, int, int]:
+    """Of this thread, each a bit by its number: (effective, permitted, inheritable)."""
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """For this thread and those that it starts. Raises OSError."""
+
+def drop_from_bounding_set(capability: int) -> None:
+    """Take a capability, by number, from all that this thread will ever execute.
+
+    Raises OSError: EPERM without CAP_SETPCAP, EINVAL when the kernel has no such capability.
+    """
+
+def raise_ambient(capability: int) -> None:
+    """Keep a capability over execve for a user who is not root. Raises OSError.
+
+    It must be permitted and inheritable.
+    """
+
+def set_no_new_privileges() -> None:
+    """No program that this thread executes gets more rights by it. Raises OSError."""
+
+def filter_system_calls(instructions: bytes) -> None:
+    """Have the kernel run a classic BPF program before each call of every thread, for good.
+
+    `instructions` as for attach_filter; needs set_no_new_privileges. Raises OSError: EBUSY when
+    another thread has filters that this one does not have.
+    """
+
 OUTBOUND: int
 """Directions of a Worker, or-ed: TUN → UDP."""
 INBOUND: int

@@ -10,8 +10,8 @@ import pytest
 EXT = Path(__file__).parent.parent.parent / "ext"
 ORDER = ("", "packet", "offload", "routes", "trace", "worker")
 """Each folder may include itself and those before it; "" is ext/ itself, the list of verdicts."""
-APART = {"traffic": {"traffic"}}
-"""The lab's generator shares nothing with the data path."""
+APART = {"traffic": {"traffic"}, "process": {"process"}}
+"""The lab's generator and the rights of the process share nothing with the data path."""
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
