@@ -76,6 +76,22 @@ def test_lines_come_in_order(pipe: Pipe) -> None:
     assert everything(pipe.reading, "99\n").split() == [str(number) for number in range(100)]
 
 
+def test_renewed_writer_writes_in_order_with_another_thread(pipe: Pipe) -> None:
+    writer = stuck(pipe)
+    before = writer._thread
+    for _ in range(3):
+        writer.renew()
+    text = ""
+    while "lost 1\n" not in text:
+        text += os.read(pipe.reading, 65536).decode()
+    writer.write("after\n")
+    text += everything(pipe.reading, "after\n")
+    assert text.lstrip(".").splitlines(keepends=True) == [LINE] * 100 + ["lost 1\n", "after\n"]
+    before.join(SECONDS)
+    assert not before.is_alive()
+    assert writer._thread.is_alive()
+
+
 def test_a_full_pipe_costs_lines_and_no_time(pipe: Pipe) -> None:
     writer = stuck(pipe)
     started = time.monotonic()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from udpoverlay.log.detail import parse_backtrace_at, parse_vmodule
 from udpoverlay.log.format import escape, render
-from udpoverlay.log.handler import configure, flush, lines_lost, write_text
+from udpoverlay.log.handler import configure, flush, lines_lost, renew_threads, write_text
 from udpoverlay.log.limits import RateLimited, Waiting
 from udpoverlay.log.logger import Log, get_logger
 
@@ -34,5 +34,6 @@ __all__ = [
     "parse_backtrace_at",
     "parse_vmodule",
     "render",
+    "renew_threads",
     "write_text",
 ]

@@ -16,7 +16,7 @@ from udpoverlay.log.detail import SETTINGS, parse_backtrace_at, parse_vmodule
 from udpoverlay.log.format import KlogFormatter, escape
 from udpoverlay.log.writer import Writer
 
-__all__ = ["configure", "flush", "lines_lost", "write_text"]
+__all__ = ["configure", "flush", "lines_lost", "renew_threads", "write_text"]
 
 _STDERR = 2
 
@@ -121,6 +121,13 @@ def _catch_the_interpreter() -> None:
 def flush(seconds: float = 1.0) -> bool:
     """Wait until all lines are written; false when their reader takes none for so long."""
     return all(each.writer is None or each.writer.flush(seconds) for each in _ours())
+
+
+def renew_threads() -> None:
+    """Write on with threads that have the rights that the caller has now, and no more."""
+    for each in _ours():
+        if each.writer is not None:
+            each.writer.renew()
 
 
 def lines_lost() -> int:

@@ -42,7 +42,8 @@ class Writer:
         self._untold = 0
         self._torn = False
         self._closed = False
-        threading.Thread(target=self._run, name="log", daemon=True).start()
+        with self._changed:
+            self._thread = self._start(None)
 
     def write(self, line: str) -> None:
         """Queue a line with its end, or lose it."""
@@ -63,6 +64,12 @@ class Writer:
         with self._changed:
             return self._changed.wait_for(lambda: not (self._queue or self._busy), seconds)
 
+    def renew(self) -> None:
+        """Go on with another thread, which has the rights that the caller has now."""
+        with self._changed:
+            self._thread = self._start(self._thread)
+            self._changed.notify_all()
+
     def close(self) -> None:
         """End the thread once it has written what is queued; does not wait for that."""
         with self._changed:
@@ -73,15 +80,26 @@ class Writer:
         self.lost += lines
         self._untold += lines
 
-    def _run(self) -> None:
+    def _start(self, before: threading.Thread | None) -> threading.Thread:
+        thread = threading.Thread(target=self._run, args=(before,), name="log", daemon=True)
+        thread.start()
+        return thread
+
+    def _is_ours(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # it may be in the middle of a line
+        del before
         while True:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                while not self._queue:
-                    if self._closed:
-                        return
+                while self._is_ours() and not self._queue and not self._closed:
                     self._changed.wait()
+                if not self._is_ours() or not self._queue:
+                    return
                 item = self._queue.popleft()
                 self._busy = True
             written = self._put(item)
