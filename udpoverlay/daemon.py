@@ -7,7 +7,7 @@ supervisors, CNI plugins and probes observe it; only our rights are looked at be
     rights ► the tunnel of the last run (handover/) ► registry ► health server
       ► network configuration (waited for) ► interface, public IP ► backend ► is the host able?
       ► lease ► UDP socket, TUN, address, MTU, link up, route ► packet rules, blackhole route
-      ► subnet file: ready ► packets ► admin socket ► READY=1
+      ► subnet file: ready ► rights given up ► packets ► admin socket ► READY=1
       ► lease watch, complete, renew until a signal, or until another daemon has taken over
 
 A step that starts something is a context manager: it is undone in reverse, on every way out. The
@@ -30,7 +30,7 @@ from udpoverlay.aio import first_to_end
 from udpoverlay.backend.base import Backend, Choose
 from udpoverlay.backend.kinds import backend_of
 from udpoverlay.control import Control
-from udpoverlay.dataplane.tun import check_tun
+from udpoverlay.dataplane.tun import TUN_PATH, check_tun
 from udpoverlay.errors import KernelError, RegistryError, UdpOverlayError
 from udpoverlay.facts import Facts, Moves
 from udpoverlay.firewall.blackhole import keep_blackhole
@@ -43,6 +43,8 @@ from udpoverlay.handover.statefile import StateFile
 from udpoverlay.host import garbage, ownsubnet, subnetfile, sysctl
 from udpoverlay.host.interfaces import Choice, Stack, Wanted
 from udpoverlay.host.notify import ServiceManager
+from udpoverlay.host.privileges.needs import Needs
+from udpoverlay.host.privileges.process import Privileges
 from udpoverlay.host.underlay import find_interface, look_for_interface
 from udpoverlay.host.ways import Ways
 from udpoverlay.log import get_logger
@@ -80,25 +82,33 @@ def run(config: DaemonConfig, manager: ServiceManager | None = None) -> int:
         _log.info("stopping", signal=name)
         service.stopping()
 
-    status = run_until_signal(partial(_run_daemon, config, service), stopping)
+    privileges = Privileges(config.privileges)
+    privileges.before_the_loop()
+    status = run_until_signal(partial(_run_daemon, config, service, privileges), stopping)
     _log.info("stopped")
     return status
 
 
 async def _run_daemon(
-    config: DaemonConfig, manager: ServiceManager, unwinding: asyncio.Event
+    config: DaemonConfig,
+    manager: ServiceManager,
+    privileges: Privileges,
+    unwinding: asyncio.Event,
 ) -> int:
     """Run until something ends; whatever the reason, nothing is left behind."""
     async with contextlib.AsyncExitStack() as stack:
         try:
-            await _start(config, manager, stack)
+            await _start(config, manager, privileges, stack)
         finally:
             unwinding.set()
     return 0
 
 
 async def _start(
-    config: DaemonConfig, manager: ServiceManager, stack: contextlib.AsyncExitStack
+    config: DaemonConfig,
+    manager: ServiceManager,
+    privileges: Privileges,
+    stack: contextlib.AsyncExitStack,
 ) -> None:
     """Start everything in flanneld's order, then wait until something ends."""
     enter, started = stack.enter_async_context, time.monotonic()
@@ -133,6 +143,8 @@ async def _start(
     facts = Facts(config, plan.backend, netconf, lease, network)
     facts.publish()
     health.ready = facts.written
+    # From here on packets are looked at: by threads that have these rights and no more.
+    privileges.give_up(_needs(plan))
     await network.start()
     if runs(former):  # it has ended by now
         await enter(serve_health())
@@ -156,6 +168,7 @@ async def _start(
         engine=network,
         firewall=firewall,
         since=network.counting_since,
+        privileges=privileges,
     )
     health.details = documents.health
     health.metrics = Metrics(
@@ -242,6 +255,25 @@ def _admission(plan: _Plan, netconf: NetConf, lease: Lease) -> Admission:
         own_addresses=[plan.choice.address],
         rejects=plan.backend.rejects,
         way=Ways(lease.subnet.v4.ip, plan.backend.port).to,
+    )
+
+
+def _needs(plan: _Plan) -> Needs:
+    """What is done again later, with the rights that are left."""
+    config = plan.config
+    etcd, kube = config.etcd, config.kube
+    kubeconfig = kube.kubeconfig_file if config.kube_subnet_mgr else ""
+    in_pod = "KUBERNETES_SERVICE_HOST" in kube.environment  # with a token and no plugin
+    return Needs(
+        port=plan.backend.port,
+        reads=(etcd.cafile, etcd.certfile, etcd.keyfile, kubeconfig),
+        writes=tuple(
+            os.path.dirname(os.path.abspath(path))
+            for path in (config.subnet_file, config.admin_socket)
+            if path
+        ),
+        device_node=TUN_PATH,
+        plugins=bool(kubeconfig) or (config.kube_subnet_mgr and not in_pod),
     )
 
 

@@ -21,6 +21,7 @@ from udpoverlay.model.config import (
     LogSettings,
 )
 from udpoverlay.model.dataplane import DataplaneSettings
+from udpoverlay.model.privileges import PrivilegeSettings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "flags.md"
 
@@ -124,6 +125,7 @@ def test_every_setting_is_set_by_exactly_one_flag() -> None:
         "health": HealthSettings,
         "kube": KubeConfigSource,
         "log": LogSettings,
+        "privileges": PrivilegeSettings,
     }
     paths = {field.name for field in fields(DaemonConfig)} - groups.keys()
     paths |= {f"{name}.{field.name}" for name, group in groups.items() for field in fields(group)}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from udpoverlay.cli.daemon_flags import FLANNEL_FLAGS, FLANNEL_PREFIX
+from udpoverlay.host.privileges.calls import GROUPS, PLUGINS
 from udpoverlay.model.config import DaemonConfig
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -59,3 +60,27 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     )
     complaints = [line for line in done.stderr.splitlines() if UNIT.name in line]
     assert complaints == []
+
+
+def calls_of(group: str) -> set[str]:
+    """The calls of a filter set of systemd, and of the sets in it."""
+    argv = ["systemd-analyze", "--no-pager", "syscall-filter", group]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    words = [line.strip() for line in done.stdout.splitlines()[1:]]
+    found = {word for word in words if word and word[0] not in "#@"}
+    for word in words:
+        if word.startswith("@"):
+            found |= calls_of(word)
+    return found
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on PATH")
+def test_the_unit_allows_the_calls_that_the_daemons_own_filter_allows() -> None:
+    lines = UNIT.read_text().splitlines()
+    words = [line.partition("=")[2] for line in lines if line.startswith("SystemCallFilter=")]
+    allowed = set().union(*(calls_of(word) if word[0] == "@" else {word} for word in words))
+    ours = {call.name for group in (*GROUPS, PLUGINS) for call in group.calls()}
+    # Without it the daemon could not install its filter.
+    newer = {"futex_waitv", "fchmodat2"}  # than the systemd of some distributions
+    assert ours - allowed - newer == set()
+    assert "seccomp" in allowed

@@ -45,6 +45,7 @@ def documents() -> Documents:
     )
     control = SimpleNamespace(peers=lambda: [(lease(1), None), (lease(2), Refusal.OVERLAP)])
     parts: Any = {"registry": None, "control": control, "engine": engine, "firewall": None}
+    parts["privileges"] = None
     node = cast("Any", SimpleNamespace(network="10.5.0.0/16", port=8285, tun="flannel0"))
     return Documents(lambda: node, registry_kind="etcd", **parts)
 

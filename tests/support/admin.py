@@ -67,6 +67,15 @@ STATUS = Status(
     ),
     peers=3,
     firewall={"mode": "nftables", "repairs": 0, "error": ""},
+    privileges={
+        "uid": 0,
+        "capabilities": ["NET_ADMIN", "NET_RAW"],
+        "dropping": "on",
+        "kept_for": {},
+        "no_new_privs": True,
+        "seccomp": "on",
+        "threads_with_more": [],
+    },
 )
 PEERS = [
     PeerFacts("10.5.73.0/24", "192.0.2.2", also_sends_from=("203.0.113.7",)),

@@ -33,6 +33,7 @@ from udpoverlay.model.dataplane import (
     OFFLOADS,
     DataplaneSettings,
 )
+from udpoverlay.model.privileges import PrivilegeSettings
 from udpoverlay.model.public_address import public_address
 
 __all__ = [
@@ -359,6 +360,19 @@ OWN_FLAGS: tuple[Setting, ...] = (
         sets="firewall.bridge_check",
         convert=operator.not_,
     ),
+    Setting(
+        "seccomp",
+        "system calls that the daemon does not need, once it is set up: enforce (refuse them), warn"
+        " (have the kernel log them) or off",
+        _DEFAULT.privileges.seccomp,
+        sets="privileges.seccomp",
+        convert=_one_of("seccomp", "enforce", "warn", "off"),
+    ),
+    _switch(
+        "keep-capabilities",
+        "keep all capabilities after set-up, instead of those that the daemon needs",
+        sets="privileges.keep_capabilities",
+    ),
     _switch(
         "per-packet",
         "no offload at all: one packet a system call, as flannel's own proxy works",
@@ -382,6 +396,7 @@ _GROUPS: dict[str, Callable[..., Any]] = {
     "firewall": FirewallSettings,
     "health": HealthSettings,
     "log": LogSettings,
+    "privileges": PrivilegeSettings,
 }
 """Settings that stand together below DaemonConfig."""
 

@@ -89,12 +89,12 @@ class Predecessor:
 
     async def release(self) -> Legacy:
         """Let it stop. Raises OperatorError: it goes on."""
-        legacy, _, _ = await asyncio.to_thread(_ask, self._path, "release")
+        legacy, _, _ = _ask(self._path, "release")
         return _load(legacy)
 
     async def commit(self) -> None:
         """Let it end, and wait for that: its ports and its socket are ours then."""
-        _, _, pid = await asyncio.to_thread(_ask, self._path, "commit")
+        _, _, pid = _ask(self._path, "commit")
         for _ in range(_GONE_LOOKS):
             if not _listens(self._path) and not _lives(pid):
                 break
@@ -114,10 +114,10 @@ async def predecessor(path: str, settings: DataplaneSettings) -> Predecessor | N
             "--replace asks the running daemon by its admin socket, and --admin-socket is empty",
             fix="name the running daemon's with --admin-socket",
         )
-    if not await asyncio.to_thread(_listens, path):
+    if not _listens(path):
         _log.info("nothing to replace: no daemon has the admin socket", path=path)
         return None
-    body, descriptors, _ = await asyncio.to_thread(_ask, path, "offer")
+    body, descriptors, _ = _ask(path, "offer")
     try:
         legacy = _load(body)
         if len(descriptors) < 2:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from udpoverlay.model.dataplane import DataplaneSettings
+from udpoverlay.model.privileges import PrivilegeSettings
 
 __all__ = [
     "DaemonConfig",
@@ -120,6 +121,7 @@ class DaemonConfig:
     health: HealthSettings = field(default_factory=HealthSettings)
     dataplane: DataplaneSettings = field(default_factory=DataplaneSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    privileges: PrivilegeSettings = field(default_factory=PrivilegeSettings)
 
     # udpoverlay's own; flanneld has none of these.
     replace: bool = False

@@ -93,7 +93,7 @@ class _Engine(_Counts, Protocol):
     def end_impairment(self, peer: str) -> bool: ...
 
 
-class _Firewall(Protocol):
+class _Facts(Protocol):
     def facts(self) -> dict[str, object]: ...
 
 
@@ -119,7 +119,8 @@ class Documents:
         registry: _Registry,
         control: _Control,
         engine: _Engine,
-        firewall: _Firewall,
+        firewall: _Facts,
+        privileges: _Facts,
         since: float | None = None,
     ) -> None:
         """`since`: when counting began, on the monotonic clock; None: now."""
@@ -129,6 +130,7 @@ class Documents:
         self._control = control
         self._engine = engine
         self._firewall = firewall
+        self._privileges = privileges
         self._since = time.monotonic() if since is None else since
 
     def by_path(self) -> dict[str, Callable[[], dict[str, object]]]:
@@ -178,6 +180,7 @@ class Documents:
                 peers=control.peer_count(),
                 firewall=self._firewall.facts(),
                 log_lines_lost=lines_lost(),
+                privileges=self._privileges.facts(),
             )
         )
 

@@ -223,6 +223,8 @@ class Status:
     network: NetworkFacts = field(default_factory=NetworkFacts)
     log_lines_lost: int = 0
     """Lines that standard error did not take."""
+    privileges: Mapping[str, object] = field(default_factory=dict)
+    """What the process may do: capabilities, no_new_privs, system calls."""
 
 
 def status_document(status: Status) -> dict[str, object]:

@@ -23,6 +23,7 @@ def test_status_of_a_healthy_daemon_fits_one_screen(found: Documents, command: C
         "flannel0 10.5.72.0, MTU 1472",
         "etcd, 3 peers, 2 routes",
         "uso unavailable: needs Linux 6.2",
+        "NET_ADMIN NET_RAW; no_new_privs; seccomp on",
         "1,234,567",
         "nothing is wrong",
     ):
@@ -30,6 +31,23 @@ def test_status_of_a_healthy_daemon_fits_one_screen(found: Documents, command: C
     lines = command.out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
+
+
+def test_status_names_rights_that_are_kept_and_why(found: Documents, command: Command) -> None:
+    status: Any = found["/v1/status"]
+    status["privileges"].update(
+        no_new_privs=False,
+        dropping="kept (--keep-capabilities)",
+        seccomp="off (--seccomp=off)",
+        kept_for={"MKNOD": "there is no node"},
+    )
+    assert command("status") == 0
+    words = " ".join(command.out.split())
+    assert "programs may gain rights; seccomp off (--seccomp=off)" in words
+    assert "capabilities kept (--keep-capabilities); MKNOD because there is no node" in words
+    del status["privileges"]
+    assert command("status") == 0  # a daemon of an earlier version
+    assert "rights" in command.out
 
 
 def test_status_names_reasons_of_drops_alone(found: Documents, command: Command) -> None:

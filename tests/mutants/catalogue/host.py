@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 _INTERFACES = "udpoverlay/host/interfaces.py"
 _NETLINK = "udpoverlay/host/netlink.py"
 _NOTIFY = "udpoverlay/host/notify.py"
+_PRIVILEGES = "udpoverlay/host/privileges"
 _SUBNETFILE = "udpoverlay/host/subnetfile.py"
 
 MUTANTS = (
@@ -124,5 +125,29 @@ MUTANTS = (
         old="        await netlink.set_no_link_local(index)\n",
         new="",
         tests=("tests/host/test_netlink.py",),
+    ),
+    Mutant(
+        name="log-thread-keeps-its-rights",
+        bug="the thread that writes the log is root with all capabilities for good",
+        file=f"{_PRIVILEGES}/process.py",
+        old="        renew_threads()\n",
+        new="",
+        tests=("tests/host/privileges/test_process.py",),
+    ),
+    Mutant(
+        name="user-namespaces-allowed",
+        bug="a daemon that was taken over makes a user namespace and has every capability in it",
+        file=f"{_PRIVILEGES}/bpf.py",
+        old="_NAMESPACES = 0x7E020000",
+        new="_NAMESPACES = 0x6E020000",
+        tests=("tests/host/privileges/test_bpf.py",),
+    ),
+    Mutant(
+        name="foreign-key-not-looked-at",
+        bug="a renewed key of another user cannot be read: the registry is lost months later",
+        file=f"{_PRIVILEGES}/needs.py",
+        old="*((path, False) for path in self.reads if path and os.path.exists(path)),",
+        new="",
+        tests=("tests/host/privileges/test_needs.py",),
     ),
 )

@@ -93,6 +93,7 @@ def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
                      f"{ask.count(plane['routes'], 'route')}, {_age(document['registry'])}"),
         ("offloads", _offloads(plane["features"])),
         ("workers", _workers(plane["workers"])),
+        ("rights", _rights(document.get("privileges") or {})),
     ):  # fmt: skip
         ask.sentence(out, label, text)
     out.print()
@@ -104,6 +105,21 @@ def _show(out: Console, document: dict[str, Any], wrong: list[str]) -> None:
 def _age(registry: dict[str, Any]) -> str:
     age = registry["watch_age_seconds"]
     return "not heard yet" if age is None else f"heard {ask.duration(age)} ago"
+
+
+def _rights(rights: dict[str, Any]) -> str:
+    """Of the process; a daemon of an earlier version does not say."""
+    if not rights:
+        return "not told"
+    parts = [
+        " ".join(rights["capabilities"]) or "no capability",
+        "no_new_privs" if rights["no_new_privs"] else "programs may gain rights",
+        f"seccomp {rights['seccomp']}",
+    ]
+    if rights["dropping"] not in ("on", "as started with"):
+        parts.append(f"capabilities {rights['dropping']}")
+    parts += [f"{name} because {why}" for name, why in rights["kept_for"].items()]
+    return "; ".join(parts)
 
 
 def _workers(workers: list[dict[str, float]]) -> str:
