@@ -35,7 +35,8 @@ class Piece:
             return self.path.read_bytes()
         except OSError as error:
             raise OperatorError(
-                f"{self.name} {self.path}: {error.strerror}", fix="check the path and its rights"
+                f"{self.name} {self.path}: {error.strerror}",
+                fix="check the path and its rights; it must belong to the user of the daemon",
             ) from error
 
     def stamp(self) -> tuple[int, int]:

@@ -150,4 +150,15 @@ MUTANTS = (
         new="",
         tests=("tests/host/privileges/test_needs.py",),
     ),
+    Mutant(
+        name="rights-never-given-up",
+        bug="the threads that look at packets from others are root with all capabilities",
+        file="udpoverlay/daemon.py",
+        old="    privileges.give_up(_needs(plan))\n",
+        new="",
+        tests=(
+            "tests/netns/test_privileges.py"
+            "::test_folder_of_another_user_keeps_a_capability_and_is_written_to",
+        ),
+    ),
 )

@@ -131,5 +131,6 @@ def _read(setting: str, path: str) -> str:
         return Path(path).read_text(encoding="ascii", errors="replace")
     except OSError as error:
         raise OperatorError(
-            f"{setting} {path}: {error.strerror}", fix="check the path and its permissions"
+            f"{setting} {path}: {error.strerror}",
+            fix="check the path and its permissions; it must belong to the user of the daemon",
         ) from error
