@@ -44,6 +44,22 @@ VIEW = HostView(
 )
 
 
+class Rights:
+    """Of this process, which has more to do: see tests/netns/test_privileges.py."""
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    def before_the_loop(self) -> None:
+        pass
+
+    def give_up(self, _: object) -> None:
+        pass
+
+    def facts(self) -> dict[str, object]:
+        return {}
+
+
 class World:
     """Stands for registry, engine, netlink and control; writes down what happens to them."""
 
@@ -148,6 +164,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(daemon, "EtcdRegistry", lambda config: world)
     monkeypatch.setattr(udp, "Engine", world)
     monkeypatch.setattr(daemon, "Control", world.control)
+    monkeypatch.setattr(daemon, "Privileges", Rights)
     monkeypatch.setattr(daemon, "check_tun", world.check_tun)
     monkeypatch.setattr(network, "Engine", world)
     monkeypatch.setattr(network, "configure_tunnel", world.configure_tunnel)

@@ -202,7 +202,6 @@ def test_admin_socket_lets_no_other_user_in() -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on PATH")
-@pytest.mark.deadline(180)
 @pytest.mark.parametrize("nftables", [False, True], ids=["iptables", "nftables"])
 def test_list_has_every_call_that_a_daemon_makes(nftables: bool) -> None:
     found = lived(nftables)

@@ -156,6 +156,7 @@ def _lives(pid: int) -> bool:
 def _ask(path: str, step: str) -> tuple[bytes, list[int], int]:
     """One step: the body of the answer, its descriptors (ours), the other's process id.
 
+    Blocks: a thread of the loop's pool would outlive the moment at which we give up our rights.
     Raises OperatorError.
     """
     descriptors: list[int] = []

@@ -31,9 +31,7 @@ def test_port_that_is_taken_is_named_with_the_way_out(command: Command, found: D
     assert "--port" in command.err
 
 
-@pytest.mark.parametrize(
-    "words", [("--lab", "--node=n1"), ("--lab", "--also=x"), ("--node=n1", "--also=x")]
-)
+@pytest.mark.parametrize("other", ["--node=n1", "--also=x"])
 def test_lab_and_what_names_others_exclude_each_other(command: Command, other: str) -> None:
     assert command("web", "--lab", other) == 1
     assert "find their daemons" in command.err
