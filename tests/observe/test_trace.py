@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.aio import until
-from tests.support.pumprig import received, rig, to_peer
+from tests.support.pumprig import send_recorded as send
 from tests.support.records import ORIGIN
 from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.observe.admin import AdminServer
@@ -31,14 +31,6 @@ SECONDS = 20.0
 def tells_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a reader that has gone is noticed soon."""
     monkeypatch.setattr("udpoverlay.observe.trace._TELL_SECONDS", 0.05)
-
-
-def send(recorder: Recorder, count: int = 1, destination: str = "10.5.99.7") -> None:
-    with rig(recorder=recorder.rings) as r:
-        for _ in range(count):
-            r.device.send(to_peer(destination=destination))
-            r.step()
-            received(r.peer)
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from tests.support.packets import ipv4
 from tests.support.patience import DEADLINE
 from tests.support.twin.packet import decrease_ttl
 from udpoverlay import _fastpath as fp
+from udpoverlay.dataplane.recorder import Recorder
 
 __all__ = [
     "DEADLINE",
@@ -33,6 +34,7 @@ __all__ = [
     "receive",
     "received",
     "rig",
+    "send_recorded",
     "to_peer",
 ]
 
@@ -157,3 +159,12 @@ def forwarded(packet: bytes) -> bytes:
     hop_less = decrease_ttl(packet)
     assert hop_less is not None
     return hop_less
+
+
+def send_recorded(recorder: Recorder, count: int = 1, destination: str = "10.5.99.7") -> None:
+    """So many packets through a pump that notes them in `recorder`."""
+    with rig(recorder=recorder.rings) as r:
+        for _ in range(count):
+            r.device.send(to_peer(destination=destination))
+            r.step()
+            received(r.peer)

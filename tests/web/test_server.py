@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.admin import documents
-from tests.support.pumprig import received, rig, to_peer
+from tests.support.pumprig import send_recorded as send
 from tests.support.records import ORIGIN
 from udpoverlay.dataplane.recorder import Recorder
 from udpoverlay.errors import OperatorError
@@ -94,14 +94,6 @@ async def a_daemon(path: Path, recorder: Recorder | None = None) -> AsyncIterato
         yield known
     finally:
         await server.stop()
-
-
-def send(recorder: Recorder, count: int = 1, destination: str = "10.5.99.7") -> None:
-    with rig(recorder=recorder.rings) as r:
-        for _ in range(count):
-            r.device.send(to_peer(destination=destination))
-            r.step()
-            received(r.peer)
 
 
 @pytest.mark.parametrize("name", ["", "main.js", "page.css", "live", "packets", "packet?key=1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.admin import Documents
+from udpoverlay.cli.admin import ends
 from udpoverlay.cli.admin.ends import via
 from udpoverlay.cli.main import udpoverlay
 from udpoverlay.errors import OperatorError
@@ -122,3 +125,47 @@ def test_document_of_another_version_is_an_error_and_no_traceback(
     monkeypatch.setattr(sys, "argv", ["udpoverlay", "where", "10.5.1.0", "10.5.2.0", *ends])
     assert udpoverlay() == 1
     assert "has not what it should" in capsys.readouterr().err
+
+
+def test_command_that_leads_to_another_host_is_named_with_the_right_one(
+    remote: Path,
+    found: Documents,
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DST is a subnet of 192.0.2.2, and what --dst-via asks is 203.0.113.50."""
+    there = json.loads(json.dumps(found["/v1/status"]))
+    there["node"]["public_ip"] = "203.0.113.50"
+    (remote / "says").write_text(json.dumps({**there, "peers": []}))
+    argv = ["udpoverlay", "where", "10.5.72.0", "10.5.73.0", "--dst-via", "env"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--admin-socket", str(path)])
+    assert udpoverlay() == 1
+    said = capsys.readouterr().err
+    assert "behind 'env' is 203.0.113.50, and DST belongs to 192.0.2.2" in said
+    assert "let --dst-via lead to 192.0.2.2" in said
+
+
+def test_answer_without_an_end_is_refused_and_its_program_ended(
+    remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ends, "_MOST_BYTES", 1 << 20)
+    (remote / "udpoverlay").write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    with pytest.raises(OperatorError, match="more than 1 MiB"):
+        via("env").document("status")
+
+
+def test_errors_without_an_end_do_not_stop_the_answer(remote: Path) -> None:
+    (remote / "udpoverlay").write_text(
+        "#!/bin/sh\nhead -c 3000000 /dev/zero >&2\necho '{\"schema\": 1}'\n"
+    )
+    assert via("env").document("status") == {"schema": 1}
+
+
+def test_host_that_does_not_answer_is_given_up(
+    remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ends, "_SECONDS", 0.3)
+    (remote / "udpoverlay").write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(OperatorError, match="no answer within"):
+        via("env").document("status")

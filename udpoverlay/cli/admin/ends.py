@@ -13,9 +13,10 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from udpoverlay.cli.findings import shown
 from udpoverlay.errors import OperatorError
@@ -23,6 +24,9 @@ from udpoverlay.errors import OperatorError
 __all__ = ["Asked", "here", "in_lab", "via"]
 
 _SECONDS = 60.0
+_MOST_BYTES = 64 << 20
+"""Of an answer: as observe/client.py."""
+_MOST_ERROR_BYTES = 1 << 16
 _NUMBERS = ("packets", "length", "time_ns")
 _TEXTS = ("id", "direction", "point", "verdict", "meaning", "peer")
 
@@ -68,24 +72,22 @@ class Asked:
         argv = [*words, "--json", *self.after]
         argv = [*self.before, *(map(shlex.quote, argv) if self.quoted else argv)]
         try:
-            done = subprocess.run(
-                argv,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
+            code, out, error_text = _bounded(argv)
         except OSError as error:
             raise OperatorError(
                 f"{self.what}: cannot run {argv[0]!r}: {error.strerror}",
                 fix="name a command that runs its words on the other host, such as 'ssh root@n2'",
             ) from error
+        except _TooMuchError:
+            raise OperatorError(
+                f"{self.what}: its answer has more than {_MOST_BYTES >> 20} MiB",
+                fix="ask for less: a filter, a shorter --since",
+            ) from None
         except subprocess.TimeoutExpired:
             raise OperatorError(
                 f"{self.what}: no answer within {_SECONDS:g} s", fix=f"try: {shlex.join(argv)}"
             ) from None
-        texts = [data.decode(errors="replace") for data in (done.stdout, done.stderr)]
-        return done.returncode, texts[0], texts[1]
+        return code, out.decode(errors="replace"), error_text.decode(errors="replace")
 
     def _wrong(self, words: Sequence[str], code: int, error: str) -> OperatorError:
         said = shown(error.strip().splitlines()[-1]) if error.strip() else "no answer in JSON"
@@ -93,6 +95,50 @@ class Asked:
             f"{self.what}: udpoverlay {' '.join(words[:2])} ended with {code}: {said}",
             fix=f"does this work: {shlex.join([*self.before, 'status', *self.after])}",
         )
+
+
+class _TooMuchError(Exception):
+    """The other host says more than we would keep."""
+
+
+def _bounded(argv: Sequence[str]) -> tuple[int, bytes, bytes]:
+    """Exit status and both outputs of a program, of errors the first part.
+
+    Raises OSError, subprocess.TimeoutExpired, _TooMuchError; the program has ended then, too.
+    """
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = bytearray()
+
+        def drain(pipe: IO[bytes]) -> None:
+            while piece := pipe.read(1 << 12):
+                errors.extend(piece[: max(0, _MOST_ERROR_BYTES - len(errors))])
+
+        timer = threading.Timer(_SECONDS, end)
+        drainer = threading.Thread(target=drain, args=(process.stderr,), daemon=True)
+        timer.start()
+        drainer.start()
+        try:
+            out = process.stdout.read(_MOST_BYTES + 1)
+            if len(out) > _MOST_BYTES:
+                raise _TooMuchError
+            code = process.wait()
+            drainer.join(_SECONDS)
+        finally:
+            timer.cancel()
+            process.kill()
+        if late.is_set():
+            raise subprocess.TimeoutExpired(list(argv), _SECONDS)
+        return code, out, bytes(errors)
 
 
 def here(admin_socket: str) -> Asked:
