@@ -258,6 +258,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "also_sends_from": ["203.0.113.7"],
                 "reports": [],
                 "impaired": "",
+                "mtu": 0,
                 "traffic": {
                     "sent_packets": 3,
                     "sent_bytes": 300,
@@ -275,6 +276,7 @@ def test_the_documents_carry_the_schema_and_plain_json() -> None:
                 "also_sends_from": [],
                 "reports": [],
                 "impaired": "",
+                "mtu": 0,
                 "traffic": {
                     "sent_packets": 0,
                     "sent_bytes": 0,

@@ -46,15 +46,15 @@ def documents() -> Documents:
     control = SimpleNamespace(peers=lambda: [(lease(1), None), (lease(2), Refusal.OVERLAP)])
     parts: Any = {"registry": None, "control": control, "engine": engine, "firewall": None}
     parts["privileges"] = None
-    node = cast("Any", SimpleNamespace(network="10.5.0.0/16", port=8285, tun="flannel0"))
+    node = cast("Any", SimpleNamespace(network="10.5.0.0/16", port=8285, tun="flannel0", mtu=1472))
     return Documents(lambda: node, registry_kind="etcd", **parts)
 
 
 def test_refused_lease_has_its_reason_among_the_peers() -> None:
     peers = cast("Any", documents().peers()["peers"])
-    assert [(peer["subnet"], peer["refused"]) for peer in peers] == [
-        ("10.5.1.0/24", ""),
-        ("10.5.2.0/24", Refusal.OVERLAP.value),
+    assert [(peer["subnet"], peer["refused"], peer["mtu"]) for peer in peers] == [
+        ("10.5.1.0/24", "", 1472),
+        ("10.5.2.0/24", Refusal.OVERLAP.value, 0),
     ]
 
 

@@ -190,7 +190,7 @@ class Documents:
 
     def peers(self) -> dict[str, object]:
         """`GET /v1/peers`."""
-        fallbacks = self._fallbacks()
+        fallbacks, mtu = self._fallbacks(), self._node().mtu
         proved = self._engine.proved_senders()
         reports = self._reports()
         traffic = self._traffic()
@@ -208,6 +208,7 @@ class Documents:
                     reports.get(str(lease.attrs.public_ip), ()),
                     traffic.get(str(lease.attrs.public_ip), TrafficFacts()),
                     impaired.get(str(lease.attrs.public_ip), ""),
+                    mtu if refusal is None else 0,
                 )
                 for lease, refusal in self._control.peers()
             ),

@@ -137,6 +137,8 @@ class PeerFacts:
     traffic: TrafficFacts = field(default_factory=TrafficFacts)
     impaired: str = ""
     """What is done to packets for it on purpose, in words; "": nothing."""
+    mtu: int = 0
+    """Longest inner packet that it is sent, in bytes; 0: it has no route."""
 
 
 @dataclass(frozen=True, slots=True)
