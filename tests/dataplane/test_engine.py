@@ -300,3 +300,32 @@ def test_two_networks_of_one_family_may_share_a_peer() -> None:
     assert len(table) == 2
     assert table.peers == 1
     assert table.lookup(bytes([10, 5, 2, 9])) == (bytes([192, 0, 2, 9]), PORT, 1400)
+
+
+@pytest.mark.parametrize(
+    ("release", "offload"),
+    [("7.1.2-generic", "udp-segment"), ("5.4.0-100-generic", "udp-gro"), ("6.18.5", "")],
+)
+@pytest.mark.root
+@pytest.mark.own_namespace
+async def test_offload_that_the_kernel_is_known_to_damage_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, release: str, offload: str
+) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    engine = Engine.open(
+        Tunnel(
+            mtu=1400,
+            address=IPAddress("10.5.1.0"),
+            subnet=IPNetwork("10.5.1.0/24"),
+            bind=("0.0.0.0", 8285),
+        ),
+        DataplaneSettings(),
+    )
+    try:
+        refused = {
+            name: state for name, state in engine.features().items() if f"Linux {release}" in state
+        }
+    finally:
+        await engine.stop()
+    assert list(refused) == ([offload] if offload else [])
+    assert all("fixed in" in state for state in refused.values())

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from netaddr import IPNetwork
 
@@ -72,6 +74,7 @@ class Engine:
         if not tun.vnet_header:
             for offload in ("uso", "coalesce-tcp", "coalesce-udp"):
                 self._features.refuse(offload, "needs vnet-hdr")
+        self._features.refuse_known(platform.release(), tunnels=_other_tunnels())
         self._features.probe_udp(udp)
         self._table = fp.RouteTable()
         self._publisher = Publisher(self._table)
@@ -389,6 +392,15 @@ def _own_addresses(tunnel: Tunnel) -> set[bytes]:
     """IPv4 addresses of this host that the kernel may not know, or that we must not wait for it."""
     texts = {tunnel.bind[0], str(tunnel.public_ip or "")}
     return {socket.inet_aton(text) for text in texts if text.count(".") == 3}
+
+
+def _other_tunnels() -> bool:
+    """Whether the host has VXLAN or Geneve devices, by what udev is told of them."""
+    for path in Path("/sys/class/net").glob("*/uevent"):
+        with contextlib.suppress(OSError):
+            if {"DEVTYPE=vxlan", "DEVTYPE=geneve"} & set(path.read_text().splitlines()):
+                return True
+    return False
 
 
 def _busy_poll_us(settings: DataplaneSettings) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from udpoverlay import _fastpath as fp
 from udpoverlay.model.dataplane import OFFLOADS, DataplaneSettings
+from udpoverlay.model.kernel_faults import known_faults
 
 __all__ = ["Features"]
 
@@ -38,6 +39,11 @@ class Features:
         """The kernel or the set-up does not grant `offload`; what is switched off stays so."""
         if self.on(offload):
             self.state[offload] = f"unavailable: {reason}"
+
+    def refuse_known(self, release: str, *, tunnels: bool) -> None:
+        """Leave alone what this kernel is known to damage or lose, since no error would say so."""
+        for fault in known_faults(release, tunnels=tunnels):
+            self.refuse(fault.offload, f"Linux {release} {fault.what}; fixed in {fault.fix}")
 
     def probe_udp(self, udp: socket.socket) -> None:
         """Ask the socket what it knows, and set UDP_GRO on it or not."""

@@ -1,17 +1,11 @@
-"""What of the fast path this kernel has, and whether it is one that is known to be bad.
+"""What of the fast path this kernel has, and what of it the daemon leaves alone.
 
-Sources of the releases:
-- 7.0 to 7.1.4 damage segmented sends: Linux b10b446, fixed by 78effd8 and 5f17ae0 in 7.1.5
-  (github.com/tailscale/tailscale/pull/19918);
-- UDP_GRO before 5.12: wireguard-go c92064f refuses it;
-- UDP super-packets written to a TUN and forwarded into VXLAN or Geneve are lost up to 6.8.4
-  (github.com/tailscale/tailscale/issues/11026).
+Kernels that are known to be bad: model/kernel_faults.py.
 """
 
 from __future__ import annotations
 
 import platform
-import re
 import socket
 from collections.abc import Collection, Sequence
 
@@ -21,6 +15,7 @@ from udpoverlay.doctor.base import Check, Finding, good, skipped, warning
 from udpoverlay.doctor.facts.private import in_private_namespace
 from udpoverlay.doctor.patient import Patient
 from udpoverlay.errors import KernelError
+from udpoverlay.model.kernel_faults import known_faults, version_of
 
 __all__ = ["CHECK", "judge"]
 
@@ -36,32 +31,16 @@ def judge(release: str, off: Collection[str] = (), tunnels: Collection[str] = ()
 
     `off` are offloads that are switched off, `tunnels` the host's VXLAN and Geneve devices.
     """
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
-    if match is None:
+    if version_of(release) is None:
         return [skipped(f"the kernel release {release!r} says no version")]
-    version = tuple(int(part or 0) for part in match.groups())
-    findings, names = [], ", ".join(tunnels)
-    if (7, 0, 0) <= version <= (7, 1, 4) and "udp-segment" not in off:
-        findings.append(
-            warning(
-                f"Linux {release} damages segmented UDP sends with some network cards",
-                "update to Linux 7.1.5, or start udpoverlayd with --offload-off=udp-segment",
-            )
+    findings = [
+        warning(
+            f"Linux {release} {fault.what}: {fault.offload} is not used, which costs speed",
+            f"update to Linux {fault.fix}",
         )
-    if (5, 0, 0) <= version < (5, 12, 0) and "udp-gro" not in off:
-        findings.append(
-            warning(
-                f"Linux {release}: UDP_GRO is not reliable before 5.12",
-                "if packets are lost, start udpoverlayd with --offload-off=udp-gro",
-            )
-        )
-    if (6, 2, 0) <= version <= (6, 8, 4) and tunnels and "coalesce-udp" not in off:
-        findings.append(
-            warning(
-                f"Linux {release} loses coalesced UDP packets that go on into {names}",
-                "update to Linux 6.8.5, or start udpoverlayd with --offload-off=coalesce-udp",
-            )
-        )
+        for fault in known_faults(release, tunnels=bool(tunnels))
+        if fault.offload not in off
+    ]
     return findings or [good(f"Linux {release}")]
 
 
