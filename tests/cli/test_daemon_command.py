@@ -7,6 +7,7 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[DaemonConfig]:
 
     monkeypatch.setattr(daemon_command, "_run_daemon", run)
     return configs
+
+
+@pytest.fixture(autouse=True, scope="module")
+def rights() -> Iterator[None]:
+    """Those of this process are needed by later tests: a daemon that runs in it keeps them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for step in ("before_the_loop", "give_up"):
+            patch.setattr(f"udpoverlay.host.privileges.process.Privileges.{step}", lambda *_: None)
+        yield
 
 
 def run(*words: str, **environ: str) -> int:

@@ -59,7 +59,7 @@ def test_values_are_those_of_the_headers() -> None:
     assert values["transport source port"] == "443"
     assert values["transport sequence"] == "1"
     assert found["inner TOS"].meaning == "DSCP 11, ECT(0)"
-    assert found["transport flags"].meaning == "ACK SYN"
+    assert found["transport flags"].meaning == "SYN ACK"
     assert found["udp destination port"].meaning == "flannel's udp tunnel"
 
 
