@@ -486,8 +486,6 @@ cdef extern from "trace/recorder.h" nogil:
 
     int recorder_init(recorder_t *recorder, size_t passed, size_t dropped)
     void recorder_destroy(recorder_t *recorder)
-    void recorder_set(recorder_t *recorder, uint32_t every)
-    uint32_t recorder_every(const recorder_t *recorder)
     void recorder_set_each(recorder_t *recorder, bint each)
     bint recorder_each(const recorder_t *recorder)
 

@@ -31,15 +31,6 @@ cdef class Recorder:
         return &self.recorders[worker]
 
     @property
-    def every(self):
-        return recorder_every(self.recorders)
-
-    @every.setter
-    def every(self, uint32_t every):
-        for i in range(self.workers):
-            recorder_set(&self.recorders[i], every)
-
-    @property
     def each(self):
         return recorder_each(self.recorders)
 

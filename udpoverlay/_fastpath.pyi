@@ -281,7 +281,7 @@ class Recorder:
     """
 
     def __new__(cls, workers: int, *, passed: int, dropped: int) -> Self:
-        """Rings of `passed` and `dropped` records, powers of two, for each worker; off at first.
+        """Rings of `passed` and `dropped` records, powers of two, for each worker.
 
         ValueError, MemoryError.
         """
@@ -289,9 +289,6 @@ class Recorder:
     @property
     def workers(self) -> int:
         """For how many workers there are rings."""
-
-    every: int
-    """One in so many of the packets that pass is recorded, and all drops; 0: nothing at all."""
 
     each: bool
     """Whether each packet of those sent or written at once is recorded, and not the first alone."""

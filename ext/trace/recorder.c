@@ -20,16 +20,6 @@ void recorder_destroy(struct recorder *recorder)
         trace_ring_destroy(&recorder->rings[i]);
 }
 
-void recorder_set(struct recorder *recorder, uint32_t every)
-{
-    atomic_store_explicit(&recorder->every, every, memory_order_relaxed);
-}
-
-uint32_t recorder_every(const struct recorder *recorder)
-{
-    return atomic_load_explicit(&recorder->every, memory_order_relaxed);
-}
-
 void recorder_set_each(struct recorder *recorder, bool each)
 {
     atomic_store_explicit(&recorder->each, each, memory_order_relaxed);
@@ -74,11 +64,8 @@ void recorder_put(struct recorder *recorder, const struct recorder_facts *facts,
         .point = facts->point,
         .packets = recorder_each(recorder) ? 1 : facts->packets,
     };
-    const uint32_t remote =
-        atomic_load_explicit(&recorder->remotes[facts->peer], memory_order_relaxed);
 
-    memcpy(record.remote, facts->remote ? (const void *)facts->remote : (const void *)&remote,
-           sizeof(record.remote));
+    memcpy(record.remote, &facts->remote, sizeof(record.remote));
     copy_packet(&record, pieces, count, facts->header);
     trace_ring_put(&recorder->rings[facts->dropped ? RECORDER_DROPPED : RECORDER_PASSED], &record);
 }

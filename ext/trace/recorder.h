@@ -23,12 +23,8 @@
 enum { RECORDER_PASSED, RECORDER_DROPPED, RECORDER_RINGS };
 
 struct recorder {
-    _Atomic uint32_t every; /* one in so many of those that pass is recorded; 0: nothing at all */
-    _Atomic uint32_t each;  /* not 0: also each packet of a run, not its first alone */
-    /* The worker's own. */
-    uint32_t skipped;
-    uint64_t now_ns;                 /* of the batch at hand */
-    const _Atomic uint32_t *remotes; /* IPv4 address of each peer slot, network order */
+    _Atomic uint32_t each; /* not 0: also each packet of a run, not its first alone */
+    uint64_t now_ns;       /* of the batch at hand; the worker's own */
     struct trace_ring rings[RECORDER_RINGS];
 };
 
@@ -36,20 +32,15 @@ struct recorder {
 struct recorder_facts {
     uint8_t verdict, point;
     bool dropped;
-    uint8_t header;        /* bytes in front of the inner packet */
-    uint16_t peer;         /* slot */
-    uint16_t packets;      /* 1; of a run, all for its first and 0 for the others */
-    const uint8_t *remote; /* 4 bytes, where the packet is no peer's; NULL: not known */
+    uint8_t header;   /* bytes in front of the inner packet */
+    uint16_t packets; /* 1; of a run, all for its first and 0 for the others */
+    uint32_t remote;  /* IPv4 address of the other host, network order; 0: not known */
 };
 
 /* Of zeros; places of each ring, powers of two. 0 or -ENOMEM, -EINVAL. */
 int recorder_init(struct recorder *recorder, size_t passed, size_t dropped);
 
 void recorder_destroy(struct recorder *recorder);
-
-/* From any thread: one in `every` of the packets that pass is recorded, and all drops; 0: nothing. */
-void recorder_set(struct recorder *recorder, uint32_t every);
-uint32_t recorder_every(const struct recorder *recorder);
 
 /* The packet of `count` pieces has come to its end. */
 void recorder_put(struct recorder *recorder, const struct recorder_facts *facts,
@@ -59,31 +50,10 @@ void recorder_put(struct recorder *recorder, const struct recorder_facts *facts,
 void recorder_set_each(struct recorder *recorder, bool each);
 bool recorder_each(const struct recorder *recorder);
 
-/* Whether anything is recorded; NULL: no. */
-static inline bool recorder_is_on(const struct recorder *recorder)
-{
-    return recorder && atomic_load_explicit(&recorder->every, memory_order_relaxed);
-}
-
-/* The same for an event of so many packets (recorder_facts). */
+/* Whether an event of so many packets (recorder_facts) is recorded; `recorder` NULL: none is. */
 static inline bool recorder_takes(const struct recorder *recorder, uint16_t packets)
 {
-    return recorder_is_on(recorder) &&
-           (packets || atomic_load_explicit(&recorder->each, memory_order_relaxed));
-}
-
-/* Whether this packet is to be recorded, where anything is: one of `every` that pass, and each that
- * is dropped. */
-static inline bool recorder_wants(struct recorder *recorder, bool dropped)
-{
-    const uint32_t every = atomic_load_explicit(&recorder->every, memory_order_relaxed);
-
-    if (dropped || every == 1)
-        return true;
-    if (++recorder->skipped < every)
-        return false;
-    recorder->skipped = 0;
-    return true;
+    return recorder && (packets || atomic_load_explicit(&recorder->each, memory_order_relaxed));
 }
 
 #endif

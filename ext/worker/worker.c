@@ -127,7 +127,6 @@ int worker_create(struct worker **out, struct pump *pump, unsigned roles, const 
 
 void worker_record(struct worker *worker, struct recorder *recorder)
 {
-    recorder->remotes = worker->stats.remotes;
     worker->stats.recorder = recorder;
 }
 

@@ -50,7 +50,6 @@ class Recorder:
         self.rings = fp.Recorder(
             workers, passed=passed, dropped=max(passed // _DROPS_SHARE, _FEWEST_DROPS)
         )
-        self.rings.every = 1
 
     def read(
         self, position: Position | None = None, *, most: int = 4096, drops_only: bool = False

@@ -26,10 +26,8 @@ CHECKED: dict[str, Any] = {
 """So that a worker asks for the sender's address."""
 
 
-def recorder(places: int = 64, every: int = 1) -> fp.Recorder:
-    made = fp.Recorder(1, passed=places, dropped=places)
-    made.every = every
-    return made
+def recorder() -> fp.Recorder:
+    return fp.Recorder(1, passed=64, dropped=64)
 
 
 def read(made: fp.Recorder, *, dropped: bool) -> list[tuple[str, int, bytes, int, int, bytes]]:
@@ -117,17 +115,6 @@ def test_time_is_that_of_the_batch() -> None:
         taken = [record[0] for record in made.read(0, False, 0, 10)[0]]
         assert len(taken) == 2
         assert all(before <= each <= after for each in taken)
-
-
-@pytest.mark.parametrize(("every", "expected"), [(0, 0), (1, 40), (4, 10)])
-def test_one_in_so_many_is_recorded(every: int, expected: int) -> None:
-    made = recorder(every=every)
-    with rig(recorder=made) as r:
-        for _ in range(40):
-            r.device.send(to_peer())
-            r.step()
-            received(r.peer)
-        assert len(read(made, dropped=False)) == expected
 
 
 def test_run_of_packets_has_one_record_with_their_number() -> None:
