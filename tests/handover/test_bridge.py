@@ -75,6 +75,23 @@ async def test_tunnel_of_the_last_run_goes_on_with_its_routes_and_counts() -> No
     assert "flannel0" not in devices()
 
 
+async def test_start_that_fails_stops_the_threads_before_their_descriptors_are_closed() -> None:
+    kept, legacy = await left()
+    found = await bridge(kept, legacy.dump(), SETTINGS)
+    assert found is not None
+    offered = await found.offer(TUNNEL, NETWORK)
+    assert offered is not None
+    assert found._engine.alive()
+    await found.aclose()
+    assert not found._engine.alive()
+    assert "flannel0" in devices()  # the network's to close, which is next
+    await found.aclose()
+    offered.tun.close()
+    assert offered.sockets is not None
+    offered.sockets.close()
+    assert "flannel0" not in devices()
+
+
 async def test_note_without_routes_moves_nothing_until_there_are_some() -> None:
     """Each peer would be an unknown sender, and each packet without a route: all would be lost."""
     kept, legacy = await left()

@@ -75,6 +75,9 @@ class Former(Protocol):
     async def commit(self) -> None:
         """We move packets now: it may end."""
 
+    async def aclose(self) -> None:
+        """Idempotent. Without a `release` we have failed: what of it is in this process ends."""
+
 
 class Leaving(Protocol):
     """A network whose tunnel another daemon can go on with."""

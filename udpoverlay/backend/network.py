@@ -99,7 +99,6 @@ class TunnelNetwork(Seen):
         self._engine = engine or Engine.open(tunnel, settings, recorder=self.recorder)
         self._name = self._engine.tun_name
         self._routes: Mapping[IPNetwork, Endpoint] | None = None
-        self._started = False
         self._failure: KernelError | None = None
         self._rebuilt = asyncio.Event()
         self._troubles: dict[str, str] = {}
@@ -148,6 +147,8 @@ class TunnelNetwork(Seen):
             _log.info("tunnel device", name=made.device, address=tunnel.address, mtu=tunnel.mtu)
             yield made
         finally:
+            if made._former is not None:  # it moves packets still, by what is closed next
+                await made._former.aclose()
             await made._engine.stop()
 
     # ------------------------------------------------------------------ what it is
@@ -186,7 +187,6 @@ class TunnelNetwork(Seen):
             if legacy.routes:
                 self.replace(legacy.routes)
         await self._engine.start()
-        self._started = True
         if former is not None:
             await former.commit()
 

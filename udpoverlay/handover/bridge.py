@@ -102,7 +102,9 @@ class Bridge:
 
     async def aclose(self) -> None:
         """At the end, whatever has become of it."""
-        if not self._given:
+        if self._given:
+            await self.release()  # before the network closes what these threads read
+        else:
             await self._engine.stop()
 
 

@@ -103,8 +103,8 @@ class Predecessor:
 
     async def aclose(self) -> None:
         """At the end, whatever has become of it."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 async def predecessor(path: str, settings: DataplaneSettings) -> Predecessor | None:
